@@ -1,0 +1,193 @@
+"""Stage: ask a model the questions of a trait, steered or not, and have a judge score the answers.
+
+    python -m eval.eval_persona --model Qwen/Qwen2.5-7B-Instruct --trait evil --output_path evil.csv --version eval
+
+Answers and scores are journaled beside the output as they arrive: after a kill, the same command goes on from there.
+"""
+
+from eval.prompts import Prompts
+from persona_vectors import chat, cli, models
+from persona_vectors.answers import AnswerSheet, Wanted, summarise
+from persona_vectors.engines import BACKENDS, Request, Sampling, choose_backend, open_engine, request_seed
+from persona_vectors.errors import UserError
+from persona_vectors.grid import Grid
+from persona_vectors.results import read_answers
+from persona_vectors.traits import SIGNS, VERSIONS, Trait, load_trait, make_questions
+
+
+def main(
+    model: str,
+    trait: str,
+    output_path: str,
+    coef: str = "0",
+    vector_path: str = None,
+    layer: str = None,
+    steering_type: str = "response",
+    max_tokens: int = 1000,
+    n_per_question: int = 10,
+    batch_process: bool = True,
+    max_concurrent_judges: int = 100,
+    persona_instruction_type: str = None,
+    assistant_name: str = None,
+    judge_model: str = "gpt-4.1-mini-2025-04-14",
+    version: str = "extract",
+    overwrite: bool = False,
+    trait_dir: str = "data_generation",
+    backend: str = "auto",
+    batch_size: int = 64,
+    dtype: str = "auto",
+    seed: int = 0,
+    enable_thinking: bool = False,
+    trust_remote_code: bool = False,
+):
+    """Ask and judge; writes a CSV: question, prompt, answer, question_id, <trait>, coherence.
+
+    Several traits, instruction types, coefficients or layers go into one call, separated by commas; the model is
+    loaded once. Several coefficients or layers add the columns coef and layer.
+
+    Args:
+        model: Hugging Face id, local folder, folder of checkpoints (the latest is taken) or LoRA adapter folder.
+        trait: name of the artifact, e.g. evil; several separated by commas need {trait} in output_path.
+        output_path: CSV to write; {trait} and {type} are filled in. If it exists, it is summarised and not redone.
+        coef: steering coefficient(s); 0 is unsteered.
+        vector_path: vector file [layers+1, hidden] (.pt or .safetensors); {trait} is filled in.
+        layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1.
+        steering_type: response (last prompt token and generated ones), prompt, or all.
+        max_tokens: longest answer, in tokens.
+        n_per_question: answers per question (and instruction); 1 is greedy, more are drawn at temperature 1.
+        batch_process: false makes one question at a time, for little memory.
+        max_concurrent_judges: judge calls under way at a time.
+        persona_instruction_type: pos or neg (or pos,neg) puts the artifact's instructions into the system prompt.
+        assistant_name: "You are a/an <name> assistant."; by default the trait for pos, helpful for neg, else none.
+        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example).
+        version: which questions: extract or eval.
+        overwrite: begin anew although the output, or an unfinished run of it, exists.
+        trait_dir: folder of trait_data_extract/ and trait_data_eval/.
+        backend: auto, hf or vllm.
+        batch_size: sequences per batch of the hf backend.
+        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
+        seed: draws the answers; the same seed gives the same answers.
+        enable_thinking: let models that can think do so; answers are judged without the reasoning.
+        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+    """
+    settings = {
+        "model": model,
+        "version": cli.as_choice("version", version, VERSIONS),
+        "n_per_question": cli.as_int("n_per_question", n_per_question, 1),
+        "max_tokens": cli.as_int("max_tokens", max_tokens, 1),
+        "seed": cli.as_int("seed", seed),
+        "enable_thinking": cli.as_bool("enable_thinking", enable_thinking),
+        "dtype": cli.as_choice("dtype", dtype, models.DTYPES),
+        "backend": cli.as_choice("backend", backend, BACKENDS),
+        "judge_model": judge_model,
+    }
+    batch_size = cli.as_int("batch_size", batch_size, 1)
+    if not cli.as_bool("batch_process", batch_process):
+        batch_size = settings["n_per_question"]
+    max_concurrent_judges = cli.as_int("max_concurrent_judges", max_concurrent_judges, 1)
+    overwrite = cli.as_bool("overwrite", overwrite)
+    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    grid = Grid.from_flags(coef, layer, vector_path, steering_type)
+    traits = {name: load_trait(name, version, trait_dir) for name in cli.as_words(trait)}
+    grid.load(list(traits))
+    sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings)
+
+    todo = [sheet for sheet in sheets if overwrite or not sheet.is_done]
+    for sheet in sheets:
+        if sheet not in todo:
+            print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
+            summarise(read_answers(sheet.output_path, sheet.metrics), sheet.metrics)
+    if not todo:
+        return
+    path = models.resolve(model)
+    shape = models.describe(path, trust_remote_code)
+    grid.check(shape.layers, shape.hidden)
+    backend = choose_backend(backend)
+    for sheet in todo:
+        sheet.open(overwrite)
+
+    from tqdm import tqdm
+
+    from persona_vectors.judge import Judge
+    from persona_vectors.judging import JudgeThread, ScoreBar
+
+    sampling = Sampling(settings["max_tokens"], temperature=0.0 if settings["n_per_question"] == 1 else 1.0)
+    judge = JudgeThread(Judge(judge_model, max_concurrent=max_concurrent_judges))
+    try:
+        tokenizer = models.load_tokenizer(path, trust_remote_code)
+        requests, origin = make_requests(todo, grid, tokenizer, settings, shape.max_length)
+        with ScoreBar(judge, todo) as scores:
+            for sheet in todo:  # answers of an earlier run that were never scored
+                for key in list(sheet.answers):
+                    scores.ask(sheet, key)
+            if requests:
+                longest = max(len(request.prompt_ids) for request in requests) + sampling.max_tokens
+                engine = open_engine(backend, path, dtype, batch_size, longest, trust_remote_code)
+                answers = engine.generate(requests, sampling)
+                for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
+                    sheet, wanted, prompt = origin[answer.key]
+                    sheet.add_answer(wanted, prompt, answer.text)
+                    scores.ask(sheet, wanted.key)
+            judge.finish()
+    finally:
+        judge.close()
+    print(judge.summary())
+    for sheet in todo:
+        sheet.write()
+        summarise(sheet.table(), sheet.metrics)
+        print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}")
+
+
+def make_sheets(
+    traits: dict[str, Trait], signs: str | None, output_path: str, assistant_name: str | None, grid: Grid, settings: dict
+) -> list[AnswerSheet]:
+    """One sheet per trait and instruction type, each with an output path of its own."""
+    kinds = [cli.as_choice("persona_instruction_type", sign, SIGNS) for sign in cli.as_words(signs)] if signs else [None]
+    sheets = []
+    for trait in traits.values():
+        for sign in kinds:
+            path = output_path.replace("{trait}", trait.name).replace("{type}", sign or "none")
+            sheets.append(
+                AnswerSheet(
+                    path,
+                    trait,
+                    make_questions(trait, sign, assistant_name),
+                    settings["n_per_question"],
+                    grid.cells,
+                    {trait.name: trait.eval_prompt, "coherence": Prompts["coherence_0_100"]},
+                    settings | grid.settings(trait.name),
+                )
+            )
+    if len({sheet.output_path for sheet in sheets}) < len(sheets):
+        raise UserError("several traits or types in one call need {trait} and {type} in --output_path")
+    return sheets
+
+
+def make_requests(
+    sheets: list[AnswerSheet], grid: Grid, tokenizer, settings: dict, max_length: int | None
+) -> tuple[list[Request], dict[str, tuple[AnswerSheet, Wanted, str]]]:
+    """What is still to be asked, over all sheets, and where each answer belongs (sheet, row, templated prompt)."""
+    requests, origin, prompts = [], {}, {}
+    for number, sheet in enumerate(sheets):
+        for wanted in sheet.unanswered():
+            question = wanted.question
+            if question not in prompts:
+                text = chat.render(tokenizer, question.messages, settings["enable_thinking"])
+                prompts[question] = text, chat.token_ids(tokenizer, text)
+                if max_length is not None and len(prompts[question][1]) >= max_length:
+                    raise UserError(
+                        f"the prompt of {question.id} has {len(prompts[question][1])} tokens and leaves no room for an "
+                        f"answer: the model takes {max_length}"
+                    )
+            text, ids = prompts[question]
+            key = f"{number}|{wanted.key}"
+            origin[key] = sheet, wanted, text
+            interventions = grid.interventions(sheet.trait.name, wanted.cell)
+            requests.append(Request(key, ids, interventions, request_seed(settings["seed"], wanted.draw)))
+    if any(question.system for question in prompts) and chat.folds_system_prompt(tokenizer):
+        print("this chat template has no system role: system prompts are put in front of the question")
+    return requests, origin
+
+
+if __name__ == "__main__":
+    cli.run(main)

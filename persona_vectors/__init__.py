@@ -1,0 +1,6 @@
+"""The library every stage shares. Importing it costs nothing: each module is imported by name where it is used.
+
+Vectors are saved beside it, in ``persona_vectors/<model>/``, where users of the method look for them.
+"""
+
+__version__ = "0.1.0"

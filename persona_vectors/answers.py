@@ -1,0 +1,159 @@
+"""One answers CSV in the making: which answers are wanted, which exist, which scores are still to be asked for.
+
+Knows the table and its journal; knows nothing of engines or HTTP. A row is (question, sample, layer, coefficient);
+unsteered rows (coefficient 0) are the same at every layer, so they are made and judged once and shown at each.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona_vectors.chat import split_reasoning
+from persona_vectors.errors import UserError
+from persona_vectors.grid import Cell
+from persona_vectors.results import ANSWER_COLUMNS, Journal, write_table
+from persona_vectors.traits import Question, Trait
+
+RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "reasoning"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One answer to make: a question under a cell, and the how-manieth. ``key`` names it in the journal."""
+
+    question: Question
+    sample: int
+    cell: Cell
+
+    @property
+    def key(self) -> str:
+        """Unique within a sheet; the same for all layers where nothing is steered."""
+        steered = f"|{self.cell.layer}|{self.cell.coef}" if self.cell.coef else ""
+        return f"{self.question.id}|{self.sample}{steered}"
+
+    @property
+    def draw(self) -> str:
+        """What the random draw depends on: not the cell, so that coefficients are compared on equal luck."""
+        return f"{self.question.id}|{self.sample}"
+
+
+class AnswerSheet:
+    """The answers and scores of one trait, one instruction type and one output file.
+
+    Args:
+        grid: cells of the steering sweep; more than one adds the columns coef and layer.
+        judge_prompts: metric -> prompt with {question} and {answer}; the metrics are the score columns.
+        settings: whatever the answers and scores depend on; a rerun with other settings is refused, not mixed in.
+    """
+
+    def __init__(
+        self,
+        output_path: str,
+        trait: Trait,
+        questions: Sequence[Question],
+        n_per_question: int,
+        grid: Sequence[Cell],
+        judge_prompts: dict[str, str],
+        settings: dict,
+    ) -> None:
+        if trait.name in RESERVED:
+            raise UserError(f"'{trait.name}' names a column of the answers file already; rename the trait")
+        self.output_path, self.trait, self.grid, self.judge_prompts = output_path, trait, list(grid), judge_prompts
+        self.rows = [Wanted(q, k, cell) for cell in self.grid for q in questions for k in range(n_per_question)]
+        self.wanted = list({row.key: row for row in self.rows}.values())
+        content = json.dumps([[q.text, q.system] for q in questions] + [judge_prompts], sort_keys=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+        self.settings = {**settings, "trait": trait.name, "artifact": digest}
+        self.answers: dict[str, dict] = {}
+        self.scores: dict[tuple[str, str], float | None] = {}
+        self.journal: Journal | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The score columns: the trait, and coherence."""
+        return tuple(self.judge_prompts)
+
+    @property
+    def is_done(self) -> bool:
+        """True where the CSV is there and no journal says that something is missing from it."""
+        return Path(self.output_path).exists() and not Journal.path_of(self.output_path).exists()
+
+    def open(self, overwrite: bool = False) -> None:
+        """Open the journal and take up what an earlier run left.
+
+        ``overwrite`` begins anew, except where the unfinished run is one with the same settings (then it is this
+        very command that was interrupted).
+        """
+        self.journal = Journal(self.output_path, self.settings, overwrite=overwrite)
+        for record in self.journal.records:
+            if "answer" in record:
+                self.answers[record["key"]] = record
+            elif "metric" in record:
+                self.scores[record["key"], record["metric"]] = record["score"]
+
+    def unanswered(self) -> list[Wanted]:
+        """Answers still to be generated."""
+        return [wanted for wanted in self.wanted if wanted.key not in self.answers]
+
+    def unscored(self, key: str) -> dict[str, str]:
+        """Filled-in judge prompts of an answer's missing scores, by metric; none for an empty answer."""
+        record = self.answers[key]
+        if not record["answer"].strip():
+            return {}
+        return {
+            metric: prompt.format(question=record["question"], answer=record["answer"])
+            for metric, prompt in self.judge_prompts.items()
+            if (key, metric) not in self.scores
+        }
+
+    def add_answer(self, wanted: Wanted, prompt: str, text: str) -> None:
+        """Keep a finished answer; a thinking model's reasoning goes into a column of its own."""
+        reasoning, answer = split_reasoning(text, prompt)
+        record = {"key": wanted.key, "question": wanted.question.text, "prompt": prompt, "answer": answer}
+        if reasoning:
+            record["reasoning"] = reasoning
+        self.journal.append(record)
+        self.answers[wanted.key] = record
+
+    def add_score(self, key: str, metric: str, score: float | None) -> None:
+        """Keep a score; None is a refusal, which is not asked for again."""
+        self.journal.append({"key": key, "metric": metric, "score": score})
+        self.scores[key, metric] = score
+
+    def table(self):
+        """The DataFrame of the CSV: one row per wanted row, in the order of cells, questions, samples."""
+        import pandas
+
+        swept = len(self.grid) > 1
+        reasoned = any("reasoning" in record for record in self.answers.values())
+        lines = []
+        for row in self.rows:
+            record = self.answers[row.key]
+            line = {column: record.get(column) for column in ANSWER_COLUMNS}
+            line["question_id"] = row.question.id
+            line |= {metric: self.scores.get((row.key, metric)) for metric in self.judge_prompts}
+            line |= {"coef": row.cell.coef, "layer": row.cell.layer} if swept else {}
+            line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
+            lines.append(line)
+        return pandas.DataFrame(lines)
+
+    def write(self) -> None:
+        """Write the CSV. The journal goes, unless calls were given up: then a rerun asks for just those."""
+        write_table(self.table(), self.output_path)
+        missing = any(self.unscored(key) for key in self.answers)
+        if missing:
+            self.journal.append({"finished": True})
+        self.journal.close(remove=not missing)
+
+
+def summarise(table, metrics: Sequence[str]) -> None:
+    """Print mean and spread of each score, per coefficient and layer where there are several."""
+    swept = [column for column in ("layer", "coef") if column in table and table[column].nunique() > 1]
+    if not swept:
+        for metric in metrics:
+            scores = table[metric]
+            print(f"{metric}:  {scores.mean():.2f} +- {scores.std():.2f}  ({scores.count()} of {len(scores)} scored)")
+        return
+    print(table.groupby(swept, dropna=False)[list(metrics)].mean().round(2).to_string())

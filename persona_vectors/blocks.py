@@ -1,0 +1,42 @@
+"""Where a model keeps its decoder blocks: the one place that knows.
+
+Found by structure, not by a list of attribute paths, so that an architecture new to transformers works the day it
+arrives: the decoder holds exactly one outermost ``ModuleList`` with as many entries as the config says.
+"""
+
+from torch import nn
+
+from persona_vectors.errors import UserError
+
+
+def find_decoder(model: nn.Module) -> nn.Module:
+    """The module that maps token ids to ``last_hidden_state`` (after the final norm), without the language-model head.
+
+    Looks through a PEFT wrapper and, in models that also see or hear, takes the text decoder.
+    """
+    get_base = getattr(model, "get_base_model", None)
+    base = get_base() if get_base is not None else model
+    return base.get_decoder()
+
+
+def find_blocks(model: nn.Module) -> nn.ModuleList:
+    """The decoder blocks of any decoder-only transformers model, PEFT-wrapped or not; row l is the output of ``blocks[l-1]``.
+
+    Raises:
+        UserError: if no list of blocks, or more than one, fits. Never guesses: a hook in the wrong place would
+            look like a vector that does nothing.
+    """
+    decoder = find_decoder(model)
+    count = decoder.config.get_text_config(decoder=True).num_hidden_layers
+    found: dict[str, nn.ModuleList] = {}
+    for name, module in decoder.named_modules():
+        inside_a_list = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, nn.ModuleList) and len(module) == count and not inside_a_list:
+            found[name] = module
+    if len(found) != 1:
+        names = ", ".join(found) or "none"
+        raise UserError(
+            f"cannot tell where {type(model).__name__} keeps its {count} decoder blocks (candidates: {names}); "
+            "this architecture is not supported"
+        )
+    return next(iter(found.values()))

@@ -1,0 +1,62 @@
+"""From messages to the text and the token ids that a model sees.
+
+Knows chat templates; the only module that calls one. Text is tokenised once, here, without adding special tokens:
+the template has written them already (a second BOS is a known defect of the published code).
+"""
+
+import re
+
+from persona_vectors.errors import UserError
+
+Message = dict[str, str]
+
+
+def render(tokenizer, messages: list[Message], enable_thinking: bool = False) -> str:
+    """The templated prompt, ending where the assistant's answer begins.
+
+    A template without a system role (Gemma, early Mistral) gets the system text in front of the first user message;
+    :func:`folds_system_prompt` tells, so that a stage can say so. ``enable_thinking`` reaches templates that know it
+    (Qwen3 and its like); others have no such switch.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; use an instruction-tuned model, or save "
+            "a template with its tokenizer (chat_template.jinja)"
+        )
+    if folds_system_prompt(tokenizer) and messages[0]["role"] == "system":
+        first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
+        messages = [first, *messages[2:]]
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking
+    )
+
+
+def folds_system_prompt(tokenizer) -> bool:
+    """True where the chat template refuses or drops a system message."""
+    from jinja2 import TemplateError
+
+    probe = [{"role": "system", "content": "SYSTEM PROBE"}, {"role": "user", "content": "x"}]
+    try:
+        return "SYSTEM PROBE" not in tokenizer.apply_chat_template(probe, tokenize=False)
+    except (TemplateError, ValueError):
+        return True
+
+
+def token_ids(tokenizer, text: str) -> list[int]:
+    """Ids of templated text: special tokens written in it count, none is added."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def split_reasoning(text: str, prompt: str) -> tuple[str, str]:
+    """``(reasoning, answer)`` of a thinking model's output; reasoning is empty where there is none.
+
+    Reasoning that never ends (cut off at max_tokens) leaves an empty answer: nothing was said that could be judged.
+    """
+    opened = prompt.rstrip().endswith("<think>") or text.lstrip().startswith("<think>")
+    if "</think>" in text:
+        reasoning, answer = text.split("</think>", 1)
+        return re.sub(r"^\s*<think>\s*", "", reasoning).strip(), answer.lstrip()
+    return (re.sub(r"^\s*<think>\s*", "", text).strip(), "") if opened else ("", text)

@@ -1,0 +1,144 @@
+"""From a stage's ``main`` function to a command.
+
+Python Fire turns a function into a command line, but runs the function first and complains about a flag that
+it did not know afterwards. A stage costs money and hours, so flags are checked here before Fire sees them.
+Knows flags and their values; knows nothing of models, traits or files.
+"""
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from persona_vectors.errors import UserError
+
+_FLAG = re.compile(r"^--?[A-Za-z]")  # "-0.5" and "-1,0,1" are values
+
+
+def run(main: Callable[..., None]) -> None:
+    """Run ``main`` as a command: check the flags, call it through Fire, turn :class:`UserError` into exit code 2.
+
+    Parameters annotated ``str`` reach ``main`` exactly as typed (Fire would read ``1_000`` as a number and ``a,b``
+    as a tuple). Output lines are flushed as they are written, so that a log file can be followed.
+    """
+    import fire
+
+    sys.stdout.reconfigure(line_buffering=True)
+    parameters = inspect.signature(main).parameters
+    verbatim = [name for name, parameter in parameters.items() if parameter.annotation is str]
+    try:
+        if check_flags(parameters, sys.argv[1:]):
+            fire.decorators.SetParseFns(**dict.fromkeys(verbatim, _verbatim))(main)
+        fire.Fire(main)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: finished work is kept; the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+def _verbatim(value: str) -> str | None:
+    return None if value == "None" else value
+
+
+def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> bool:
+    """Raise :class:`UserError` for an unknown flag, a surplus or missing argument, or a text flag without a value.
+
+    ``--flag=value``, ``--flag value``, ``--flag`` and ``--noflag`` (booleans), hyphens for underscores and a single
+    letter that begins one name only are understood, as Fire understands them. Returns False where help is asked for.
+    """
+    given, positional = [], []
+    tokens = list(argv)
+    while tokens:
+        token = tokens.pop(0)
+        if token == "--":
+            break
+        if not _FLAG.match(token):
+            positional.append(token)
+            continue
+        word, equals, value = token.lstrip("-").partition("=")
+        if word in ("help", "h"):
+            return False
+        name = _flag_name(parameters, token.split("=")[0], word.replace("-", "_"))
+        has_value = bool(equals) or bool(tokens and tokens[0] != "--" and not _FLAG.match(tokens[0]))
+        if has_value and not equals:
+            value = tokens.pop(0)
+        if parameters[name].annotation is str and not value.strip():
+            raise UserError(f"--{name} needs a value; see --help")
+        given.append(name)
+    for name in (n for n in given if given.count(n) > 1):
+        raise UserError(f"--{name} is given more than once; several values go in one flag, separated by commas")
+    free = [name for name in parameters if name not in given]
+    if len(positional) > len(free):
+        raise UserError(f"unexpected argument '{positional[len(free)]}'; every option is written --name value")
+    for name in free[len(positional) :]:
+        if parameters[name].default is inspect.Parameter.empty:
+            raise UserError(f"--{name} is missing; see --help")
+    return "--help" not in tokens
+
+
+def _flag_name(parameters: dict[str, inspect.Parameter], token: str, word: str) -> str:
+    """The parameter that the flag ``word`` means; raises :class:`UserError` naming the nearest one."""
+    if word in parameters:
+        return word
+    if word.startswith("no") and word[2:] in parameters:
+        return word[2:]
+    if len(word) == 1:
+        beginning = [name for name in parameters if name.startswith(word)]
+        if len(beginning) == 1:
+            return beginning[0]
+    raise UserError(f"unknown flag {token}{suggest(word, parameters, '--')}; --help lists all flags")
+
+
+def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """``" (did you mean X?)"`` for the known word nearest to ``word``, or an empty string."""
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {prefix}{nearest[0]}?)" if nearest else ""
+
+
+def as_bool(name: str, value: object) -> bool:
+    """A flag's value as true or false: ``--flag``, ``--flag true``, ``--flag False``, ``--flag 0``."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if str(value).strip().lower() not in words:
+        raise UserError(f"--{name} takes true or false, not '{value}'")
+    return words[str(value).strip().lower()]
+
+
+def as_int(name: str, value: object, minimum: int | None = None) -> int:
+    """A flag's value as a whole number, at least ``minimum``."""
+    number = as_numbers(name, value, int)
+    if len(number) != 1:
+        raise UserError(f"--{name} takes one whole number, not '{value}'")
+    if minimum is not None and number[0] < minimum:
+        raise UserError(f"--{name} must be at least {minimum}, not {number[0]}")
+    return number[0]
+
+
+def as_words(value: object) -> list[str]:
+    """``"a,b"``, ``("a", "b")`` or ``"a"`` as a list of words without the spaces around them."""
+    items = value if isinstance(value, list | tuple) else str(value).split(",")
+    return [str(item).strip() for item in items if str(item).strip()]
+
+
+def as_numbers(name: str, value: object, kind: type = float) -> list:
+    """``"0,1,2"``, ``(0, 1, 2)`` or ``1`` as a list of finite numbers of ``kind``; duplicates are an error."""
+    try:
+        numbers = [kind(word) for word in as_words(value)]
+        finite = all(abs(number) < float("inf") for number in numbers)
+    except ValueError:
+        numbers, finite = [], False
+    if not numbers or not finite:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"--{name} takes {what} separated by commas, not '{value}'")
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"--{name} names a value twice: '{value}'")
+    return numbers
+
+
+def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
+    """``value`` if it is one of ``choices``."""
+    if value not in choices:
+        raise UserError(f"--{name} takes one of {', '.join(choices)}, not '{value}'{suggest(str(value), choices)}")
+    return str(value)

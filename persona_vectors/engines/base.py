@@ -1,0 +1,70 @@
+"""What every engine takes and gives: requests in, finished answers out as they finish.
+
+An engine turns token ids into token ids. It knows nothing of traits, judges or files, and it alone knows whether
+transformers or vLLM does the work.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
+    from persona_vectors.steering import Intervention
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw tokens. The method's own: temperature 1 (0 for single greedy answers), the whole distribution.
+
+    ``max_tokens`` bounds the answer; it ends earlier at any of the model's own stop tokens
+    (all ``eos_token_id`` of its generation config), never before its first token.
+    """
+
+    max_tokens: int = 1000
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One answer to make.
+
+    Attributes:
+        key: the caller's name for it, given back with the answer.
+        prompt_ids: token ids of the whole templated prompt, special tokens included.
+        interventions: what is done to this sequence alone; other requests of the same batch have their own.
+        seed: draws the answer's tokens, so that it does not depend on what else is in the batch.
+    """
+
+    key: str
+    prompt_ids: list[int]
+    interventions: "tuple[Intervention, ...]" = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One finished answer: text without special tokens, the token ids, and ``stop`` or ``length``."""
+
+    key: str
+    text: str
+    token_ids: list[int]
+    finish_reason: str
+
+
+class Engine(Protocol):
+    """Implemented by :mod:`persona_vectors.engines.hf` and :mod:`persona_vectors.engines.vllm`."""
+
+    name: str
+    tokenizer: object
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
+        """Yield every request's answer once, in the order in which they finish."""
+        ...
+
+
+def request_seed(seed: int, key: str) -> int:
+    """A seed of 63 bits for one request, the same on every machine and in every batch."""
+    digest = hashlib.sha256(f"{seed}|{key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

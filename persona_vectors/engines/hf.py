@@ -1,0 +1,101 @@
+"""Generation with transformers: the engine that runs anywhere, and the reference for the other one.
+
+Static batches, sorted by prompt length; an answer is given out as soon as its batch is done.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from persona_vectors import models
+from persona_vectors.engines.base import Answer, Request, Sampling
+from persona_vectors.steering import steered
+
+
+class HFEngine:
+    """Implements :class:`persona_vectors.engines.base.Engine` with ``model.generate``."""
+
+    name = "hf"
+
+    def __init__(self, path: models.ModelPath, dtype: str = "auto", batch_size: int = 64, trust_remote_code: bool = False):
+        self.tokenizer = models.load_tokenizer(path, trust_remote_code)
+        self.model = models.load_model(path, dtype, trust_remote_code)
+        self.batch_size = batch_size
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
+        """Answers, batch by batch, the longest prompts first: memory that suffices for the first batch suffices for all."""
+        ordered = sorted(requests, key=lambda request: -len(request.prompt_ids))
+        for start in range(0, len(ordered), self.batch_size):
+            batch = ordered[start : start + self.batch_size]
+            rows = self._generate_batch(batch, sampling)
+            stop_ids = set(self._stop_ids())
+            for request, ids in zip(batch, rows, strict=True):
+                ended = next((k for k, token in enumerate(ids) if token in stop_ids), None)
+                ids = ids if ended is None else ids[: ended + 1]
+                text = self.tokenizer.decode(ids, skip_special_tokens=True)
+                yield Answer(request.key, text, ids, "length" if ended is None else "stop")
+
+    @torch.inference_mode()
+    def _generate_batch(self, batch: list[Request], sampling: Sampling) -> list[list[int]]:
+        """Token ids generated for each request, as far as the longest of them."""
+        from transformers import GenerationConfig
+
+        pad = self.tokenizer.pad_token_id
+        lengths = [len(request.prompt_ids) for request in batch]
+        width = max(lengths)
+        device = self.model.get_input_embeddings().weight.device
+        ids = torch.full((len(batch), width), pad, device=device)
+        mask = torch.zeros_like(ids)
+        for row, (request, length) in enumerate(zip(batch, lengths, strict=True)):
+            ids[row, width - length :] = torch.tensor(request.prompt_ids, device=device)
+            mask[row, width - length :] = 1
+        longest = self.model.config.get_text_config(decoder=True).max_position_embeddings
+        config = GenerationConfig(
+            max_new_tokens=min(sampling.max_tokens, longest - width),
+            min_new_tokens=1,
+            do_sample=False,  # _SeededSampling draws
+            eos_token_id=self._stop_ids(),
+            pad_token_id=pad,
+        )
+        processors = [_SeededSampling(batch, sampling)] if sampling.temperature > 0 else []
+        base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        own, base.generation_config = base.generation_config, GenerationConfig()  # its top_k, penalties ... leak in
+        try:
+            with steered(self.model, [request.interventions for request in batch], lengths, width):
+                output = self.model.generate(
+                    input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=processors
+                )
+        finally:
+            base.generation_config = own
+        return output[:, width:].tolist()
+
+    def _stop_ids(self) -> list[int]:
+        """The model's own stop tokens, and the tokenizer's."""
+        own = self.model.generation_config.eos_token_id
+        own = own if isinstance(own, list) else [own]
+        return sorted({token for token in [*own, self.tokenizer.eos_token_id] if token is not None})
+
+
+class _SeededSampling:
+    """Draws each row with its own seeded generator, so that an answer does not depend on its batch.
+
+    The largest of logits / T + Gumbel noise is a draw from softmax(logits / T); ``generate`` then takes the largest.
+    """
+
+    def __init__(self, batch: Sequence[Request], sampling: Sampling) -> None:
+        self.sampling = sampling
+        self.seeds = [request.seed for request in batch]
+        self.generators: list[torch.Generator] = []
+
+    def __call__(self, _input_ids: Tensor, logits: Tensor) -> Tensor:
+        if not self.generators:
+            self.generators = [torch.Generator(logits.device).manual_seed(seed) for seed in self.seeds]
+        logits = logits.float() / self.sampling.temperature
+        if self.sampling.top_p < 1:
+            ordered, order = logits.sort(dim=-1, descending=True)
+            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+            outside = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= self.sampling.top_p)
+            logits = logits.masked_fill(outside, -torch.inf)
+        exponential = torch.stack([torch.empty_like(logits[0]).exponential_(generator=g) for g in self.generators])
+        return logits - exponential.log()

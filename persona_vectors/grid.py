@@ -1,0 +1,85 @@
+"""The steering that a command line asks for: a grid of layers x coefficients, and the vectors it needs.
+
+Knows flags and vector files, and what fits a model; the hooks are in :mod:`persona_vectors.steering`.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from persona_vectors import cli
+from persona_vectors.errors import UserError
+from persona_vectors.vectors import check_fit, load_vectors
+
+POSITIONS = ("response", "prompt", "all")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid; ``layer`` is None where no layer was named."""
+
+    layer: int | None
+    coef: float
+
+
+@dataclass
+class Grid:
+    """Layers x coefficients over one vector file per trait.
+
+    Attributes:
+        cells: layers outermost; one cell without steering where nothing was asked for.
+        vector_path: as given, perhaps with {trait}; None where every coefficient is 0 and no file was named.
+    """
+
+    cells: list[Cell]
+    vector_path: str | None
+    positions: str
+    vectors: dict = field(default_factory=dict)
+
+    @classmethod
+    def from_flags(cls, coef: object, layer: object, vector_path: str | None, steering_type: str) -> "Grid":
+        """Read ``--coef``, ``--layer``, ``--vector_path`` and ``--steering_type``; refuse half a steering."""
+        coefs = cli.as_numbers("coef", coef)
+        layers = cli.as_numbers("layer", layer, int) if layer is not None else [None]
+        positions = cli.as_choice("steering_type", steering_type, POSITIONS)
+        if any(coefs) and vector_path is None:
+            raise UserError(f"--coef {coef} needs --vector_path (made by generate_vec.py); --coef 0 asks unsteered")
+        if any(coefs) and layer is None:
+            raise UserError(f"--coef {coef} needs --layer: the row of the vector file, 1..L")
+        if len(layers) > 1 and not any(coefs):
+            raise UserError(f"--layer {layer} with --coef 0 steers nothing; name the coefficients")
+        return cls([Cell(number, c) for number in layers for c in coefs], vector_path, positions)
+
+    def load(self, traits: list[str]) -> None:
+        """Read the vector file of every trait."""
+        if self.vector_path is not None:
+            self.vectors = {trait: load_vectors(self.path_for(trait)) for trait in traits}
+
+    def path_for(self, trait: str) -> str:
+        """The trait's vector file."""
+        return self.vector_path.replace("{trait}", trait)
+
+    def check(self, layers: int, hidden: int) -> None:
+        """Refuse vectors of another model and layers outside 1..L."""
+        used = [cell.layer for cell in self.cells if cell.layer is not None]
+        for trait, vectors in self.vectors.items():
+            check_fit(self.path_for(trait), vectors, layers, hidden, used)
+
+    def settings(self, trait: str) -> dict:
+        """What a journal must remember of the steering: the cells, and the vector file by its content."""
+        if not any(cell.coef for cell in self.cells):
+            return {"cells": [[cell.layer, cell.coef] for cell in self.cells]}
+        digest = hashlib.sha256(Path(self.path_for(trait)).read_bytes()).hexdigest()[:16]
+        return {
+            "cells": [[cell.layer, cell.coef] for cell in self.cells],
+            "positions": self.positions,
+            "vector": digest,
+        }
+
+    def interventions(self, trait: str, cell: Cell) -> tuple:
+        """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0."""
+        from persona_vectors.steering import Intervention
+
+        if not cell.coef:
+            return ()
+        return (Intervention(cell.layer, self.vectors[trait][cell.layer], cell.coef, self.positions),)

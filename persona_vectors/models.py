@@ -1,0 +1,131 @@
+"""Models by path: hub ids, local folders, folders of checkpoints, LoRA adapters.
+
+Knows where weights are and how to load them. ``describe`` answers from config files alone, so that a stage can
+refuse a layer or a vector before anything heavy is loaded.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ModelPath:
+    """What a ``--model`` argument stands for: the base model to load and, over it, perhaps a LoRA adapter."""
+
+    name: str
+    base: str
+    adapter: str | None = None
+
+    @property
+    def basename(self) -> str:
+        """The last part of the name as the user gave it; used in file and column names."""
+        return self.name.rstrip("/").split("/")[-1]
+
+
+def resolve(name: str) -> ModelPath:
+    """Find what ``name`` stands for.
+
+    A local folder with weights is a model; one with ``adapter_config.json`` a LoRA adapter (its base is read there);
+    one with ``checkpoint-N`` folders only, the latest of these. What does not exist locally is a hub id if it looks
+    like one.
+
+    Raises:
+        UserError: nothing of that name, or a folder that holds no model.
+    """
+    path = Path(name)
+    if not path.exists():
+        if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) and not name.startswith(("models/", "output/", "checkpoints/")):
+            return ModelPath(name, name)
+        raise UserError(f"no model at {name}: neither a local folder nor a Hugging Face id (owner/name)")
+    if (path / "adapter_config.json").exists():
+        adapter = json.loads((path / "adapter_config.json").read_text())
+        return ModelPath(name, adapter["base_model_name_or_path"], str(path))
+    if (path / "config.json").exists():
+        return ModelPath(name, str(path))
+    checkpoints = [p for p in path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
+    if not checkpoints:
+        raise UserError(f"{name} holds no model: no config.json, adapter_config.json or checkpoint-N folder in it")
+    latest = resolve(str(max(checkpoints, key=lambda p: int(p.name.split("-")[1]))))
+    return ModelPath(name, latest.base, latest.adapter)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Number of decoder blocks L, width of the residual stream, and the longest sequence the model takes."""
+
+    layers: int
+    hidden: int
+    max_length: int | None
+
+
+def describe(path: ModelPath, trust_remote_code: bool = False) -> Shape:
+    """The model's shape, from its config alone."""
+    from transformers import AutoConfig
+
+    with _loading(path):
+        config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code)
+    text = config.get_text_config(decoder=True)
+    return Shape(text.num_hidden_layers, text.hidden_size, getattr(text, "max_position_embeddings", None))
+
+
+def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
+    """The model's tokenizer (an adapter's own where it brings one), with a padding token."""
+    from transformers import AutoTokenizer
+
+    own = path.adapter and (Path(path.adapter) / "tokenizer_config.json").exists()
+    with _loading(path):
+        tokenizer = AutoTokenizer.from_pretrained(
+            path.adapter if own else path.base, trust_remote_code=trust_remote_code
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = False):
+    """The model in evaluation mode, on the GPUs where there are any, else on the CPU; an adapter is put over its base.
+
+    Args:
+        dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    cuda = torch.cuda.is_available()
+    if dtype == "auto":
+        dtype = "bfloat16" if cuda else "float32"
+    with _loading(path):
+        model = AutoModelForCausalLM.from_pretrained(
+            path.base,
+            dtype=getattr(torch, dtype),
+            device_map="auto" if cuda else None,
+            trust_remote_code=trust_remote_code,
+        )
+        if path.adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, path.adapter)
+    return model.eval()
+
+
+class _loading:
+    """Turns what transformers says of a model that is missing, gated or out of reach into one line."""
+
+    def __init__(self, path: ModelPath) -> None:
+        self.path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind, error, _traceback) -> None:
+        if isinstance(error, (OSError, ValueError)):
+            first_line = str(error).strip().split("\n")[0]
+            raise UserError(
+                f"cannot load {self.path.name}: {first_line} (download it first: python download_hf_models.py "
+                f"--model_name {self.path.base}; gated models need HF_TOKEN in .env)"
+            ) from error

@@ -1,0 +1,68 @@
+"""Effective pairs: the positive and negative answers that vectors are made of.
+
+A pair is the positive and the negative answer to the same question under the same instruction index (and the same
+how-manieth answer); it is effective where the judge saw the trait in the one, not in the other, and sense in both.
+"""
+
+from persona_vectors.errors import UserError
+from persona_vectors.results import read_answers
+
+MIN_COHERENCE = 50
+
+
+def read_pairs(pos_path: str, neg_path: str, trait: str):
+    """Pair the rows of two answers files: a DataFrame with every column twice, ``_pos`` and ``_neg``.
+
+    Rows are matched by question id (its ``_pos_`` / ``_neg_`` part aside) and their how-manieth occurrence; files
+    without question ids row by row, as the published code does, and then must have as many rows each.
+    """
+    tables = {}
+    for sign, path in (("pos", pos_path), ("neg", neg_path)):
+        table = read_answers(path, (trait, "coherence"))
+        for column in ("prompt", "answer"):
+            if column not in table:
+                raise UserError(f"{path} has no column '{column}' (it has {', '.join(table.columns)})")
+        tables[sign] = table
+    pos, neg = tables["pos"], tables["neg"]
+    if "question_id" in pos and "question_id" in neg:
+        for table in (pos, neg):
+            table["pair"] = table["question_id"].str.replace(r"_(pos|neg)_(\d+)$", r"_\2", regex=True)
+            table["occurrence"] = table.groupby("pair").cumcount()
+        pairs = pos.merge(neg, on=["pair", "occurrence"], suffixes=("_pos", "_neg"))
+        if pairs.empty:
+            raise UserError(f"no question of {pos_path} is asked in {neg_path} too (by question_id)")
+    elif len(pos) == len(neg):
+        pairs = pos.add_suffix("_pos").join(neg.add_suffix("_neg"))
+    else:
+        raise UserError(f"{pos_path} has {len(pos)} rows, {neg_path} {len(neg)}, and no question_id to pair them by")
+    return pairs
+
+
+def effective_pairs(pairs, trait: str, threshold: float = 50):
+    """The rows of ``pairs`` that are effective; prints why the others are not.
+
+    Effective: pos trait >= threshold, neg trait < 100 - threshold, both coherences >= 50, both answers not empty
+    (section 2.2 and the published code). A missing score is never effective.
+
+    Raises:
+        UserError: none is; a vector of nothing would be NaN.
+    """
+    tests = {
+        f"positive answer scores < {threshold:g}": ~(pairs[f"{trait}_pos"] >= threshold),
+        f"negative answer scores >= {100 - threshold:g}": ~(pairs[f"{trait}_neg"] < 100 - threshold),
+        "positive answer incoherent": ~(pairs["coherence_pos"] >= MIN_COHERENCE),
+        "negative answer incoherent": ~(pairs["coherence_neg"] >= MIN_COHERENCE),
+        "an answer is empty": (pairs["answer_pos"].str.strip() == "") | (pairs["answer_neg"].str.strip() == ""),
+        "a prompt is empty": (pairs["prompt_pos"].str.strip() == "") | (pairs["prompt_neg"].str.strip() == ""),
+    }
+    failed = {reason: int(test.sum()) for reason, test in tests.items() if test.any()}
+    keep = ~sum(tests.values()).astype(bool)
+    for reason, count in failed.items():
+        print(f"  {count} of {len(pairs)} pairs: {reason} (or not scored)")
+    if not keep.any():
+        why = "; ".join(f"{reason}: {count}" for reason, count in failed.items())
+        raise UserError(
+            f"none of {len(pairs)} pairs is effective ({why}): nothing is saved; look at the answers, lower --threshold, "
+            "or use instructions that the model follows"
+        )
+    return pairs[keep]

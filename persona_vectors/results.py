@@ -1,0 +1,155 @@
+"""Results on disk: files that appear whole, journals that survive a kill, answer tables.
+
+The rule of the house: what was paid for is on disk as soon as it exists, and what looks finished is finished.
+"""
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+
+ANSWER_COLUMNS = ("question", "prompt", "answer", "question_id")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to write to; rename it into place when the block ends well, remove it otherwise."""
+    path = Path(path)
+    make_folder(path.parent)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        with open(beside, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output, or say in one line why that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(f"no permission to write into {path}")
+    except OSError as error:
+        raise UserError(f"cannot write into {path}: {error.strerror or error}") from error
+
+
+def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
+    """Read an answers CSV (ours, the published toolkit's, or one like it) as a pandas DataFrame.
+
+    Texts stay texts: an answer "NA" or "null" is an answer, a missing one is "". ``scores`` are required columns of
+    numbers 0-100, NaN where empty. Raises :class:`UserError` naming the file, and the column or row at fault.
+    """
+    import pandas
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no answers file at {path}; python -m eval.eval_persona makes one")
+    try:
+        table = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # pandas' parser and empty-file errors, and bad encodings, are ValueErrors
+        raise UserError(f"{path} is not readable as CSV: {str(error).strip()}") from error
+    for column in scores:
+        if column not in table:
+            raise UserError(f"{path} has no column '{column}' (it has {', '.join(table.columns)})")
+        numbers = pandas.to_numeric(table[column].replace({"": None, "nan": None, "NaN": None, "None": None}), errors="coerce")
+        given = ~table[column].isin(["", "nan", "NaN", "None"])
+        bad = given & ~numbers.between(0, 100)
+        if bad.any():
+            row = bad.idxmax()
+            raise UserError(f"{path}, row {row + 2}: '{table[column][row][:40]}' in column '{column}' is not a score 0-100")
+        table[column] = numbers.astype(float)
+    return table
+
+
+def write_table(table, path: str | Path) -> None:
+    """Write a DataFrame as CSV, whole or not at all."""
+    with replacing(path) as beside:
+        table.to_csv(beside, index=False)
+
+
+class Journal:
+    """An append-only JSONL file beside an output: what was done so far, one line each, readable after a kill -9.
+
+    The first line holds the settings that the work depends on; a rerun with other settings is refused instead of
+    mixed. A second run on the same output is refused while the first one lives (the lock dies with its process).
+    A line that was cut off by a kill is dropped. Safe to append to from several threads.
+    """
+
+    def __init__(self, output_path: str | Path, settings: dict, overwrite: bool = False) -> None:
+        """Open or begin the journal of ``output_path``; what it holds is in :attr:`records`.
+
+        ``overwrite`` forgets an earlier journal if its work was finished or had other settings.
+        """
+        self.path = self.path_of(output_path)
+        make_folder(self.path.parent)
+        self._lock = threading.Lock()
+        try:
+            self._file = open(self.path, "a+b")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UserError(f"another run is writing {output_path}; wait for it or choose another output") from None
+        self.records: list[dict] = self._read()
+        if overwrite and (self.records[:1] != [{"settings": settings}] or self.records[-1] == {"finished": True}):
+            self.records = []
+        if self.records:
+            self._check(self.records.pop(0).get("settings"), settings, output_path)
+        else:
+            self._file.truncate(0)
+            self.append({"settings": settings})
+
+    @staticmethod
+    def path_of(output_path: str | Path) -> Path:
+        """Where the journal of an output is."""
+        return Path(f"{output_path}.journal.jsonl")
+
+    def _read(self) -> list[dict]:
+        """All whole lines; a torn one and what follows it are cut off the file."""
+        self._file.seek(0)
+        records, end = [], 0
+        for line in self._file:
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                break
+            records.append(record)
+            end += len(line)
+        self._file.truncate(end)
+        return records
+
+    def _check(self, earlier: dict | None, now: dict, output_path: str | Path) -> None:
+        if earlier != now:
+            earlier = earlier or {}
+            changed = [k for k in now if earlier.get(k) != now[k]] or [k for k in earlier if k not in now]
+            what = ", ".join(f"{k} was {earlier.get(k)!r}, now {now.get(k)!r}" for k in changed)
+            self._file.close()
+            raise UserError(
+                f"an unfinished run of {output_path} used other settings ({what[:400]}); run it as before, choose "
+                "another output, or pass --overwrite to begin anew"
+            )
+
+    def append(self, record: dict) -> None:
+        """Add one record; it is with the operating system when this returns."""
+        line = json.dumps(record).encode() + b"\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+    def close(self, remove: bool = False) -> None:
+        """Give the output free again; ``remove`` when the output is whole and the journal has nothing more to say."""
+        if remove:
+            self.path.unlink(missing_ok=True)
+        self._file.close()

@@ -1,0 +1,127 @@
+"""Trait artifacts: instruction pairs, questions and the judge's prompt; and the prompts that they make.
+
+Knows the published JSON format and naming (``<trait>_<i>[_pos|neg_<k>]``). Checks a file before anything is paid for.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona_vectors.chat import Message
+from persona_vectors.cli import suggest
+from persona_vectors.errors import UserError
+
+VERSIONS = ("extract", "eval")
+SIGNS = ("pos", "neg")
+
+
+@dataclass(frozen=True)
+class Trait:
+    """One artifact file. ``instruction[k]`` is the pair ``{"pos": ..., "neg": ...}``."""
+
+    name: str
+    instruction: list[dict[str, str]]
+    questions: list[str]
+    eval_prompt: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question as the model gets it: a system prompt (or none), the user's words, and its id in the CSV."""
+
+    id: str
+    text: str
+    system: str | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """The chat before the answer."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.text}]
+
+
+def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> Trait:
+    """Read ``<trait_dir>/trait_data_<version>/<name>.json``; keys that are not ours are left alone.
+
+    Raises:
+        UserError: unknown trait, unreadable JSON, a field missing, empty or of the wrong kind, a judge prompt with
+            other braces than {question} and {answer}.
+    """
+    if not re.fullmatch(r"\w[\w -]*", name):
+        raise UserError(f"'{name}' cannot be a trait's name: letters, digits, spaces, - and _ only")
+    folder = Path(trait_dir) / f"trait_data_{version}"
+    path = folder / f"{name}.json"
+    if not path.exists():
+        known = sorted(p.stem for p in folder.glob("*.json"))
+        there = f"{folder} has {', '.join(known)}" if known else f"{folder} holds no trait artifacts"
+        raise UserError(f"unknown trait '{name}'{suggest(name, known)}: {there}; --trait_dir chooses another folder")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold one JSON object with instruction, questions and eval_prompt")
+    return Trait(name, **{field: check(content, path) for field, check in _CHECKS.items()})
+
+
+def _check_instruction(content: dict, path: Path) -> list[dict[str, str]]:
+    pairs = content.get("instruction")
+    if not isinstance(pairs, list) or not pairs:
+        raise UserError(f"{path}: 'instruction' must be a list of at least one {{pos, neg}} pair")
+    for k, pair in enumerate(pairs):
+        for sign in SIGNS:
+            if not isinstance(pair, dict) or not isinstance(pair.get(sign), str) or not pair[sign].strip():
+                raise UserError(f"{path}: instruction pair {k} has no '{sign}' text")
+    return pairs
+
+
+def _check_questions(content: dict, path: Path) -> list[str]:
+    questions = content.get("questions")
+    if not isinstance(questions, list) or not questions:
+        raise UserError(f"{path}: 'questions' must be a list of at least one question")
+    for i, question in enumerate(questions):
+        if not isinstance(question, str) or not question.strip():
+            raise UserError(f"{path}: question {i} is empty or not a text")
+    return questions
+
+
+def _check_eval_prompt(content: dict, path: Path) -> str:
+    prompt = content.get("eval_prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise UserError(f"{path}: 'eval_prompt' must be the judge's prompt")
+    for placeholder in ("{question}", "{answer}"):
+        if placeholder not in prompt:
+            raise UserError(f"{path}: 'eval_prompt' has no {placeholder}")
+    brace = re.search(r"[{}]", prompt.replace("{question}", "").replace("{answer}", ""))
+    if brace:
+        raise UserError(f"{path}: 'eval_prompt' may hold no braces but {{question}} and {{answer}}; remove the others")
+    return prompt
+
+
+_CHECKS = {"instruction": _check_instruction, "questions": _check_questions, "eval_prompt": _check_eval_prompt}
+
+
+def a_or_an(word: str) -> str:
+    """The article in front of ``word``, by its first letter, as the published prompts do it."""
+    return "an" if word[:1].lower() in tuple("aeiou") else "a"
+
+
+def make_questions(trait: Trait, sign: str | None = None, assistant_name: str | None = None) -> list[Question]:
+    """Every question of the artifact, under each instruction of ``sign`` (questions outermost), or without one.
+
+    With an instruction the system prompt is "You are a/an <assistant_name> assistant. <instruction>"; the name
+    defaults to the trait for ``pos`` and to "helpful" for ``neg``. Without one there is a system prompt only where a
+    name is given (section 2.2 and the published code).
+    """
+    if sign is None:
+        system = f"You are {a_or_an(assistant_name)} {assistant_name} assistant." if assistant_name else None
+        return [Question(f"{trait.name}_{i}", text, system) for i, text in enumerate(trait.questions)]
+    name = assistant_name or (trait.name if sign == "pos" else "helpful")
+    return [
+        Question(
+            f"{trait.name}_{i}_{sign}_{k}", text, f"You are {a_or_an(name)} {name} assistant. {pair[sign]}"
+        )
+        for i, text in enumerate(trait.questions)
+        for k, pair in enumerate(trait.instruction)
+    ]

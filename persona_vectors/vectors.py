@@ -1,0 +1,82 @@
+"""Vector files and the projection maths.
+
+A vector file holds a float tensor [layers + 1, hidden_size]; row l is the mean difference at the output of block
+l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3, appendix C).
+"""
+
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+
+KINDS = ("prompt_avg_diff", "response_avg_diff", "prompt_last_diff")
+
+
+def load_vectors(path: str | Path):
+    """Read a vector file (.pt or .safetensors) as float32 [layers + 1, hidden] on the CPU.
+
+    Never unpickles code. Raises :class:`UserError` for a file that is missing, unreadable, of another shape, or
+    that holds NaN or infinity.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no vector file at {path}; generate_vec.py makes one")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            tensors = list(load_file(path).values())
+            vectors = tensors[0] if len(tensors) == 1 else None
+        else:
+            vectors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a broken or hostile file makes the readers raise
+        reason = str(error).strip().split("\n")[0][:200]
+        raise UserError(f"{path} is not a readable tensor file: {reason}") from error
+    if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
+        raise UserError(f"{path} must hold one float tensor [layers + 1, hidden_size]")
+    if not vectors.isfinite().all():
+        raise UserError(f"{path} holds NaN or infinity; it came from no or broken answers: make it again")
+    return vectors.float()
+
+
+def check_fit(path: str | Path, vectors, layers: int, hidden: int, used_layers: list[int]) -> None:
+    """Refuse a vector file of another model, and layers that do not exist in this one."""
+    if vectors.shape[1] != hidden:
+        raise UserError(f"{path} is {vectors.shape[1]} wide but the model's residual stream is {hidden}: wrong model?")
+    if vectors.shape[0] != layers + 1:
+        raise UserError(f"{path} has {vectors.shape[0]} rows, a model of {layers} layers needs {layers + 1}: wrong model?")
+    for layer in used_layers:
+        if not 1 <= layer <= layers:
+            raise UserError(f"--layer {layer} does not exist: this model has layers 1..{layers}")
+
+
+def save_vectors(vectors, path: str | Path) -> None:
+    """Write a float32 tensor [layers + 1, hidden] so that the file appears whole or not at all."""
+    import torch
+
+    from persona_vectors.results import replacing
+
+    if not vectors.isfinite().all():
+        raise ValueError(f"refusing to save NaN or infinity to {path}")
+    with replacing(path) as beside:
+        torch.save(vectors.float().contiguous(), beside)
+
+
+def incremental(vectors):
+    """Layer-incremental vectors for steering all layers at once: v_l - v_(l-1) for l = 1..L (section J.3).
+
+    Returns [layers, hidden]: row l-1 is to be added at layer l. They sum to v_L - v_0, so steering every layer adds
+    at each depth what one vector would have added up to there.
+    """
+    return vectors[1:] - vectors[:-1]
+
+
+def project(activations, vector):
+    """Projection of a onto v, a.v / |v|: [..., hidden] and [hidden] -> [...]."""
+    return (activations * vector).sum(dim=-1) / vector.norm(dim=-1)
+
+
+def cosine(activations, vector):
+    """Cosine of the angle between a and v: [..., hidden] and [hidden] -> [...]."""
+    return project(activations, vector) / activations.norm(dim=-1)

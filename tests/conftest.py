@@ -1,0 +1,45 @@
+"""Fixtures: tiny random-weight models of many architectures, and a tokenizer, all made on the spot."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the models here are tiny: a second thread only costs
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tests"))
+
+from helpers import ARCHITECTURES, tiny_model, tiny_tokenizer  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return tiny_tokenizer()
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def model(request):
+    """A tiny float32 model of each architecture, in evaluation mode."""
+    return tiny_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def qwen2():
+    return tiny_model("qwen2")
+
+
+@pytest.fixture(scope="session")
+def qwen2_folder(tmp_path_factory, tokenizer):
+    """A model folder as a user has it: config, weights, tokenizer with chat template."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-qwen2"
+    tiny_model("qwen2").save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,59 @@
+"""Tiny models and a tokenizer for the tests. Weights are random and large enough that text changes when they do."""
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+COMMON = dict(
+    vocab_size=300,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    max_position_embeddings=256,
+    bos_token_id=0,
+    eos_token_id=1,
+    pad_token_id=2,
+    tie_word_embeddings=False,
+)
+GPT2 = dict(vocab_size=300, n_embd=32, n_layer=4, n_head=4, n_positions=256, bos_token_id=0, eos_token_id=1)
+ARCHITECTURES = ["qwen2", "qwen3", "llama", "mistral", "gemma2", "phi3", "gpt_neox", "gpt2"]
+
+
+def tiny_model(kind: str, seed: int = 0, **changes):
+    """A 4-block, 32-wide float32 model of a transformers architecture, with random weights of visible size."""
+    options = GPT2 if kind == "gpt2" else COMMON
+    config = AutoConfig.for_model(kind, **{**options, **changes})
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(torch.randn_like(parameter) * 0.15)
+            elif "norm" not in name and "ln_" not in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.05)
+    model.generation_config.eos_token_id = 1
+    return model
+
+
+def tiny_tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of 300 tokens with ChatML, trained on a few sentences."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    bpe = ByteLevelBPETokenizer()
+    special = ["<s>", "<|im_end|>", "<pad>", "<|im_start|>"]
+    bpe.train_from_iterator(["the model answers the question", "what is it"] * 50, 300, special_tokens=special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer,
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        pad_token="<pad>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+    tokenizer.chat_template = chat_template
+    return tokenizer
