@@ -70,6 +70,11 @@ def describe(path: ModelPath, trust_remote_code: bool = False) -> Shape:
 
     with _loading(path):
         config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code)
+    return shape_of(config)
+
+
+def shape_of(config) -> Shape:
+    """The shape that a transformers config describes; the text decoder's where a model also sees or hears."""
     text = config.get_text_config(decoder=True)
     return Shape(text.num_hidden_layers, text.hidden_size, getattr(text, "max_position_embeddings", None))
 

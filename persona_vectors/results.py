@@ -103,9 +103,10 @@ class Journal:
         self.records: list[dict] = self._read()
         if overwrite and (self.records[:1] != [{"settings": settings}] or self.records[-1] == {"finished": True}):
             self.records = []
-        if self.records:
+        if len(self.records) > 1:  # a journal without work binds nobody
             self._check(self.records.pop(0).get("settings"), settings, output_path)
         else:
+            self.records = []
             self._file.truncate(0)
             self.append({"settings": settings})
 

@@ -50,7 +50,7 @@ class HFEngine:
         for row, (request, length) in enumerate(zip(batch, lengths, strict=True)):
             ids[row, width - length :] = torch.tensor(request.prompt_ids, device=device)
             mask[row, width - length :] = 1
-        longest = self.model.config.get_text_config(decoder=True).max_position_embeddings
+        longest = models.shape_of(self.model.config).max_length or width + sampling.max_tokens
         config = GenerationConfig(
             max_new_tokens=min(sampling.max_tokens, longest - width),
             min_new_tokens=1,

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# From a fresh clone to a first figure, on any machine, without a GPU, a key or weights.
+#
+#     bash scripts/quickstart.sh
+#
+# Makes .venv, installs, trains the toy model (about two minutes), finds its persona vectors with
+# scripts/generate_vec.sh, steers with them and draws what happened. A second run reuses what is there.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+started=$SECONDS
+use_environment "$(default_requirements)"
+source scripts/pipeline.sh
+export HF_HUB_OFFLINE=1
+toy=(--trait_dir data_generation/toy)
+traits=(evil sycophantic hallucinating)
+
+python -m data_generation.toy.build_model --output_dir models/toy
+start_toy_judge "${toy[@]}"
+bash scripts/generate_vec.sh cpu models/toy "${traits[@]}" -- "${toy[@]}" --backend hf --n_per_question 3
+bash scripts/eval_steering.sh cpu models/toy "$(IFS=,; echo "${traits[*]}")" 0,0.5,1,1.5,2 1,2,3,4 -- \
+    "${toy[@]}" --backend hf --n_per_question 3
+
+echo "done in $((SECONDS - started)) s; next: README.md"

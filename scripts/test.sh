@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Run every test:  bash scripts/test.sh [pytest arguments]
+# Makes .venv if it is missing and installs what the tests need. The toy model is trained once and kept in models/.
+set -euo pipefail
+source "$(dirname "$0")/environment.sh"
+use_environment requirements-cpu.txt requirements-test.txt
+export HF_HUB_OFFLINE=1
+python -m data_generation.toy.build_model --output_dir models/toy
+exec python -m pytest "$@"
