@@ -16,7 +16,8 @@ def find_decoder(model: nn.Module) -> nn.Module:
     """
     get_base = getattr(model, "get_base_model", None)
     base = get_base() if get_base is not None else model
-    return base.get_decoder()
+    decoder = base.get_decoder()
+    return decoder if hasattr(decoder, "config") else base.base_model  # where a head goes by the name of decoder
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:
@@ -27,7 +28,7 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
             look like a vector that does nothing.
     """
     decoder = find_decoder(model)
-    count = decoder.config.get_text_config(decoder=True).num_hidden_layers
+    count = getattr(decoder.config.get_text_config(decoder=True), "num_hidden_layers", None)
     found: dict[str, nn.ModuleList] = {}
     for name, module in decoder.named_modules():
         inside_a_list = any(name.startswith(f"{outer}.") for outer in found)
@@ -36,7 +37,7 @@ def find_blocks(model: nn.Module) -> nn.ModuleList:
     if len(found) != 1:
         names = ", ".join(found) or "none"
         raise UserError(
-            f"cannot tell where {type(model).__name__} keeps its {count} decoder blocks (candidates: {names}); "
+            f"cannot tell where {type(model).__name__} keeps its decoder blocks (candidates: {names}); "
             "this architecture is not supported"
         )
     return next(iter(found.values()))

@@ -30,8 +30,12 @@ python -m eval.eval_persona --model "$model" --trait "$(IFS=,; echo "${traits[*]
     --persona_instruction_type pos,neg --version extract "$@"
 
 for trait in "${traits[@]}"; do
-    python generate_vec.py --model_name "$model" --trait "$trait" \
-        --pos_path "eval_persona_extract/$name/${trait}_pos_instruct.csv" \
-        --neg_path "eval_persona_extract/$name/${trait}_neg_instruct.csv" \
-        --save_dir "persona_vectors/$name/"
+    answers="eval_persona_extract/$name/${trait}"
+    vector="persona_vectors/$name/${trait}_response_avg_diff.pt"
+    if [ "$vector" -nt "${answers}_pos_instruct.csv" ] && [ "$vector" -nt "${answers}_neg_instruct.csv" ]; then
+        echo "$vector is newer than its answers and is not made again"
+        continue
+    fi
+    python generate_vec.py --model_name "$model" --trait "$trait" --save_dir "persona_vectors/$name/" \
+        --pos_path "${answers}_pos_instruct.csv" --neg_path "${answers}_neg_instruct.csv"
 done

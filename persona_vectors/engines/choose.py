@@ -9,7 +9,7 @@ BACKENDS = ("auto", "hf", "vllm")
 
 def choose_backend(backend: str) -> str:
     """``hf`` or ``vllm`` for the ``--backend`` given; says what ``auto`` took and why. Cheap: loads no model."""
-    from persona_vectors.engines.vllm import available
+    from persona_vectors.engines.vllm_setup import available
 
     if backend == "hf":
         return "hf"
