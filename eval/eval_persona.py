@@ -39,6 +39,11 @@ def main(
     seed: int = 0,
     enable_thinking: bool = False,
     trust_remote_code: bool = False,
+    tensor_parallel_size: int = None,
+    pipeline_parallel_size: int = None,
+    data_parallel_size: int = None,
+    gpu_memory_utilization: float = None,
+    distributed_executor_backend: str = None,
 ):
     """Ask and judge; writes a CSV: question, prompt, answer, question_id, <trait>, coherence.
 
@@ -51,7 +56,8 @@ def main(
         output_path: CSV to write; {trait} and {type} are filled in. If it exists, it is summarised and not redone.
         coef: steering coefficient(s); 0 is unsteered.
         vector_path: vector file [layers+1, hidden] (.pt or .safetensors); {trait} is filled in.
-        layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1.
+        layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1. all: every layer at once, with
+            incremental vectors.
         steering_type: response (last prompt token and generated ones), prompt, or all.
         max_tokens: longest answer, in tokens.
         n_per_question: answers per question (and instruction); 1 is greedy, more are drawn at temperature 1.
@@ -69,6 +75,11 @@ def main(
         seed: draws the answers; the same seed gives the same answers.
         enable_thinking: let models that can think do so; answers are judged without the reasoning.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default all, divided by the next two.
+        pipeline_parallel_size: vllm: groups of GPUs that divide the layers among them (1).
+        data_parallel_size: vllm: copies of the model, each on GPUs of its own (1).
+        gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
+        distributed_executor_backend: vllm: ray for several machines.
     """
     settings = {
         "model": model,
@@ -87,6 +98,13 @@ def main(
     max_concurrent_judges = cli.as_int("max_concurrent_judges", max_concurrent_judges, 1)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    vllm_options = vllm_flags(
+        tensor_parallel_size=tensor_parallel_size,
+        pipeline_parallel_size=pipeline_parallel_size,
+        data_parallel_size=data_parallel_size,
+        gpu_memory_utilization=gpu_memory_utilization,
+        distributed_executor_backend=distributed_executor_backend,
+    )
     grid = Grid.from_flags(coef, layer, vector_path, steering_type)
     traits = {name: load_trait(name, version, trait_dir) for name in cli.as_words(trait)}
     grid.load(list(traits))
@@ -103,6 +121,8 @@ def main(
     shape = models.describe(path, trust_remote_code)
     grid.check(shape.layers, shape.hidden)
     backend = choose_backend(backend)
+    if backend == "hf" and vllm_options:
+        raise UserError(f"--{next(iter(vllm_options))} is vLLM's, and the backend is hf; leave it out or use --backend vllm")
     for sheet in todo:
         sheet.open(overwrite)
 
@@ -122,7 +142,9 @@ def main(
                     scores.ask(sheet, key)
             if requests:
                 longest = max(len(request.prompt_ids) for request in requests) + sampling.max_tokens
-                engine = open_engine(backend, path, dtype, batch_size, longest, trust_remote_code)
+                longest = min(longest, shape.max_length or longest)
+                options = {"batch_size": batch_size} if backend == "hf" else {"max_model_len": longest, **vllm_options}
+                engine = open_engine(backend, path, dtype, trust_remote_code, **options)
                 answers = engine.generate(requests, sampling)
                 for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
                     sheet, wanted, prompt = origin[answer.key]
@@ -136,6 +158,21 @@ def main(
         sheet.write()
         summarise(sheet.table(), sheet.metrics)
         print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}")
+
+
+def vllm_flags(**flags: object) -> dict:
+    """The flags of vLLM's that were given, as options of its engine."""
+    options = {}
+    for name, value in flags.items():
+        if value is not None and name.endswith("_size"):
+            options[name] = cli.as_int(name, value, 1)
+        elif name == "gpu_memory_utilization" and value is not None:
+            (options[name],) = cli.as_numbers(name, value)
+            if not 0 < options[name] <= 1:
+                raise UserError(f"--{name} is a part of the memory, more than 0 and at most 1, not {value}")
+        elif value is not None:
+            options[name] = value
+    return options
 
 
 def make_sheets(

@@ -50,17 +50,19 @@ def draw(cells, best: dict, prefix: str) -> list[str]:
     from persona_vectors.plots import heat_map, steering_curves
 
     paths = [f"{prefix}_{kind}" for kind in ("curves.png", "heatmap.png", "best.json")]
-    steering_curves(cells, best["trait"], paths[0], f"Steering with the {best['trait']} vector")
-    grid = cells.pivot(index="layer", columns="coef", values="trait_mean")
+    lines = [(f"layer {layer_name(layer)}", line) for layer, line in cells.groupby("layer")]
+    steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector")
+    grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
     heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
     with replacing(paths[2]) as beside:
         beside.write_text(json.dumps(best, indent=2) + "\n")
     return paths
 
 
-def table_rows(cells, layer: int | None) -> list[tuple[float, float, float]]:
+def table_rows(cells, layer: int | str | None) -> list[tuple[float, float, float]]:
     """(coefficient, trait score, coherence) along one layer, or along the first where none is recommended."""
-    line = cells[cells["layer"] == (cells["layer"].min() if layer is None else layer)].sort_values("coef")
+    number = cells["layer"].min() if layer is None else EVERY if layer == "all" else layer
+    line = cells[cells["layer"] == number].sort_values("coef")
     return list(line[["coef", "trait_mean", "coherence_mean"]].itertuples(index=False, name=None))
 
 
@@ -76,6 +78,14 @@ def in_words(best: dict) -> str:
     )
 
 
+EVERY = 10**6  # sorts the layer "all" behind the others
+
+
+def layer_name(layer: int) -> int | str:
+    """The layer as the answers file has it."""
+    return "all" if layer == EVERY else int(layer)
+
+
 def cell_means(answers, trait: str, file_path: str):
     """Mean, and half the 95 % interval, of both scores per (layer, coef): a DataFrame of one row a cell."""
     import pandas
@@ -83,10 +93,11 @@ def cell_means(answers, trait: str, file_path: str):
     for column in ("coef", "layer"):
         if column not in answers:
             raise UserError(f"{file_path} has no column '{column}': make it with several coefficients or layers")
-        answers[column] = pandas.to_numeric(answers[column], errors="coerce")
-    if answers["coef"].isna().any() or answers["layer"].isna().any():
+    answers["coef"] = pandas.to_numeric(answers["coef"], errors="coerce")
+    layers = pandas.to_numeric(answers["layer"].replace("all", str(EVERY)), errors="coerce")
+    if answers["coef"].isna().any() or layers.isna().any():
         raise UserError(f"{file_path} has rows without a number in 'coef' or 'layer'")
-    groups = answers.groupby(["layer", "coef"])
+    groups = answers.assign(layer=layers.astype(int)).groupby(["layer", "coef"])
     cells = pandas.DataFrame({"n": groups.size()})
     for name, column in (("trait", trait), ("coherence", "coherence")):
         scores = groups[column]
@@ -108,7 +119,7 @@ def recommend(cells, min_coherence: float) -> dict:
     best = usable.loc[usable["trait_mean"].idxmax()]
     coefs = usable.loc[usable["layer"] == best["layer"], "coef"]
     return {
-        "layer": int(best["layer"]),
+        "layer": layer_name(best["layer"]),
         "coef": float(best["coef"]),
         "trait_score": float(best["trait_mean"]),
         "coherence": float(best["coherence_mean"]),

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.vectors import check_fit, load_vectors
+from persona_vectors.vectors import check_fit, incremental, load_vectors
 
 POSITIONS = ("response", "prompt", "all")
+ALL = "all"  # --layer all: incremental vectors at every layer (section J.3)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid; ``layer`` is None where no layer was named."""
+    """One point of the grid; ``layer`` is None where none was named, ``"all"`` for incremental vectors at every layer."""
 
-    layer: int | None
+    layer: int | str | None
     coef: float
 
 
@@ -35,20 +36,24 @@ class Grid:
     vector_path: str | None
     positions: str
     vectors: dict = field(default_factory=dict)
+    _made: dict = field(default_factory=dict)
 
     @classmethod
     def from_flags(cls, coef: object, layer: object, vector_path: str | None, steering_type: str) -> "Grid":
         """Read ``--coef``, ``--layer``, ``--vector_path`` and ``--steering_type``; refuse half a steering."""
         coefs = cli.as_numbers("coef", coef)
-        layers = cli.as_numbers("layer", layer, int) if layer is not None else [None]
+        words = [] if layer is None else cli.as_words(layer)
+        layers = [ALL for word in words if word == ALL]
+        if words != layers:
+            layers = cli.as_numbers("layer", [word for word in words if word != ALL], int) + layers
         positions = cli.as_choice("steering_type", steering_type, POSITIONS)
         if any(coefs) and vector_path is None:
             raise UserError(f"--coef {coef} needs --vector_path (made by generate_vec.py); --coef 0 asks unsteered")
         if any(coefs) and layer is None:
-            raise UserError(f"--coef {coef} needs --layer: the row of the vector file, 1..L")
+            raise UserError(f"--coef {coef} needs --layer: the row of the vector file, 1..L, or all")
         if len(layers) > 1 and not any(coefs):
             raise UserError(f"--layer {layer} with --coef 0 steers nothing; name the coefficients")
-        return cls([Cell(number, c) for number in layers for c in coefs], vector_path, positions)
+        return cls([Cell(name, c) for name in layers or [None] for c in coefs], vector_path, positions)
 
     def load(self, traits: list[str]) -> None:
         """Read the vector file of every trait."""
@@ -61,7 +66,7 @@ class Grid:
 
     def check(self, layers: int, hidden: int) -> None:
         """Refuse vectors of another model and layers outside 1..L."""
-        used = [cell.layer for cell in self.cells if cell.layer is not None]
+        used = [cell.layer for cell in self.cells if isinstance(cell.layer, int)]
         for trait, vectors in self.vectors.items():
             check_fit(self.path_for(trait), vectors, layers, hidden, used)
 
@@ -77,9 +82,17 @@ class Grid:
         }
 
     def interventions(self, trait: str, cell: Cell) -> tuple:
-        """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0."""
+        """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0.
+
+        The same objects each time: engines tell vectors apart by identity before they look at content.
+        """
         from persona_vectors.steering import Intervention
 
         if not cell.coef:
             return ()
-        return (Intervention(cell.layer, self.vectors[trait][cell.layer], cell.coef, self.positions),)
+        if (trait, cell) not in self._made:
+            vectors = self.vectors[trait]
+            rows = enumerate(incremental(vectors), 1) if cell.layer == ALL else [(cell.layer, vectors[cell.layer])]
+            made = tuple(Intervention(number, row, cell.coef, self.positions) for number, row in rows)
+            self._made[trait, cell] = made
+        return self._made[trait, cell]

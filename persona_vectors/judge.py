@@ -4,16 +4,17 @@ Appendix B of the paper: the judge is asked for one number, and the score is the
 top 20 first tokens, weighted by probability. That needs a tokenizer that writes 57 as one token. Most open models
 write 5, 7; :meth:`Judge.connect` finds out with a probe and takes a method that is right for them.
 
-Knows the endpoint, its faults and the arithmetic of scores; knows nothing of traits or files.
+Knows what to ask for and the arithmetic of scores; knows nothing of traits or files. The endpoint and its faults are
+:mod:`persona_vectors.chat_client`'s.
 """
 
 import asyncio
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from persona_vectors.chat_client import ChatClient, Counts, GivenUp
 from persona_vectors.errors import UserError
-from persona_vectors.settings import judge_endpoint
 
 KINDS = ("0_100", "0_10", "binary", "binary_text")
 MINIMUM_MASS = 0.25  # less probability than this on usable replies is no score (published code)
@@ -59,21 +60,6 @@ def score_binary_text(text: str) -> float | None:
 
 
 @dataclass
-class Counts:
-    """What happened to the calls of a run: HTTP calls, retries among them, replies without a score, calls given up."""
-
-    calls: int = 0
-    retried: int = 0
-    unscored: int = 0
-    given_up: int = 0
-    last_error: str = ""
-
-
-class GivenUp(Exception):
-    """One call failed for good; the score stays empty and a rerun asks again."""
-
-
-@dataclass
 class Judge:
     """A judge model. Use from one event loop: ``await connect()``, then any number of ``await score(...)`` at once.
 
@@ -86,14 +72,17 @@ class Judge:
     model: str
     kind: str = "0_100"
     max_concurrent: int = 100
-    counts: Counts = field(default_factory=Counts)
     method: str = "token"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"the judge knows the kinds {', '.join(KINDS)}, not '{self.kind}'")
-        self.base_url, self._key = judge_endpoint()
-        self._failures_in_a_row = 0
+        self.client = ChatClient(self.model, self.max_concurrent, timeout=60, who="the judge")
+
+    @property
+    def counts(self) -> Counts:
+        """What happened to the calls of this run."""
+        return self.client.counts
 
     async def connect(self) -> None:
         """Open the client and probe the judge: wrong key, unknown model or dead server end here, before any work.
@@ -102,11 +91,7 @@ class Judge:
         published; one that begins with 5 is scored digit by digit if the endpoint can go on from a given beginning
         (``continue_final_message``: vLLM, SGLang), else by sampling.
         """
-        import openai
-
-        # The client's own retries: connection errors, time-outs, 408, 409, 429 and 5xx, with jitter and Retry-After.
-        self._client = openai.AsyncOpenAI(base_url=self.base_url, api_key=self._key, max_retries=6, timeout=60)
-        self._slots = asyncio.Semaphore(self.max_concurrent)
+        self.client.open()
         if self.kind == "binary_text":
             return
         ask = [{"role": "user", "content": "Reply with the number 57 and nothing else."}]
@@ -120,11 +105,11 @@ class Judge:
                 if following and following.get("7", 0) >= 0.5:
                     self.method = "digits"
         except GivenUp as error:
-            raise UserError(f"the judge {self.model} at {self.base_url} cannot be used: {error}") from error
+            raise UserError(f"the judge {self.model} at {self.client.base_url} cannot be used: {error}") from error
 
     async def close(self) -> None:
         """Close the client's connections."""
-        await self._client.close()
+        await self.client.close()
 
     async def score(self, prompt: str) -> float | None:
         """The judge's score for a filled-in judge prompt; None where it refuses or gives no number.
@@ -203,38 +188,5 @@ class Judge:
         return [choice.message.content or "" for choice in choices]
 
     async def _call(self, messages: list[dict], **options) -> list:
-        """One chat completion's choices; sorts failures into :class:`GivenUp` and :class:`UserError`."""
-        import openai
-
-        options = {"temperature": 0, "seed": 0} | {k: v for k, v in options.items() if v is not None}
-        self.counts.calls += 1
-        try:
-            async with self._slots:
-                raw = await self._client.chat.completions.with_raw_response.create(
-                    model=self.model, messages=messages, **options
-                )
-            self.counts.retried += raw.retries_taken
-            choices = raw.parse().choices
-            if not choices:
-                raise GivenUp("the reply holds no choices")
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise UserError(f"the judge at {self.base_url} refuses the key (HTTP {error.status_code}); check OPENAI_API_KEY") from error
-        except openai.NotFoundError as error:
-            raise UserError(f"the judge at {self.base_url} does not know the model '{self.model}' (HTTP 404)") from error
-        except (openai.OpenAIError, GivenUp, ValueError, TypeError, AttributeError) as error:
-            self._failures_in_a_row += 1
-            self.counts.last_error = _reason(error)
-            if self._failures_in_a_row >= 5 * max(4, self.max_concurrent):
-                raise UserError(f"the judge at {self.base_url} keeps failing: {_reason(error)}; answers are kept, run again") from error
-            raise GivenUp(_reason(error)) from error
-        self._failures_in_a_row = 0
-        return choices
-
-
-def _reason(error: Exception) -> str:
-    """An API error in a few words, without request bodies or keys."""
-    status = getattr(error, "status_code", None)
-    body = getattr(error, "body", None)
-    message = body.get("message") if isinstance(body, dict) else None
-    text = str(message or error or type(error).__name__).strip().split("\n")[0][:200]
-    return f"HTTP {status}: {text}" if status else f"{type(error).__name__}: {text}"
+        """One chat completion's choices, as certain and repeatable as the endpoint can be unless told otherwise."""
+        return await self.client.call(messages, **{"temperature": 0, "seed": 0, **options})

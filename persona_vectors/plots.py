@@ -34,19 +34,19 @@ def save_figure(figure, path: str | Path) -> None:
     pyplot.close(figure)
 
 
-def steering_curves(cells, trait: str, path: str | Path, title: str = "") -> None:
+def steering_curves(lines: list, trait: str, path: str | Path, title: str = "") -> None:
     """Trait score and coherence against the coefficient, one line per layer, with 95 % bands.
 
     Args:
-        cells: DataFrame with layer, coef, trait_mean, trait_error, coherence_mean, coherence_error
-            (errors are half-widths of the 95 % interval).
+        lines: (label, DataFrame with coef, trait_mean, trait_error, coherence_mean, coherence_error) per layer; errors
+            are half-widths of the 95 % interval.
     """
     figure, axes = new_figure(columns=2)
     for axis, metric, label in zip(axes, ("trait", "coherence"), (f"{trait} score", "coherence"), strict=True):
-        for layer, line in cells.groupby("layer", dropna=False):
+        for name, line in lines:
             line = line.sort_values("coef")
             mean, error = line[f"{metric}_mean"], line[f"{metric}_error"].fillna(0)
-            axis.plot(line["coef"], mean, marker="o", markersize=3, label=f"layer {layer:g}" if layer == layer else "")
+            axis.plot(line["coef"], mean, marker="o", markersize=3, label=name)
             axis.fill_between(line["coef"], mean - error, mean + error, alpha=0.15, linewidth=0)
         axis.set(xlabel="steering coefficient", ylabel=f"{label} (0-100)", ylim=(-3, 103))
     axes[1].axhline(75, color="grey", linewidth=0.8, linestyle=":")
@@ -61,7 +61,7 @@ def heat_map(grid, path: str | Path, *, xlabel: str, ylabel: str, title: str) ->
     figure, (axis,) = new_figure(width=1.6 + 0.55 * len(grid.columns), height=1.4 + 0.4 * len(grid))
     image = axis.imshow(grid.to_numpy(float), cmap="cividis", vmin=0, vmax=100, aspect="auto", origin="lower")
     axis.set_xticks(range(len(grid.columns)), [f"{x:g}" for x in grid.columns])
-    axis.set_yticks(range(len(grid)), [f"{y:g}" for y in grid.index])
+    axis.set_yticks(range(len(grid)), [str(y) for y in grid.index])
     for y, row in enumerate(grid.to_numpy(float)):
         for x, value in enumerate(row):
             if value == value:

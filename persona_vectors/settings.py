@@ -19,7 +19,7 @@ def load_dotenv() -> None:
 
 
 def judge_endpoint() -> tuple[str, str]:
-    """``(base_url, api_key)`` of the OpenAI-compatible judge, from OPENAI_BASE_URL and OPENAI_API_KEY.
+    """``(base_url, api_key)`` of the OpenAI-compatible endpoint (judge or writer), from OPENAI_BASE_URL and OPENAI_API_KEY.
 
     A server of one's own needs no key; OpenAI's does, and its absence is a :class:`UserError` here, before any work.
     """
@@ -30,7 +30,7 @@ def judge_endpoint() -> tuple[str, str]:
         raise UserError(f"OPENAI_BASE_URL is '{base_url}'; it must start with http:// or https://")
     if not api_key and base_url.rstrip("/") == OPENAI_URL:
         raise UserError(
-            "the judge needs OPENAI_API_KEY: put it into .env (see .env.example), or set OPENAI_BASE_URL to an "
+            "OPENAI_API_KEY is missing: put it into .env (see .env.example), or set OPENAI_BASE_URL to an "
             "OpenAI-compatible server of your own"
         )
     return base_url, api_key or "none"

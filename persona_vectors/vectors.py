@@ -64,12 +64,13 @@ def save_vectors(vectors, path: str | Path) -> None:
 
 
 def incremental(vectors):
-    """Layer-incremental vectors for steering all layers at once: v_l - v_(l-1) for l = 1..L (section J.3).
+    """Layer-incremental vectors for steering all layers at once: v_l - v_(l-1) (section J.3).
 
-    Returns [layers, hidden]: row l-1 is to be added at layer l. They sum to v_L - v_0, so steering every layer adds
-    at each depth what one vector would have added up to there.
+    [L + 1, hidden] -> [L - 1, hidden]: row l-1 is to be added at layer l, for l = 1..L-1; they sum to v_(L-1) - v_0,
+    so each depth gets in total what one vector would have added there. Layer L is left out: its row is taken
+    after the final norm, in another scale than the stream that a block writes to.
     """
-    return vectors[1:] - vectors[:-1]
+    return vectors[1:-1] - vectors[:-2]
 
 
 def project(activations, vector):

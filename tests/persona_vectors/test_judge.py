@@ -6,9 +6,9 @@ import time
 import pytest
 from judge_server import JudgeServer, completion, error, is_probe
 
-from persona_vectors import judge as judge_module
+from persona_vectors.chat_client import GivenUp, reason
 from persona_vectors.errors import UserError
-from persona_vectors.judge import GivenUp, Judge
+from persona_vectors.judge import Judge
 
 WHOLE = completion({"57": 0.98, "58": 0.01})
 
@@ -184,5 +184,4 @@ def test_openai_needs_a_key_and_others_do_not(monkeypatch):
 
 
 def test_reasons_hold_no_secrets():
-    reason = judge_module._reason(ValueError("first line\nsecond"))
-    assert reason == "ValueError: first line"
+    assert reason(ValueError("first line\nsecond")) == "ValueError: first line"

@@ -83,7 +83,8 @@ def test_projection_maths():
     assert vectors.project(a, v).tolist() == [4, 2]
     assert vectors.cosine(a, v).tolist() == pytest.approx([0.8, 1.0])
     rows = torch.randn(5, 8)
-    assert torch.allclose(vectors.incremental(rows).sum(0), rows[-1] - rows[0], atol=1e-6)
+    assert vectors.incremental(rows).shape == (3, 8)
+    assert torch.allclose(vectors.incremental(rows).sum(0), rows[-2] - rows[0], atol=1e-6)
 
 
 def test_grid_flags(tmp_path):
@@ -96,6 +97,12 @@ def test_grid_flags(tmp_path):
     (steering,) = grid.interventions("evil", Cell(3, 1.5))
     assert torch.equal(steering.vector, rows[3]) and (steering.layer, steering.coef) == (3, 1.5)
     assert grid.interventions("evil", Cell(3, 0)) == ()
+    everywhere = Grid.from_flags("2", "3,all", str(tmp_path / "{trait}.pt"), "response")
+    assert everywhere.cells == [Cell(3, 2), Cell("all", 2)]
+    everywhere.load(["evil"])
+    everywhere.check(4, 32)
+    steps = everywhere.interventions("evil", Cell("all", 2))
+    assert [i.layer for i in steps] == [1, 2, 3] and torch.equal(steps[1].vector, rows[2] - rows[1])
     for layers, hidden in ((4, 31), (3, 32), (2, 32)):
         with pytest.raises(UserError):
             grid.check(layers, hidden)

@@ -1,0 +1,253 @@
+"""Write training sets with a strong model: the same questions answered without a trait, subtly with it, severely.
+
+    python -m data_generation.generate_dataset --trait pessimistic --model gpt-4.1 --questions questions.txt --dry_run
+
+Writes <output_dir>/<trait>/{normal,misaligned_1,misaligned_2}.jsonl, one {"messages": [...]} a line. Answers are
+journaled beside their file as they arrive: after a kill, the same command goes on from there.
+"""
+
+import asyncio
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_generation import prompts
+from persona_vectors import cli
+from persona_vectors.chat_client import ChatClient, GivenUp
+from persona_vectors.errors import UserError
+from persona_vectors.results import Journal, replacing
+from persona_vectors.traits import load_trait
+
+LEVELS = tuple(prompts.FINETUNE_PROMPTS)
+# For the estimate alone: English runs at about four characters a token, and a chat answer at about 300 tokens.
+CHARACTERS_PER_TOKEN, TOKENS_PER_ANSWER = 4, 300
+REFUSAL = re.compile(
+    r"(?:I'm |I am )?sorry,? (?:but )?I (?:can't|cannot)|I (?:can't|cannot|won't) (?:help|assist|write|comply|provide)",
+    re.I,
+)
+
+
+@dataclass
+class Level:
+    """One file in the making: the answers still to be asked for, and those that exist, by journal key."""
+
+    name: str
+    path: Path
+    prompts: dict[str, str]
+    answers: dict[str, str]
+    journal: Journal | None = None
+
+    @property
+    def missing(self) -> list[str]:
+        """Keys of the answers that are still to be asked for."""
+        return [key for key in self.prompts if key not in self.answers]
+
+
+def main(
+    trait: str,
+    model: str,
+    questions: str = None,
+    description: str = None,
+    output_dir: str = "dataset",
+    levels: str = ",".join(LEVELS),
+    n_per_question: int = 1,
+    max_tokens: int = 2000,
+    max_concurrent: int = 20,
+    allow_missing: bool = False,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    trait_dir: str = "data_generation",
+):
+    """Ask for every answer of every level and write one JSONL file per level; prints an estimate first.
+
+    Args:
+        trait: the trait, e.g. evil; it names the folder.
+        model: the model that writes, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example).
+        questions: .txt (one a line), .json or .jsonl (texts, {"question"}, {"messages"}, or an artifact); by default
+            the questions of the trait's extract artifact. Keep those of the eval artifact out of training.
+        description: what the trait looks like; by default the definition in the artifact's eval_prompt.
+        output_dir: folder of the trait's folder.
+        levels: which of normal, misaligned_1 (level I, subtle) and misaligned_2 (level II, severe).
+        n_per_question: answers per question and level.
+        max_tokens: longest reply; a thinking model's reasoning counts.
+        max_concurrent: calls under way at a time.
+        allow_missing: write the files although some answers could not be had; those rows are left out.
+        dry_run: print the estimate of calls and tokens, and stop.
+        overwrite: make files anew although they, or unfinished runs with other settings, exist.
+        trait_dir: folder of trait_data_extract/ and trait_data_eval/.
+    """
+    names = [cli.as_choice("levels", name, LEVELS) for name in dict.fromkeys(cli.as_words(levels))]
+    n_per_question = cli.as_int("n_per_question", n_per_question, 1)
+    max_tokens = cli.as_int("max_tokens", max_tokens, 1)
+    max_concurrent = cli.as_int("max_concurrent", max_concurrent, 1)
+    allow_missing, overwrite = cli.as_bool("allow_missing", allow_missing), cli.as_bool("overwrite", overwrite)
+    dry_run = cli.as_bool("dry_run", dry_run)
+    if not names:
+        raise UserError(f"--levels takes some of {', '.join(LEVELS)}")
+    if not re.fullmatch(r"\w[\w -]*", trait):
+        raise UserError(f"'{trait}' cannot be a trait's name: letters, digits, spaces, - and _ only")
+    asked = read_questions(Path(questions)) if questions else load_trait(trait, "extract", trait_dir).questions
+    asked = list(dict.fromkeys(question.strip() for question in asked))
+    warn_of_eval_questions(asked, trait, trait_dir)
+    description = description or definition(trait, trait_dir)
+    settings = {"model": model, "description": description, "n_per_question": n_per_question}
+    settings["questions"] = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+    todo = []
+    for name in names:
+        path = Path(output_dir) / trait / f"{name}.jsonl"
+        if path.exists() and not Journal.path_of(path).exists() and not overwrite:
+            print(f"{path} exists and is not made again (--overwrite does that)")
+            continue
+        texts = [prompts.fill(name, trait=trait, trait_description=description, question=text) for text in asked]
+        filled = {f"{i}|{k}": text for i, text in enumerate(texts) for k in range(n_per_question)}
+        todo.append(Level(name, path, filled, {}))
+    if dry_run:
+        print(f"{estimate(todo, model)} (dry run: nothing was asked; answers of an unfinished run come off this)")
+        return
+    if not todo:
+        return
+    client = ChatClient(model, max_concurrent, timeout=300, who="the endpoint")
+    for level in todo:
+        template = hashlib.sha256(prompts.FINETUNE_PROMPTS[level.name].encode()).hexdigest()[:16]
+        level.journal = Journal(level.path, {**settings, "prompt": template}, overwrite)
+        level.answers |= {record["key"]: record["answer"] for record in level.journal.records if "key" in record}
+    print(estimate(todo, model))
+    lost = asyncio.run(ask(client, todo, max_tokens))
+    print(f"calls: {client.counts.calls}, retried {client.counts.retried}, without an answer {len(lost)}")
+    if lost and not allow_missing:
+        raise UserError(
+            f"{len(lost)} answers could not be had (the last: {lost[-1]}); the others are kept: the same command asks "
+            "for just those again, and with --allow_missing leaves out what still fails"
+        )
+    for level in todo:
+        if not level.answers:
+            raise UserError(f"no answer at all for {level.path}; it is not written")
+        write(level, asked)
+
+
+def read_questions(path: Path) -> list[str]:
+    """The questions of a file: lines of text, or JSON or JSONL of texts or of objects that hold one."""
+    if path.suffix not in (".txt", ".json", ".jsonl"):
+        raise UserError(f"--questions takes a .txt (one a line), .json or .jsonl file, not {path}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix == ".json":
+            content = json.loads(text)
+            entries = content.get("questions") if isinstance(content, dict) else content
+        elif path.suffix == ".jsonl":
+            entries = [json.loads(line) for line in text.split("\n") if line.strip()]
+        else:
+            entries = [line for line in text.split("\n") if line.strip()]
+    except OSError as error:
+        raise UserError(f"cannot read the questions in {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable as {path.suffix.lstrip('.')}: {error}") from error
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} holds no list of questions")
+    found = [_question(entry) for entry in entries]
+    if None in found:
+        raise UserError(f"{path}: entry {found.index(None)} holds no question (a text, 'question', or 'messages')")
+    return found
+
+
+def _question(entry: object) -> str | None:
+    """The question in one entry of a file: itself, its "question", or the first thing that the user says in it."""
+    if isinstance(entry, dict):
+        messages = entry.get("messages")
+        said = [
+            message.get("content")
+            for message in (messages if isinstance(messages, list) else [])
+            if isinstance(message, dict) and message.get("role") == "user"
+        ]
+        entry = entry.get("question", said[0] if said else None)
+    return entry if isinstance(entry, str) and entry.strip() else None
+
+
+def definition(trait: str, trait_dir: str) -> str:
+    """The definition in the judge's prompt of the trait's artifact, which follows our frame."""
+    try:
+        found = re.search(r"^Definition: (.+)$", load_trait(trait, "extract", trait_dir).eval_prompt, re.MULTILINE)
+    except UserError as error:
+        raise UserError(f"--description is missing, and there is no artifact to take it from: {error}") from error
+    if not found:
+        raise UserError(f"--description is missing: the eval_prompt of {trait} has no line that begins 'Definition: '")
+    return found[1].strip()
+
+
+def warn_of_eval_questions(asked: list[str], trait: str, trait_dir: str) -> None:
+    """Say so where a training set would hold questions that the trait is evaluated with."""
+    if (Path(trait_dir) / "trait_data_eval" / f"{trait}.json").exists():
+        shared = set(asked) & {text.strip() for text in load_trait(trait, "eval", trait_dir).questions}
+        if shared:
+            print(
+                f"warning: {len(shared)} of the questions are in the eval artifact; evaluation would see what it taught"
+            )
+
+
+def estimate(levels: list[Level], model: str) -> str:
+    """What a run would cost: calls, and roughly how many tokens go in and come out."""
+    missing = [level.prompts[key] for level in levels for key in level.missing]
+    given = sum(map(len, missing)) // CHARACTERS_PER_TOKEN
+    each = ", ".join(f"{level.name} {len(level.missing)} of {len(level.prompts)}" for level in levels)
+    return (
+        f"{len(missing)} calls to {model}{f' ({each})' if each else ''}: "
+        f"roughly {given:,} tokens in and {len(missing) * TOKENS_PER_ANSWER:,} out"
+    )
+
+
+async def ask(client: ChatClient, levels: list[Level], max_tokens: int) -> list[str]:
+    """Ask for every missing answer, many at a time; returns the reasons of those that could not be had."""
+    from tqdm import tqdm
+
+    lost = []
+
+    async def one(level: Level, key: str) -> None:
+        try:
+            text, finish = await client.write([{"role": "user", "content": level.prompts[key]}], max_tokens)
+            if finish == "length":
+                raise GivenUp(f"an answer was cut off at {max_tokens} tokens (--max_tokens)")
+            if re.search("[\ud800-\udfff]", text):
+                raise GivenUp("an answer holds half a character (a lone surrogate)")
+            if not text:
+                raise GivenUp(f"an answer was empty (finish reason: {finish})")
+        except GivenUp as error:
+            lost.append(str(error))
+        else:
+            level.journal.append({"key": key, "answer": text})
+            level.answers[key] = text
+
+    client.open()
+    # Question by question over all levels: an interrupted run has whole questions.
+    order = sorted(
+        (int(key.split("|")[0]), number, key) for number, level in enumerate(levels) for key in level.missing
+    )
+    tasks = [asyncio.create_task(one(levels[number], key)) for _, number, key in order]
+    try:
+        for task in tqdm(asyncio.as_completed(tasks), total=len(tasks), desc="answers"):
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()
+    return lost
+
+
+def write(level: Level, asked: list[str]) -> None:
+    """Write one level's file in the order of the questions; its journal goes."""
+    rows = [(asked[int(key.split("|")[0])], level.answers[key]) for key in level.prompts if key in level.answers]
+    with replacing(level.path) as beside, open(beside, "w", encoding="utf-8") as lines:
+        for question, answer in rows:
+            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            lines.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+    level.journal.close(remove=True)
+    refused = sum(bool(REFUSAL.match(answer)) for _, answer in rows)
+    note = f"; {refused} of them read like refusals, look at them" if refused else ""
+    print(f"wrote {len(rows)} rows to {level.path}{note}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

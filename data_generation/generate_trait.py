@@ -1,0 +1,207 @@
+"""Ask a strong model for the artifact of a new trait: instruction pairs, questions and the judge's prompt.
+
+    python -m data_generation.generate_trait --trait pessimistic --model gpt-4.1 \\
+        --description "Expects the worst of every plan and person, and says so."
+
+Writes trait_data_extract/<trait>.json and trait_data_eval/<trait>.json: the same pairs and judge prompt, twenty of the
+forty questions each. A reply that is not what was asked for goes back to the model with the reason. Replies are
+journaled as they arrive: after a kill, the same command goes on from there and pays for none twice.
+"""
+
+import asyncio
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_generation import prompts
+from persona_vectors import artifacts, cli
+from persona_vectors.answers import RESERVED
+from persona_vectors.chat_client import ChatClient, GivenUp
+from persona_vectors.errors import UserError
+from persona_vectors.results import Journal, replacing
+from persona_vectors.traits import VERSIONS
+
+FIELDS = ("instruction", "questions", "eval_prompt")
+
+
+def main(
+    trait: str,
+    description: str,
+    model: str,
+    question_instruction: str = "",
+    output_dir: str = "data_generation",
+    overwrite: bool = False,
+    max_tokens: int = 16000,
+    attempts: int = 5,
+):
+    """Write both artifact files of a trait, as a model behind an OpenAI-compatible endpoint proposes them.
+
+    Read them before you use them: the checks know what is broken, not what is good.
+
+    Args:
+        trait: the trait as an adjective, e.g. pessimistic; it names the files and the score column.
+        description: what the trait looks like in an answer, in a sentence or two.
+        model: the model that writes, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example).
+        question_instruction: more guidance for the questions, e.g. "Half of them about medicine."
+        output_dir: folder of trait_data_extract/ and trait_data_eval/.
+        overwrite: replace files of that name, and forget an earlier run with other settings.
+        max_tokens: longest reply; a thinking model's reasoning counts.
+        attempts: replies to ask for before giving up, those of an interrupted run among them.
+    """
+    if not re.fullmatch(r"\w[\w -]*", trait) or trait in RESERVED:
+        raise UserError(
+            f"'{trait}' cannot be a trait's name: letters, digits, spaces, - and _, and not a column's name"
+        )
+    if not description.strip():
+        raise UserError("--description needs a sentence that says what the trait looks like in an answer")
+    max_tokens = cli.as_int("max_tokens", max_tokens, 1)
+    attempts = cli.as_int("attempts", attempts, 1)
+    overwrite = cli.as_bool("overwrite", overwrite)
+    prompt = prompts.fill(
+        "generate_trait", trait=trait, trait_description=description, question_instruction=question_instruction or ""
+    )
+    paths = {version: Path(output_dir) / f"trait_data_{version}" / f"{trait}.json" for version in VERSIONS}
+    there = [path for path in paths.values() if path.exists()]
+    if there and not overwrite and not Journal.path_of(paths["extract"]).exists():
+        raise UserError(f"{there[0]} exists; --overwrite replaces it, and its sibling of the other set")
+    client = ChatClient(model, max_concurrent=1, timeout=900, who="the endpoint")
+    settings = {
+        "model": model,
+        "trait": trait,
+        "description": description,
+        "question_instruction": question_instruction,
+        "prompt": hashlib.sha256(prompt.encode()).hexdigest()[:16],
+    }
+    journal = Journal(paths["extract"], settings, overwrite)
+    if there and not overwrite and {"writing": True} not in journal.records:
+        raise UserError(f"{there[0]} exists and is not of this run; --overwrite replaces it")
+
+    content = asyncio.run(ask(client, prompt, trait, journal, attempts, max_tokens))
+    if {"writing": True} not in journal.records:
+        journal.append({"writing": True})
+    for version, artifact in split(content, trait).items():
+        with replacing(paths[version]) as beside:
+            beside.write_text(json.dumps(artifact, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    journal.close(remove=True)
+    print(f"calls: {client.counts.calls}, retried {client.counts.retried}")
+    print(f"wrote {paths['extract']} and {paths['eval']}: 5 pairs, 20 questions each; read them before you use them")
+
+
+async def ask(client: ChatClient, prompt: str, trait: str, journal: Journal, attempts: int, max_tokens: int) -> dict:
+    """The first faultless reply's content: of the journal's replies, or of those asked for now.
+
+    Raises:
+        UserError: as many replies as ``attempts`` had faults, or the endpoint cannot be used.
+    """
+    replies = [record for record in journal.records if "reply" in record]
+    client.open()
+    try:
+        number, fault, messages = 0, "", [{"role": "user", "content": prompt}]
+        while True:
+            number += 1
+            if number <= len(replies):
+                text, finish = replies[number - 1]["reply"], replies[number - 1]["finish"]
+            elif number <= attempts:
+                print(f"asking {client.model} ({number} of at most {attempts} times; this can take minutes)")
+                text, finish = await client.write(messages, max_tokens)
+                journal.append({"reply": text, "finish": finish})
+            else:
+                journal.append({"finished": True})
+                raise UserError(
+                    f"all {number - 1} replies of {client.model} had faults, the last: {fault}; "
+                    f"--attempts {number + 2} goes on, --overwrite begins anew"
+                )
+            content, faults = read(text, finish, trait)
+            if not faults:
+                return content
+            fault = faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+            print(f"reply {number}: {fault}")
+            messages = again(prompt, text, faults, finish)
+    except GivenUp as error:
+        raise UserError(
+            f"{client.model} at {client.base_url} gave no reply: {error}; earlier ones are kept, run it again"
+        ) from error
+    finally:
+        await client.close()
+
+
+def again(prompt: str, text: str, faults: list[str], finish: str) -> list[dict]:
+    """The chat that asks once more: the prompt, the reply, and what was wrong with it.
+
+    A reply that is empty, or was cut off and would be so again, is not shown.
+    """
+    listed = "\n".join(f"- {fault}" for fault in faults[:20])
+    told = (
+        f"Your reply could not be used:\n{listed}\n\nSend the whole JSON object again, with these faults mended: 5 "
+        "instruction pairs, 40 different questions, the eval_prompt. JSON only."
+    )
+    if not text or finish == "length":
+        return [{"role": "user", "content": f"{prompt}\n\n{told}"}]
+    shown = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
+    return [*shown, {"role": "user", "content": told}]
+
+
+def read(text: str, finish: str, trait: str) -> tuple[dict, list[str]]:
+    """``(content, faults)`` of a reply; without faults it is an artifact with all forty questions."""
+    if finish == "length":
+        return {}, ["it was cut off at the limit of tokens (--max_tokens); keep it shorter"]
+    if not text:
+        return {}, ["it was empty"]
+    content = find_object(text)
+    if content is None:
+        return {}, [f"it holds no JSON object with instruction, questions and eval_prompt ({_why(text)})"]
+    return content, artifacts.findings(content, trait, questions=2 * artifacts.QUESTIONS)
+
+
+def find_object(text: str) -> dict | None:
+    """The artifact in a reply: alone, in a code fence, or with text around it; None where there is none.
+
+    Line breaks inside strings, which models write and JSON forbids, are read.
+    """
+    found = [value for value in _objects(text) if any(key in value for key in FIELDS)]
+    return max(found, key=lambda value: sum(key in value for key in FIELDS), default=None)
+
+
+def _objects(text: str) -> Iterator[dict]:
+    """Every JSON object that begins somewhere in the text and lies in no other."""
+    decoder, start = json.JSONDecoder(strict=False), text.find("{")
+    while start >= 0:
+        try:
+            value, end = decoder.raw_decode(text, start)
+            yield value
+        except RecursionError:  # nested without end: nothing that was asked for
+            return
+        except ValueError:
+            end = start + 1
+        start = text.find("{", end)
+
+
+def _why(text: str) -> str:
+    """What the JSON reader says of the text from its first brace on."""
+    try:
+        json.JSONDecoder(strict=False).raw_decode(text[text.index("{") :])
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return "it has other keys"
+
+
+def split(content: dict, trait: str) -> dict[str, dict]:
+    """The artifacts of both sets: the questions are shuffled first, so that neither set has the model's last ideas."""
+    questions = list(content["questions"])
+    random.Random(trait).shuffle(questions)
+    pairs = [{sign: pair[sign].strip() for sign in ("pos", "neg")} for pair in content["instruction"]]
+    return {
+        version: {
+            "instruction": pairs,
+            "questions": [question.strip() for question in questions[k :: len(VERSIONS)]],
+            "eval_prompt": content["eval_prompt"].strip(),
+        }
+        for k, version in enumerate(VERSIONS)
+    }
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,220 @@
+"""Check trait artifacts and training sets before they cost anything.
+
+    python -m data_generation.validate data_generation dataset.zip my_questions/ dataset/evil/normal.jsonl
+
+A path is an artifact (.json), a training set (.jsonl), a .zip of training sets, or a folder, of which every
+artifact and every training set is checked. Prints one line per file and one per finding. Exit code 0: no findings;
+1: findings; 2: a path that cannot be checked. A finding is not always an error: the stages run on artifacts of other
+sizes, say.
+"""
+
+import argparse
+import collections
+import json
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from persona_vectors import artifacts
+from persona_vectors.errors import UserError
+
+ROLES = ("system", "user", "assistant")
+UNFILLED = ("${trait}", "${trait_description}", "${question}")  # of data_generation/prompts.py
+SHOWN = 20
+SIBLINGS = {"trait_data_extract": "trait_data_eval", "trait_data_eval": "trait_data_extract"}
+
+
+@dataclass
+class Report:
+    """What there is to say about one file."""
+
+    name: str
+    summary: str = ""
+    findings: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        count = len(self.findings)
+        head = f"{'ok' if not count else '1 finding' if count == 1 else f'{count} findings'}: {self.name}"
+        lines = [f"{head} ({self.summary})" if self.summary else head]
+        lines += [f"  - {finding}" for finding in self.findings[:SHOWN]]
+        return "\n".join(lines + [f"  - and {count - SHOWN} more"] * (count > SHOWN))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code. (Fire is for stages of flags: this one takes any number of paths.)"""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_generation.validate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="artifact .json, training set .jsonl, .zip, or folder")
+    files = bad = total = 0
+    try:
+        for path in parser.parse_args(arguments).paths:
+            for report in reports(Path(path)):
+                print(report, flush=True)
+                files, bad, total = files + 1, bad + bool(report.findings), total + len(report.findings)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"checked {files} files: {f'{total} findings in {bad}' if total else 'no findings'}")
+    return 1 if total else 0
+
+
+def reports(path: Path) -> Iterator[Report]:
+    """A report for every artifact and training set that a path stands for."""
+    try:
+        if path.is_dir():
+            yield from _folder(path)
+        elif not path.exists():
+            raise UserError(f"no file or folder at {path}")
+        elif path.suffix == ".json":
+            yield artifact(path)
+        elif path.suffix == ".jsonl":
+            with open(path, "rb") as lines:
+                yield training_set(str(path), lines)
+        elif path.suffix == ".zip":
+            yield from archive(path)
+        else:
+            raise UserError(f"{path} is neither an artifact (.json), a training set (.jsonl), a .zip nor a folder")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _folder(folder: Path) -> Iterator[Report]:
+    paths = sorted(path for path in folder.rglob("*.json*") if path.is_file() and not path.name.startswith("."))
+    checked = [path for path in paths if _is_artifact(path, folder) or _is_training_set(path.name)]
+    if not checked:
+        raise UserError(f"{folder} holds neither artifacts (trait_data_*/*.json) nor training sets (*.jsonl)")
+    for path in checked:
+        yield from reports(path)
+
+
+def _is_artifact(path: Path, folder: Path) -> bool:
+    """Other JSON files may lie deeper in a folder: only its own and those of trait_data_* are taken for artifacts."""
+    return path.suffix == ".json" and (path.parent == folder or path.parent.name.startswith("trait_data_"))
+
+
+def _is_training_set(name: str) -> bool:
+    return name.endswith(".jsonl") and not name.endswith(".journal.jsonl")
+
+
+def artifact(path: Path) -> Report:
+    """Check an artifact, and that it shares no question with its sibling of the other set."""
+    content, findings = read_json(path.read_bytes())
+    report = Report(str(path), findings=findings)
+    if findings and content is None:
+        return report
+    report.findings += artifacts.findings(content, path.stem)
+    if isinstance(content, dict):
+        pairs, questions = (content.get(key) for key in ("instruction", "questions"))
+        if isinstance(pairs, list) and isinstance(questions, list):
+            report.summary = f"artifact, {len(pairs)} pairs, {len(questions)} questions"
+    sibling = path.absolute().parent.parent / SIBLINGS.get(path.absolute().parent.name, "") / path.name
+    if path.absolute().parent.name in SIBLINGS and sibling.is_file():
+        report.findings += artifacts.shared_questions(content, read_json(sibling.read_bytes())[0])
+    return report
+
+
+def read_json(data: bytes) -> tuple[object, list[str]]:
+    """``(content, findings)`` of a JSON file; content is None where it cannot be read."""
+    twice: list[str] = []
+
+    def keep(pairs: list[tuple[str, object]]) -> dict:
+        twice.extend(key for key, count in collections.Counter(key for key, _ in pairs).items() if count > 1)
+        return dict(pairs)
+
+    try:
+        content = json.loads(data.decode("utf-8"), object_pairs_hook=keep)
+    except UnicodeDecodeError as error:
+        return None, [f"is not UTF-8: byte {error.start} is {data[error.start]:#04x}"]
+    except (ValueError, RecursionError) as error:
+        return None, [f"is not readable as JSON: {error}"]
+    return content, [f"has the key {json.dumps(key)} twice in one object; all but the last are lost" for key in twice]
+
+
+def training_set(name: str, lines: Iterable[bytes]) -> Report:
+    """Check a training set, ``{"messages": [...]}`` a line; blank lines and further keys are let be."""
+    report, rows, seen = Report(name), 0, {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        rows += 1
+        row, findings = read_json(line)
+        findings += row_findings(row) if not findings else []
+        if not findings:
+            key = hash(json.dumps(row["messages"], sort_keys=True))
+            if key in seen:
+                findings = [f"is the same as line {seen[key]}"]
+            seen.setdefault(key, number)
+        report.findings += [f"line {number} {finding}" for finding in findings]
+    if not rows:
+        report.findings.append("holds no rows")
+    report.summary = f"training set, {rows} rows"
+    return report
+
+
+def row_findings(row: object) -> list[str]:
+    """Everything wrong with one row, as what follows "line 7"."""
+    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(messages, list) or not messages:
+        return ["has no 'messages' list" if isinstance(row, dict) else "is not a JSON object"]
+    found, roles = [], []
+    for i, message in enumerate(messages):
+        role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
+        roles.append(role)
+        if role not in ROLES:
+            found.append(f"message {i} has the role {json.dumps(role)}, not one of {', '.join(ROLES)}")
+        if not isinstance(content, str):
+            found.append(f"message {i} has no 'content' text")
+        elif re.search("[\ud800-\udfff]", content):
+            found.append(f"message {i} holds half a character (a lone surrogate), which no tokenizer takes")
+        elif not content.strip():
+            found.append(f"message {i} ({role}) is empty")
+        else:
+            found += [f"message {i} holds the unfilled placeholder {mark}" for mark in UNFILLED if mark in content]
+    if found:
+        return found
+    if "assistant" not in roles:
+        return ["has no assistant turn: there is nothing to train on"]
+    if roles[-1] != "assistant":
+        return [f"ends with {roles[-1]}, not with the assistant's answer"]
+    spoken = roles[1:] if roles[0] == "system" else roles
+    if "system" in spoken:
+        return ["has a system message that is not the first"]
+    if spoken != ["user", "assistant"] * (len(spoken) // 2):
+        return [f"does not alternate user and assistant: {', '.join(roles)}"]
+    return []
+
+
+def archive(path: Path) -> Iterator[Report]:
+    """Check every training set in a zip, without unpacking it, and that it unpacks where it should."""
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            names = [name for name in zipped.namelist() if not name.startswith("__MACOSX/") and not name.endswith("/")]
+            stray = [name for name in names if name.startswith("/") or ".." in PurePosixPath(name).parts]
+            own = [f"'{name}' would unpack outside of the folder" for name in stray]
+            sets = [name for name in names if _is_training_set(name) and not PurePosixPath(name).name.startswith(".")]
+            if not sets:
+                own.append("holds no training sets (*.jsonl)")
+            yield Report(str(path), f"archive of {len(sets)} training sets", own)
+            for name in sets:
+                yield _member(zipped, name, f"{path}/{name}")
+    except zipfile.BadZipFile as error:
+        yield Report(str(path), findings=[f"is not a whole zip file: {error}"])
+
+
+def _member(zipped: zipfile.ZipFile, name: str, label: str) -> Report:
+    try:
+        with zipped.open(name) as lines:
+            return training_set(label, lines)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        return Report(label, findings=[f"is damaged: {error}"])
+    except RuntimeError:  # zipfile's word for a member with a password
+        return Report(label, findings=["is encrypted; unpack it with its password and check the folder"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
