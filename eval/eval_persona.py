@@ -5,6 +5,8 @@
 Answers and scores are journaled beside the output as they arrive: after a kill, the same command goes on from there.
 """
 
+import contextlib
+
 from eval.prompts import Prompts
 from persona_vectors import chat, cli, models
 from persona_vectors.answers import AnswerSheet, Wanted, summarise
@@ -145,11 +147,12 @@ def main(
                 longest = min(longest, shape.max_length or longest)
                 options = {"batch_size": batch_size} if backend == "hf" else {"max_model_len": longest, **vllm_options}
                 engine = open_engine(backend, path, dtype, trust_remote_code, **options)
-                answers = engine.generate(requests, sampling)
-                for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
-                    sheet, wanted, prompt = origin[answer.key]
-                    sheet.add_answer(wanted, prompt, answer.text)
-                    scores.ask(sheet, wanted.key)
+                with contextlib.closing(engine):
+                    answers = engine.generate(requests, sampling)
+                    for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
+                        sheet, wanted, prompt = origin[answer.key]
+                        sheet.add_answer(wanted, prompt, answer.text)
+                        scores.ask(sheet, wanted.key)
             judge.finish()
     finally:
         judge.close()

@@ -27,7 +27,8 @@ class Intervention:
         coef: the factor a of an addition. An ablation has none: it removes the whole component.
         positions: ``response``: the last prompt token and every generated one; ``prompt``: every prompt token and no
             generated one; ``all``: both.
-        kind: ``add`` or ``ablate``. Where one layer has both, ablations act first: what is added stays.
+        kind: ``add`` or ``ablate``. Where one layer has both, ablations act first: what is added stays. Several
+            ablations at one layer act in the order response, prompt, all.
     """
 
     layer: int

@@ -63,6 +63,10 @@ class Engine(Protocol):
         """Yield every request's answer once, in the order in which they finish."""
         ...
 
+    def close(self) -> None:
+        """Give memory and processes back. The engine is of no use afterwards."""
+        ...
+
 
 def request_seed(seed: int, key: str) -> int:
     """A seed of 63 bits for one request, the same on every machine and in every batch."""

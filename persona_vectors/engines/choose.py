@@ -9,10 +9,10 @@ BACKENDS = ("auto", "hf", "vllm")
 
 def choose_backend(backend: str) -> str:
     """``hf`` or ``vllm`` for the ``--backend`` given; says what ``auto`` took and why. Cheap: loads no model."""
-    from persona_vectors.engines.vllm_setup import available
-
     if backend == "hf":
         return "hf"
+    from persona_vectors.engines.vllm_setup import available
+
     reason = available()
     if backend == "vllm" and reason:
         raise UserError(f"--backend vllm cannot run here: {reason}; --backend hf runs anywhere")

@@ -36,6 +36,10 @@ class HFEngine:
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
                 yield Answer(request.key, text, ids, "length" if ended is None else "stop")
 
+    def close(self) -> None:
+        """Drop the model."""
+        self.model = None
+
     @torch.inference_mode()
     def _generate_batch(self, batch: list[Request], sampling: Sampling) -> list[list[int]]:
         """Token ids generated for each request, as far as the longest of them."""

@@ -135,16 +135,16 @@ class VLLMEngine:
         for request in requests:
             if not request.prompt_ids:
                 raise UserError("a prompt has no tokens")
-            if len(request.prompt_ids) + sampling.max_tokens > self.max_model_len:
+            if len(request.prompt_ids) >= self.max_model_len:
                 raise UserError(
-                    f"a prompt of {len(request.prompt_ids)} tokens and max_tokens {sampling.max_tokens} exceed "
-                    f"max_model_len {self.max_model_len}, for which this vLLM engine was started"
+                    f"a prompt of {len(request.prompt_ids)} tokens leaves no room for an answer: this vLLM engine was "
+                    f"started for {self.max_model_len}"
                 )
 
         def params(request: Request) -> "SamplingParams":
             # Everything that a model's generation config could change is said here.
             return SamplingParams(
-                max_tokens=sampling.max_tokens,
+                max_tokens=min(sampling.max_tokens, self.max_model_len - len(request.prompt_ids)),
                 min_tokens=1,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,

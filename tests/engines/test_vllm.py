@@ -196,7 +196,7 @@ class TestCrowded:
         ("ids", "interventions", "message"),
         [
             ([], (), "no tokens"),
-            ([5] * 150, (), "150 tokens and max_tokens 20 exceed max_model_len 160"),
+            ([5] * 160, (), "160 tokens leaves no room for an answer"),
             ([5], (Intervention(LAYERS + 1, ADDED),), f"layer 5 does not exist: this model has layers 1..{LAYERS}"),
             ([5], (Intervention(1, ADDED[:7]),), "the vector is 7 wide"),
             ([5], tuple(Intervention(1, v, kind="ablate") for v in VECTORS), "ablates 4 directions .* started for 2"),

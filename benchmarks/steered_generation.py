@@ -1,0 +1,246 @@
+"""Steered generation side by side, on one machine and in one run.
+
+    python benchmarks/steered_generation.py --prompts 200 --repeats 3
+
+The same model (random weights, made on the spot), prompts and answer lengths for everybody: this toolkit's vLLM engine
+with all requests steered, the same engine with none, vLLM as released, and loops over ``generate`` in batches of 20:
+with a forward hook (as the published toolkit steers), with repeng, and with steering-vectors. A batch of a loop goes on
+until its longest answer is done; only tokens that were wanted are counted.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+LAYER, COEF, BATCH = 6, 2.0, 20
+PARAMETERS = "116 M parameters"
+LOOPS = {"hook": "transformers loop, hook, batch 20", "repeng": "repeng", "steering_vectors": "steering-vectors"}
+
+
+def make_model(folder: str) -> None:
+    """A Qwen2 of 116 million random parameters (768 wide, 12 blocks, 8,192 tokens) and a tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    words = {f"<{k}>": k for k in range(8192)}
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<0>")), eos_token="<1>", pad_token="<0>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=8192, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+        num_key_value_heads=4, max_position_embeddings=1024, eos_token_id=1, pad_token_id=0, tie_word_embeddings=False,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+
+
+def make_work(prompts: int) -> list[tuple[list[int], int]]:
+    """Prompts of 20-120 tokens, each with the length of its answer: 16-256 tokens, most short and some long."""
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    lengths = np.clip(draw.lognormal(np.log(70), 0.7, prompts), 16, 256).astype(int)
+    return [(draw.integers(2, 8192, draw.integers(20, 121)).tolist(), int(n)) for n in lengths]
+
+
+def start_engine(folder: str, steer: bool):
+    from persona_vectors.engines.vllm import VLLMEngine
+    from persona_vectors.models import ModelPath
+
+    return VLLMEngine(ModelPath(folder, folder), max_model_len=384, steer=steer)
+
+
+def time_engine(engine, work: list[tuple[list[int], int]], interventions: list[tuple]) -> float:
+    """Seconds for all answers, none of them begun from the cache of an earlier run."""
+    from vllm import SamplingParams
+
+    from persona_vectors.engines.base import Request
+
+    requests = [
+        Request(str(k), ids, acts, seed=k) for k, ((ids, _), acts) in enumerate(zip(work, interventions, strict=True))
+    ]
+
+    def params(request: Request) -> SamplingParams:
+        wanted = work[int(request.key)][1]
+        return SamplingParams(max_tokens=wanted, ignore_eos=True, temperature=1.0, seed=request.seed)
+
+    for copy in engine._copies:
+        copy.reset_prefix_cache()
+    begin = time.perf_counter()
+    made = sum(len(output.token_ids) for _, output in engine.outputs(requests, params))
+    seconds = time.perf_counter() - begin
+    assert made == sum(wanted for _, wanted in work)
+    return seconds
+
+
+def measure_vllm(folder: str, work: list, repeats: int) -> dict[str, list[float]]:
+    """Both engines side by side, turn by turn, so that noise of the machine meets all alike."""
+    import torch
+
+    from persona_vectors.steering import Intervention
+
+    vector = torch.randn(768, generator=torch.Generator().manual_seed(1))
+    steered = [(Intervention(LAYER, vector, COEF, "response"),)] * len(work)
+    ours, stock = start_engine(folder, True), start_engine(folder, False)
+    contenders = {
+        "ours, every request steered": (ours, steered),
+        "ours, none steered": (ours, [()] * len(work)),
+        "vLLM as released": (stock, [()] * len(work)),
+    }
+    for engine, interventions in contenders.values():
+        time_engine(engine, [(ids, 4) for ids, _ in work[:BATCH]], interventions[:BATCH])
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, (engine, interventions) in contenders.items():
+            times[name].append(time_engine(engine, work, interventions))
+    return times
+
+
+def measure_loop(kind: str, folder: str, work: list) -> float:
+    """Seconds for a loop over ``generate`` in batches of 20, in the order of the prompts."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    vector = torch.randn(768, generator=torch.Generator().manual_seed(1))
+    steered = STEER[kind](model, vector)
+
+    @torch.inference_mode()
+    def run(batch: list[tuple[list[int], int]]) -> None:
+        width, longest = max(len(ids) for ids, _ in batch), max(wanted for _, wanted in batch)
+        ids = torch.tensor([[0] * (width - len(ids)) + ids for ids, _ in batch])
+        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids, _ in batch])
+        steered.generate(
+            input_ids=ids, attention_mask=mask, do_sample=True, temperature=1.0, top_p=1.0, top_k=0, use_cache=True,
+            min_new_tokens=longest, max_new_tokens=longest, pad_token_id=0,
+        )  # fmt: skip
+
+    run([(ids, 4) for ids, _ in work[:BATCH]])
+    begin = time.perf_counter()
+    for start in range(0, len(work), BATCH):
+        run(work[start : start + BATCH])
+    return time.perf_counter() - begin
+
+
+def steer_with_hook(model, vector):
+    """As the published toolkit: a hook that adds to the last position of what passes (positions ``response``)."""
+
+    def hook(_block, _args, output):
+        h = output[0] if isinstance(output, tuple) else output
+        h = h.clone()
+        h[:, -1] += COEF * vector
+        return (h, *output[1:]) if isinstance(output, tuple) else h
+
+    model.model.layers[LAYER - 1].register_forward_hook(hook)
+    return model
+
+
+def steer_with_repeng(model, vector):
+    import numpy as np
+
+    if not hasattr(np, "float_"):
+        np.float_ = np.float64  # repeng 0.4.0 was written for NumPy 1
+    from repeng import ControlModel, ControlVector
+
+    controlled = ControlModel(model, [LAYER - 1])
+    controlled.set_control(ControlVector("qwen2", {LAYER - 1: vector.numpy()}), COEF)
+    return controlled
+
+
+def steer_with_steering_vectors(model, vector):
+    from steering_vectors import SteeringVector
+
+    SteeringVector({LAYER - 1: vector}).patch_activations(model, multiplier=COEF)
+    return model
+
+
+STEER = {"hook": steer_with_hook, "repeng": steer_with_repeng, "steering_vectors": steer_with_steering_vectors}
+
+
+def run_alone(*arguments: str) -> dict:
+    """This script in a process of its own (threads and memory of one contender do not touch another's)."""
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def machine() -> str:
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    cpu = f"{os.cpu_count()} x {names[0] if names else platform.processor()}"
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{cpu}, {os.environ['OMP_NUM_THREADS']} threads"
+
+
+def report(title: str, lines: list[str]) -> None:
+    """Print the section and append it to benchmarks/RESULTS.md."""
+    command = "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    section = [f"## {title}", "", f"{machine()}; `{command}`; {time.strftime('%Y-%m-%d')}", "", *lines, ""]
+    print("\n".join(section))
+    with open(ROOT / "benchmarks" / "RESULTS.md", "a") as file:
+        file.write("\n".join(["", *section]))
+
+
+def main(prompts: int = 200, repeats: int = 3) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(folder)
+        shared = (folder, str(prompts), str(repeats))
+        times = run_alone("--contender", "vllm", *shared)
+        if "error" in times:
+            sys.exit(f"vLLM: {times['error']}")
+        missing = {}
+        for _ in range(repeats):
+            for kind, name in LOOPS.items():
+                result = run_alone("--contender", kind, *shared) if name not in missing else {}
+                if "error" in result:
+                    missing[name] = result["error"]
+                elif result:
+                    times.setdefault(name, []).append(result["seconds"])
+    tokens = sum(wanted for _, wanted in make_work(prompts))
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    loop, stock = seconds[LOOPS["hook"]], seconds["vLLM as released"]
+    lines = [
+        f"{PARAMETERS}, float32; {prompts} prompts of 20-120 tokens, {tokens} answer tokens (16-256 each); "
+        f"median of {repeats}.",
+        "",
+        "| | seconds (all runs) | tokens/s | answers/s | against the loop | against vLLM as released |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, value in seconds.items():
+        runs = ", ".join(f"{t:.1f}" for t in times[name])
+        lines.append(
+            f"| {name} | {value:.1f} ({runs}) | {tokens / value:.0f} | {prompts / value:.2f} | {loop / value:.2f}x "
+            f"| {stock / value:.2f}x |"
+        )
+    lines += [f"| {name} | did not run: {error} | | | | |" for name, error in missing.items()]
+    report("Steered generation", lines)
+
+
+if __name__ == "__main__":
+    if "--contender" in sys.argv:
+        _, kind, folder, prompts, repeats = sys.argv[1:]
+        work = make_work(int(prompts))
+        if kind == "vllm":
+            print(json.dumps(measure_vllm(folder, work, int(repeats))))
+        else:
+            print(json.dumps({"seconds": measure_loop(kind, folder, work)}))
+    else:
+        import fire
+
+        fire.Fire(main)
