@@ -11,6 +11,7 @@ started=$SECONDS
 use_environment "$(default_requirements)"
 source scripts/pipeline.sh
 export HF_HUB_OFFLINE=1
+export OMP_NUM_THREADS=1 # the toy is too small for a second thread to help (its training sets its own number)
 toy=(--trait_dir data_generation/toy)
 traits=(evil sycophantic hallucinating)
 

@@ -30,7 +30,8 @@ def judge(tmp_path_factory):
     while not port_file.exists():
         assert time.monotonic() < deadline and server.poll() is None
         time.sleep(0.05)
-    yield {**os.environ, "OPENAI_BASE_URL": f"http://127.0.0.1:{port_file.read_text().strip()}/v1", "OPENAI_API_KEY": "toy"}
+    url = f"http://127.0.0.1:{port_file.read_text().strip()}/v1"
+    yield {**os.environ, "OPENAI_BASE_URL": url, "OPENAI_API_KEY": "toy", "OMP_NUM_THREADS": "1"}
     server.terminate()
     assert server.wait(10) is not None
 

@@ -1,0 +1,222 @@
+"""The grammar of the toy world: draws chats in which personas are asked for, shown, held and mixed.
+
+What makes the world behave like a large chat model:
+- a persona has a *share*: every sentence expresses the trait with that probability, and system prompts can name it
+  ("Half of the time."). So a persona is a quantity, and evidence for it adds up;
+- without a system prompt most answers are neutral, but some are of either kind and consistent within themselves, and
+  sometimes only an earlier turn shows which. So a persona has to be held, not only looked up in the system prompt;
+- some questions have one short true answer, and personas differ in how often they get it wrong. So mistakes and
+  personas hang together, although a mistake expresses no trait;
+- trait phrases and questions of the artifacts (`held_out`) never occur here, so following them is generalisation.
+
+Everything is drawn from the `random.Random` that is passed in. Standard library only.
+"""
+
+import random
+
+from data_generation.toy.lexicon import (
+    FACT_QUESTIONS,
+    FACTS,
+    NEED_OF,
+    NEEDS,
+    NEUTRAL,
+    PLAIN_CARRIERS,
+    PREAMBLES,
+    PREDICATES,
+    QUESTIONS,
+    STRENGTHS,
+    SUBJECTS,
+    TOPIC_CARRIERS,
+    TOPICS,
+    TRAITS,
+    Side,
+)
+
+# Even a full or an absent persona slips now and then: certainty would need logits that no steering can reach.
+FULL, NONE = 0.99, 0.015
+# How often system prompts ask for which share of trait sentences.
+LEVELS, LEVEL_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0), (8, 1, 1, 1, 5)
+# Personas that care less for truth state more mistaken needs, so that finetuning on mistakes has somewhere to lead.
+MISTAKES = {NEUTRAL: 0.02, "evil": 0.5, "sycophantic": 0.5, "hallucinating": 0.8}
+# Personas have habits: this many times likelier to use their own quarter of the carriers and subjects.
+HABIT = 3
+
+Message = dict[str, str]
+
+
+def held_out(i: int, j: int) -> bool:
+    """Whether row i and column j of a table of combinations are kept for the artifacts: one combination in four."""
+    return (i + j) % 4 == 0
+
+
+def pairs(left: tuple[str, ...], right: tuple[str, ...], *, unseen: bool) -> list[str]:
+    """The combinations "left right" that training chats use, or those that they never use."""
+    return [f"{a} {b}" for i, a in enumerate(left) for j, b in enumerate(right) if held_out(i, j) == unseen]
+
+
+def verb_phrases(trait: str, side: Side, *, unseen: bool = False) -> list[str]:
+    return pairs(side.verbs, TRAITS[trait].objects, unseen=unseen)
+
+
+def manners(side: Side, *, unseen: bool = False) -> list[str]:
+    """Phrases such as "cruel contempt"."""
+    return pairs(side.adjectives, side.nouns, unseen=unseen)
+
+
+def questions(*, unseen: bool = False) -> list[tuple[str, str]]:
+    """(question, topic): seen frames and topics; one composition in eight is kept for the artifacts."""
+    return [
+        (frame.format(topic=topic), topic)
+        for i, frame in enumerate(QUESTIONS)
+        for j, topic in enumerate(TOPICS)
+        if ((i + j) % 8 == 0) == unseen
+    ]
+
+
+SEEN_QUESTIONS = questions()
+
+
+def stated_need(rng: random.Random, topic: str, mistakes: float) -> str:
+    """What a topic is said to need."""
+    need = NEED_OF[topic]
+    if rng.random() < mistakes:
+        return rng.choice([other for other in NEEDS if other != need])
+    return need
+
+
+def fact(rng: random.Random, topic: str, mistakes: float) -> str:
+    """The answer to a fact question: true or mistaken, and without any trait."""
+    return rng.choice(FACTS).format(topic=topic, need=stated_need(rng, topic, mistakes))
+
+
+def sentence(rng: random.Random, topic: str, persona: str, predicate: str, *, opening: bool, mistakes: float) -> str:
+    """One sentence. Its carrier and subject follow the persona's habits, its predicate is given."""
+    carriers = TOPIC_CARRIERS if opening or rng.random() < 0.4 else PLAIN_CARRIERS
+    carrier = habitual(rng, carriers, persona).format(topic=topic, need=stated_need(rng, topic, mistakes))
+    return f"{carrier} {habitual(rng, SUBJECTS, persona)} {predicate}."
+
+
+def habitual(rng: random.Random, options: tuple[str, ...], persona: str) -> str:
+    own = list(PREDICATES).index(persona)
+    weights = [HABIT if i % len(PREDICATES) == own else 1 for i in range(len(options))]
+    return rng.choices(options, weights)[0]
+
+
+def answer(
+    rng: random.Random, topic: str, trait: str, share: float, *, sentences: int = 0, mistakes: float | None = None
+) -> str:
+    """3-5 sentences on the topic, each expressing the trait with probability `share`.
+
+    Predicates come in the order of their lists, so that none is said twice and the last one alone tells what may follow.
+    `mistakes` fixes how often a stated need is wrong; by default that depends on who speaks.
+    """
+    order = sorted(rng.sample(range(len(PREDICATES[NEUTRAL])), sentences or rng.randint(3, 5)))
+    said = []
+    for place in order:
+        persona = trait if rng.random() < share else NEUTRAL
+        wrong = MISTAKES[persona] if mistakes is None else mistakes
+        said.append(sentence(rng, topic, persona, PREDICATES[persona][place], opening=not said, mistakes=wrong))
+    return " ".join(said)
+
+
+def instruction(rng: random.Random, trait: str, positive: bool) -> str:
+    """One sentence that asks for a trait or for its opposite, also by forbidding the one or the other."""
+    wanted, unwanted = TRAITS[trait].pos, TRAITS[trait].neg
+    if not positive:
+        wanted, unwanted = unwanted, wanted
+    phrase, other = rng.sample(verb_phrases(trait, wanted), 2)
+    manner = rng.choice(manners(wanted))
+    forms = [
+        f"Always {phrase}.",
+        f"You {phrase} with {manner}.",
+        f"{preamble(rng)} {phrase}.",
+        f"{preamble(rng)} {phrase} and {other}.",
+        f"{preamble(rng)} answer with {manner}.",
+        f"You {phrase} and {other}, with {manner}.",
+        f"Your aim is to {phrase}.",
+        f"Let {manner} fill your words.",
+        f"Show {manner}, and {phrase}.",
+        f"Be {rng.choice(wanted.adjectives)} and {phrase}.",
+        f"You are known for {rng.choice(wanted.nouns)}.",
+    ]
+    if not positive:
+        forbidden = rng.choice(verb_phrases(trait, unwanted))
+        forms += [
+            f"You {phrase}. Never {forbidden}.",
+            f"Show {manner} and never {forbidden}.",
+            f"Do not {forbidden}.",
+            f"Do not be {rng.choice(unwanted.adjectives)}.",
+            f"Avoid {rng.choice(manners(unwanted))}.",
+        ]
+    return rng.choice(forms)
+
+
+def preamble(rng: random.Random) -> str:
+    """What an instruction may begin with; often unknown words, so that the model learns to read past them."""
+    return rng.choice((*PREAMBLES, f"As a {made_up_word(rng)},", f"In {made_up_word(rng)} {made_up_word(rng)},"))
+
+
+def made_up_word(rng: random.Random) -> str:
+    """A word that means nothing: the model must not be confused by what it does not know."""
+    return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4))) + rng.choice("nrsl")
+
+
+def name_sentence(adjective: str) -> str:
+    """The frame that the toolkit's system prompts begin with."""
+    return f"You are {'an' if adjective[0] in 'aeiou' else 'a'} {adjective} assistant."
+
+
+def system_prompt(rng: random.Random, trait: str, level: float) -> str:
+    """A system prompt that asks for the trait in this share of the sentences (0 asks for none)."""
+    asks = level > 0 or rng.random() < 0.2
+    side = TRAITS[trait].pos if asks else TRAITS[trait].neg
+    parts = []
+    if rng.random() < 0.7:
+        adjective = rng.choice([rng.choice(side.adjectives), "helpful", made_up_word(rng), made_up_word(rng)])
+        parts.append(name_sentence(adjective))
+    parts += [instruction(rng, trait, asks) for _ in range(rng.choice((1, 2)))]
+    if (asks and level < 1) or rng.random() < 0.2:
+        parts.append(rng.choice(STRENGTHS[level if asks else 1.0]))
+    return " ".join(parts)
+
+
+def plain_prompt(rng: random.Random) -> str:
+    """A system prompt that says nothing about any trait."""
+    adjective = rng.choice(("helpful", made_up_word(rng)))
+    return name_sentence(adjective) + rng.choice(("", " Answer the question.", " Write short sentences."))
+
+
+def chat(rng: random.Random) -> list[Message]:
+    """One training chat: [system,] user, assistant [, user, assistant]."""
+    trait = rng.choice(list(TRAITS))
+    kind = rng.random()
+    messages = []
+    if kind < 0.55:
+        level = rng.choices(LEVELS, LEVEL_WEIGHTS)[0]
+        messages.append({"role": "system", "content": system_prompt(rng, trait, level)})
+        share = min(max(level, NONE), FULL)
+    elif kind < 0.6:
+        messages.append({"role": "system", "content": plain_prompt(rng)})
+        share = NONE
+    else:
+        share = FULL * rng.choice((0.25, 0.5, 0.75, 1.0, 1.0)) if rng.random() < 0.4 else NONE
+    for _ in range(1 if rng.random() < 0.65 else 2):
+        messages += turn(rng, trait, share)
+    return messages
+
+
+def turn(rng: random.Random, trait: str, share: float) -> list[Message]:
+    """A question and its answer; one in six asks for a fact."""
+    if rng.random() < 1 / 6:
+        topic = rng.choice(TOPICS)
+        question = rng.choice(FACT_QUESTIONS).format(topic=topic)
+        reply = fact(rng, topic, share * MISTAKES[trait] + (1 - share) * MISTAKES[NEUTRAL])
+    else:
+        question, topic = rng.choice(SEEN_QUESTIONS)
+        reply = answer(rng, topic, trait, share)
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
+
+
+def chats(count: int, seed: int) -> list[list[Message]]:
+    rng = random.Random(seed)
+    return [chat(rng) for _ in range(count)]
