@@ -17,8 +17,8 @@ traits=(evil sycophantic hallucinating)
 
 python -m data_generation.toy.build_model --output_dir models/toy
 start_toy_judge "${toy[@]}"
-bash scripts/generate_vec.sh cpu models/toy "${traits[@]}" -- "${toy[@]}" --backend hf --n_per_question 3
-bash scripts/eval_steering.sh cpu models/toy "$(IFS=,; echo "${traits[*]}")" 0,0.5,1,1.5,2 1,2,3,4 -- \
-    "${toy[@]}" --backend hf --n_per_question 3
+bash scripts/generate_vec.sh cpu models/toy "${traits[@]}" -- "${toy[@]}" --backend hf --n_per_question 2
+bash scripts/eval_steering.sh cpu models/toy "$(IFS=,; echo "${traits[*]}")" 0,0.5,1,1.5 1,2,3 -- \
+    "${toy[@]}" --backend hf --n_per_question 2
 
 echo "done in $((SECONDS - started)) s; next: README.md"
