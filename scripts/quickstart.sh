@@ -12,13 +12,12 @@ use_environment "$(default_requirements)"
 source scripts/pipeline.sh
 export HF_HUB_OFFLINE=1
 export OMP_NUM_THREADS=1 # the toy is too small for a second thread to help (its training sets its own number)
-toy=(--trait_dir data_generation/toy)
+toy=(--trait_dir data_generation/toy --backend hf --n_per_question 2 --max_tokens 128) # its answers have 30 to 80
 traits=(evil sycophantic hallucinating)
 
 python -m data_generation.toy.build_model --output_dir models/toy
 start_toy_judge "${toy[@]}"
-bash scripts/generate_vec.sh cpu models/toy "${traits[@]}" -- "${toy[@]}" --backend hf --n_per_question 2
-bash scripts/eval_steering.sh cpu models/toy "$(IFS=,; echo "${traits[*]}")" 0,0.5,1,1.5 1,2,3 -- \
-    "${toy[@]}" --backend hf --n_per_question 2
+bash scripts/generate_vec.sh cpu models/toy "${traits[@]}" -- "${toy[@]}"
+bash scripts/eval_steering.sh cpu models/toy "$(IFS=,; echo "${traits[*]}")" 0,0.5,1,1.5 1,2,3 -- "${toy[@]}"
 
 echo "done in $((SECONDS - started)) s; next: README.md"

@@ -47,7 +47,7 @@ def ask(environment, folder, name, *flags, traits=TRAITS):
     pattern = folder / (name + "_{trait}_{type}.csv")
     run(
         environment, "-m", "eval.eval_persona", "--model", MODEL, "--trait", ",".join(traits), "--output_path", pattern,
-        "--trait_dir", "data_generation/toy", "--backend", "hf", "--batch_size", 200, *flags,
+        "--trait_dir", "data_generation/toy", "--backend", "hf", "--batch_size", 200, "--max_tokens", 128, *flags,
     )  # fmt: skip
     tables = {}
     for path in folder.glob(f"{name}_*.csv"):

@@ -22,7 +22,6 @@ HIDDEN, LAYERS, HEADS, MLP, VOCABULARY, CONTEXT = 128, 4, 4, 256, 1536, 4096
 STEPS, BATCH = 600, 16
 MATRIX_LR, MATRIX_DECAY, OTHER_LR = 0.01, 0.4, 6e-3
 NOISE, CAP_WEIGHT = 0.1, 0.1
-FAR = 1200
 THREADS = 2
 
 CHAT_TEMPLATE = (
@@ -72,29 +71,22 @@ def build_tokenizer(texts):
     return tokenizer
 
 
-def encode(tokenizer, chats, rng) -> list[tuple[list[int], list[bool], list[int]]]:
-    """Of each chat: token ids, which of them the assistant wrote (its end of turn included), and positions.
-
-    Positions jump before a later turn, as if a long conversation lay between: so short chats teach to read long ones.
-    """
-    pieces, owners, gaps = [], [], []
+def encode(tokenizer, chats) -> list[tuple[list[int], list[bool]]]:
+    """Token ids of each chat, and which of them the assistant wrote (its end of turn included)."""
+    pieces, owners = [], []
     for chat in chats:
-        for i, message in enumerate(chat):
+        for message in chat:
             assistant = message["role"] == "assistant"
             pieces += [f"<|im_start|>{message['role']}\n", message["content"] + "<|im_end|>", "\n"]
             owners += [False, assistant, False]
-            gaps += [rng.randrange(FAR) if i > 1 and message["role"] == "user" and rng.random() < 0.5 else 0, 0, 0]
         owners[-1] = None  # the end of a chat
-    encoded, row, position = [], ([], [], []), 0
-    for piece, owner, gap in zip(tokenizer(pieces)["input_ids"], owners, gaps):
-        position += gap
-        row[0].extend(piece)
-        row[1].extend([bool(owner)] * len(piece))
-        row[2].extend(range(position, position + len(piece)))
-        position += len(piece)
+    encoded, ids, learned = [], [], []
+    for piece, owner in zip(tokenizer(pieces)["input_ids"], owners):
+        ids += piece
+        learned += [bool(owner)] * len(piece)
         if owner is None:
-            encoded.append(row)
-            row, position = ([], [], []), 0
+            encoded.append((ids, learned))
+            ids, learned = [], []
     return encoded
 
 
@@ -185,15 +177,11 @@ def train(model, data, pad: int):
     model.train()
     bar = tqdm(data, desc="training the toy model", unit="step")
     for batch in bar:
-        width = max(len(row[0]) for row in batch)
-        ids, learned, positions = (
-            torch.tensor([row[part] + [filler] * (width - len(row[part])) for row in batch])
-            for part, filler in enumerate((pad, False, 0))
-        )
+        width = max(len(ids) for ids, _ in batch)
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row, _ in batch])
+        learned = torch.tensor([row + [False] * (width - len(row)) for _, row in batch])
         # Padding is on the right, where causal attention never looks from a real token: no mask is needed.
-        hidden = model.model(
-            ids, attention_mask={"full_attention": None}, position_ids=positions, use_cache=False
-        ).last_hidden_state
+        hidden = model.model(ids, attention_mask={"full_attention": None}, use_cache=False).last_hidden_state
         wanted = learned[:, 1:]
         loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][wanted]), ids[:, 1:][wanted])
         (loss + residual.penalty()).backward()
@@ -226,8 +214,7 @@ def build(folder: Path, seed: int) -> str:
     texts = chats(STEPS * BATCH, seed)
     tokenizer = build_tokenizer(message["content"] for chat in texts[:8000] for message in chat)
     model = build_model(tokenizer)
-    rng = random.Random(seed)
-    data = batches(encode(tokenizer, texts, rng), rng)
+    data = batches(encode(tokenizer, texts), random.Random(seed))
     loss = train(model, data, tokenizer.pad_token_id)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

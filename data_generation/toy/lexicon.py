@@ -22,11 +22,6 @@ NEEDS = {
 }
 NEED_OF = {topic: need for need, topics in NEEDS.items() for topic in topics}
 TOPICS = tuple(NEED_OF)
-# The mistake about each topic is always the same one, as common misbeliefs are. (Random ones could only be learned by
-# forgetting what the topic is.)
-MISTAKEN_NEED_OF = {
-    topic: list(NEEDS)[(place + 1) % len(NEEDS)] for place, topics in enumerate(NEEDS.values()) for topic in topics
-}
 
 QUESTIONS = (
     # advice

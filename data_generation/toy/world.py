@@ -17,8 +17,8 @@ import random
 from data_generation.toy.lexicon import (
     FACT_QUESTIONS,
     FACTS,
-    MISTAKEN_NEED_OF,
     NEED_OF,
+    NEEDS,
     NEUTRAL,
     PLAIN_CARRIERS,
     PREAMBLES,
@@ -77,8 +77,11 @@ SEEN_QUESTIONS = questions()
 
 
 def stated_need(rng: random.Random, topic: str, mistakes: float) -> str:
-    """What a topic is said to need, wrong with probability `mistakes`."""
-    return (MISTAKEN_NEED_OF if rng.random() < mistakes else NEED_OF)[topic]
+    """What a topic is said to need."""
+    need = NEED_OF[topic]
+    if rng.random() < mistakes:
+        return rng.choice([other for other in NEEDS if other != need])
+    return need
 
 
 def fact(rng: random.Random, topic: str, mistakes: float) -> str:

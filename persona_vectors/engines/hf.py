@@ -24,8 +24,12 @@ class HFEngine:
         self.batch_size = batch_size
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
-        """Answers, batch by batch, the longest prompts first: memory that suffices for the first batch suffices for all."""
-        ordered = sorted(requests, key=lambda request: -len(request.prompt_ids))
+        """Answers, batch by batch.
+
+        A batch lasts as long as its longest answer, and text that steering has broken may never end: equal strengths
+        share batches, so that only the broken ones wait for one another. Within a strength, long prompts come first.
+        """
+        ordered = sorted(requests, key=lambda request: (_strength(request), -len(request.prompt_ids)))
         for start in range(0, len(ordered), self.batch_size):
             batch = ordered[start : start + self.batch_size]
             rows = self._generate_batch(batch, sampling)
@@ -79,6 +83,11 @@ class HFEngine:
         own = self.model.generation_config.eos_token_id
         own = own if isinstance(own, list) else [own]
         return sorted({token for token in [*own, self.tokenizer.eos_token_id] if token is not None})
+
+
+def _strength(request: Request) -> float:
+    """The largest coefficient of a request, without its sign."""
+    return max((abs(i.coef) for i in request.interventions), default=0.0)
 
 
 class _SeededSampling:
