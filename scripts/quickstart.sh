@@ -18,6 +18,6 @@ traits=(evil sycophantic hallucinating)
 python -m data_generation.toy.build_model --output_dir models/toy
 start_toy_judge "${toy[@]}"
 bash scripts/generate_vec.sh cpu models/toy "${traits[@]}" -- "${toy[@]}"
-bash scripts/eval_steering.sh cpu models/toy "$(IFS=,; echo "${traits[*]}")" 0,0.5,1,1.5 1,2,3 -- "${toy[@]}"
+bash scripts/eval_steering.sh cpu models/toy "$(IFS=,; echo "${traits[*]}")" 0,0.5,1,1.25,1.5 1,2,3 -- "${toy[@]}"
 
 echo "done in $((SECONDS - started)) s; next: README.md"
