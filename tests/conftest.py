@@ -43,3 +43,8 @@ def qwen2_folder(tmp_path_factory, tokenizer):
     tiny_model("qwen2").save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def pytest_collection_modifyitems(items):
+    """Engines last: running vLLM patches some of transformers' model classes for the rest of the process."""
+    items.sort(key=lambda item: "engines" in item.path.parts)
