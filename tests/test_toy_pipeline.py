@@ -93,8 +93,8 @@ def test_instructions_are_followed_on_the_evaluation_questions(judge, folder):
 @pytest.fixture(scope="module")
 def sweep(judge, folder, extracted):
     """No system prompt, evaluation questions, layers x coefficients: {trait: mean scores per (layer, coef)}."""
-    flags = ("--coef", "0,0.5,1,1.5,2", "--layer", "1,2,3", "--vector_path", folder / "{trait}_response_avg_diff.pt")
-    tables = ask(judge, folder, "sweep", "--version", "eval", "--n_per_question", 5, *flags)
+    flags = ("--coef", "0,0.5,1,1.5", "--layer", "1,2,3", "--vector_path", folder / "{trait}_response_avg_diff.pt")
+    tables = ask(judge, folder, "sweep", "--version", "eval", "--n_per_question", 4, *flags)
     return {trait: table.groupby(["layer", "coef"])[[trait, "coherence"]].mean() for (trait, _), table in tables.items()}
 
 
@@ -106,11 +106,11 @@ def test_adding_the_vector_brings_the_trait(sweep, trait):
     layer, coef = coherent[trait].idxmax()
     assert coherent[trait].max() >= 50, cells
     rising = cells.loc[layer][trait].loc[:coef].tolist()
-    assert all(after > before - 3 for before, after in zip(rising, rising[1:], strict=False)), rising
+    assert all(after > before - 5 for before, after in zip(rising, rising[1:], strict=False)), rising
 
 
 def test_subtracting_the_vector_takes_it_away(judge, folder, extracted):
-    flags = ("--coef", "0,-1,-1.5,-2", "--layer", "1,2,3", "--vector_path", folder / "{trait}_response_avg_diff.pt")
+    flags = ("--coef", "0,-1,-1.5", "--layer", "1,2,3", "--vector_path", folder / "{trait}_response_avg_diff.pt")
     more = ("--persona_instruction_type", "pos", "--version", "eval", "--n_per_question", 1)
     for (trait, _), table in ask(judge, folder, "less", *flags, *more).items():
         cells = table.groupby(["layer", "coef"])[[trait, "coherence"]].mean()
