@@ -18,7 +18,7 @@ from persona_vectors import cli
 from persona_vectors.chat_client import ChatClient, GivenUp
 from persona_vectors.errors import UserError
 from persona_vectors.results import Journal, replacing
-from persona_vectors.traits import load_trait
+from persona_vectors.traits import check_name, load_trait
 
 LEVELS = tuple(prompts.FINETUNE_PROMPTS)
 # For the estimate alone: English runs at about four characters a token, and a chat answer at about 300 tokens.
@@ -86,8 +86,7 @@ def main(
     dry_run = cli.as_bool("dry_run", dry_run)
     if not names:
         raise UserError(f"--levels takes some of {', '.join(LEVELS)}")
-    if not re.fullmatch(r"\w[\w -]*", trait):
-        raise UserError(f"'{trait}' cannot be a trait's name: letters, digits, spaces, - and _ only")
+    check_name(trait)
     asked = read_questions(Path(questions)) if questions else load_trait(trait, "extract", trait_dir).questions
     asked = list(dict.fromkeys(question.strip() for question in asked))
     warn_of_eval_questions(asked, trait, trait_dir)

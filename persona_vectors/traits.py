@@ -41,6 +41,12 @@ class Question:
         return [*system, {"role": "user", "content": self.text}]
 
 
+def check_name(name: str) -> None:
+    """Refuse a trait's name that could not name a file and a column; it is also a safeguard against paths."""
+    if not re.fullmatch(r"\w[\w -]*", name):
+        raise UserError(f"'{name}' cannot be a trait's name: letters, digits, spaces, - and _ only")
+
+
 def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> Trait:
     """Read ``<trait_dir>/trait_data_<version>/<name>.json``; keys that are not ours are left alone.
 
@@ -48,8 +54,7 @@ def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> T
         UserError: unknown trait, unreadable JSON, a field missing, empty or of the wrong kind, a judge prompt with
             other braces than {question} and {answer}.
     """
-    if not re.fullmatch(r"\w[\w -]*", name):
-        raise UserError(f"'{name}' cannot be a trait's name: letters, digits, spaces, - and _ only")
+    check_name(name)
     folder = Path(trait_dir) / f"trait_data_{version}"
     path = folder / f"{name}.json"
     if not path.exists():
