@@ -16,17 +16,23 @@ from persona_vectors.errors import UserError
 _FLAG = re.compile(r"^--?[A-Za-z]")  # "-0.5" and "-1,0,1" are values
 
 
+class Several(str):
+    """Annotation of a flag that takes several values: ``--layer 16,20`` or, as argparse has it, ``--layer 16 20``."""
+
+
 def run(main: Callable[..., None]) -> None:
     """Run ``main`` as a command: check the flags, call it through Fire, turn :class:`UserError` into exit code 2.
 
-    Parameters annotated ``str`` reach ``main`` exactly as typed (Fire would read ``1_000`` as a number and ``a,b``
-    as a tuple). Output lines are flushed as they are written, so that a log file can be followed.
+    Parameters annotated ``str`` or :class:`Several` reach ``main`` exactly as typed (Fire would read ``1_000`` as a
+    number and ``a,b`` as a tuple), values of the latter separated by commas. Output lines are flushed as they are
+    written, so that a log file can be followed.
     """
     import fire
 
     sys.stdout.reconfigure(line_buffering=True)
     parameters = inspect.signature(main).parameters
-    verbatim = [name for name, parameter in parameters.items() if parameter.annotation is str]
+    verbatim = [name for name, parameter in parameters.items() if parameter.annotation in (str, Several)]
+    sys.argv[1:] = join_several(parameters, sys.argv[1:])
     try:
         if check_flags(parameters, sys.argv[1:]):
             fire.decorators.SetParseFns(**dict.fromkeys(verbatim, _verbatim))(main)
@@ -41,6 +47,21 @@ def run(main: Callable[..., None]) -> None:
 
 def _verbatim(value: str) -> str | None:
     return None if value == "None" else value
+
+
+def join_several(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> list[str]:
+    """The command line with the values that follow a flag of :class:`Several` joined by commas."""
+    joined: list[str] = []
+    several = False  # the last flag takes several values and has one
+    for token in argv:
+        name = token.lstrip("-").split("=")[0].replace("-", "_") if _FLAG.match(token) else None
+        if name is None and several and token != "--" and _FLAG.match(joined[-1]) is None:
+            joined[-1] += f",{token}"
+            continue
+        if name is not None or token == "--":
+            several = name in parameters and parameters[name].annotation is Several and "=" not in token
+        joined.append(token)
+    return joined
 
 
 def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> bool:
@@ -65,7 +86,7 @@ def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -
         has_value = bool(equals) or bool(tokens and tokens[0] != "--" and not _FLAG.match(tokens[0]))
         if has_value and not equals:
             value = tokens.pop(0)
-        if parameters[name].annotation is str and not value.strip():
+        if parameters[name].annotation in (str, Several) and not value.strip():
             raise UserError(f"--{name} needs a value; see --help")
         given.append(name)
     for name in (n for n in given if given.count(n) > 1):

@@ -98,3 +98,16 @@ def test_help_and_wrong_flags_import_nothing_heavy(entry):
     assert not imported & {"torch", "transformers", "pandas", "openai", "vllm", "matplotlib"}
     wrong = subprocess.run([sys.executable, *entry, "--nonsense", "1"], capture_output=True, text=True, timeout=60)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown flag --nonsense")
+
+
+def test_values_of_a_list_flag_may_be_separated_by_spaces():
+    def stage(path: str, layer: cli.Several = None, vector_path_list: cli.Several = None, overwrite: bool = False): ...
+
+    parameters = inspect.signature(stage).parameters
+    argv = ["--vector-path-list", "a.pt", "b.pt", "--layer", "16", "20", "--overwrite", "--path", "x"]
+    expected = ["--vector-path-list", "a.pt,b.pt", "--layer", "16,20", "--overwrite", "--path", "x"]
+    assert cli.join_several(parameters, argv) == expected
+    assert cli.check_flags(parameters, expected) is True
+    assert cli.join_several(parameters, ["p", "--layer=16,20"]) == ["p", "--layer=16,20"]
+    with pytest.raises(UserError, match="unexpected argument"):  # other flags still take one value
+        cli.check_flags(parameters, cli.join_several(parameters, ["--path", "x", "1", "2", "true", "z"]))
