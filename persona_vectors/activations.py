@@ -2,10 +2,12 @@
 
 Section 2.2 and appendix A.3: per sample and layer the mean over the prompt's tokens, the mean over the answer's
 tokens, and the prompt's last token. Each decoder block's output is pooled in a forward hook and dropped; nothing is run
-that no pool needs: no language-model head, no block after the last wanted layer, no answer where only prompts are pooled.
+that no pool needs: no language-model head, no block after the last wanted layer, no answer where only prompts are pooled,
+and no prompt twice where several answers to it are pooled (2.2 has ten): they go on from its keys and values.
 Knows token ids and hooks; knows nothing of templates, files or traits.
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from persona_vectors.blocks import find_blocks, find_decoder
 
 POOLS = ("prompt_avg", "response_avg", "prompt_last")
+SHARED_SHARE = 0.1  # of all tokens; below it one pass over everything is quicker than two
 
 
 @dataclass(frozen=True)
@@ -73,26 +76,110 @@ def pooled_activations(
         raise ValueError(f"layers must ascend within 0..{len(blocks)}, not {layers}")
     if "response_avg" in pools and not all(sample.answer_ids for sample in samples):
         raise ValueError("a sample without an answer has no response average")
-    sequences = [sample.prompt_ids + sample.answer_ids * ("response_avg" in pools) for sample in samples]
-    device = model.get_input_embeddings().weight.device
+    run = _Run(decoder, blocks, layers, pools, model.get_input_embeddings().weight.device)
+    make = shared_batches if "response_avg" in pools and sharing_pays(decoder, samples) else plain_batches
+    for indices, pooled in make(run, samples, token_budget):
+        yield indices, {pool: rows.cpu() if on_cpu else rows for pool, rows in pooled.items()}
+
+
+def plain_batches(run: "_Run", samples: Sequence[Sample], token_budget: int) -> Iterator[tuple[list[int], dict]]:
+    """Each sample by itself: the prompt and, where answers are pooled, the answer after it."""
+    sequences = [sample.prompt_ids + sample.answer_ids * ("response_avg" in run.pools) for sample in samples]
     for indices in batches_by_length(list(map(len, sequences)), token_budget):
-        width = len(sequences[indices[0]])
-        ids = torch.zeros(len(indices), width, dtype=torch.long)
-        mask = torch.zeros(len(indices), width, dtype=torch.long)
-        weights = torch.zeros(len(indices), len(pools), width)
-        for row, index in enumerate(indices):
-            p, n = len(samples[index].prompt_ids), len(sequences[index])
-            ids[row, :n] = torch.tensor(sequences[index])
-            mask[row, :n] = 1
-            spans = {"prompt_avg": (0, p), "response_avg": (p, n), "prompt_last": (p - 1, p)}
-            for k, pool in enumerate(pools):
-                start, end = spans[pool]
+        ends = [(len(samples[index].prompt_ids), len(sequences[index])) for index in indices]
+        spans = {
+            "prompt_avg": [(0, p) for p, _ in ends],
+            "response_avg": list(ends),
+            "prompt_last": [(p - 1, p) for p, _ in ends],
+        }
+        yield indices, run([sequences[index] for index in indices], {pool: spans[pool] for pool in run.pools})
+
+
+def sharing_pays(decoder: nn.Module, samples: Sequence[Sample]) -> bool:
+    """Whether many of the tokens are prompts that several samples share, and the model can go on from a prompt's cache.
+
+    Refused to caches that are more than keys and values of every token (recurrent states, windows shorter than a sample).
+    """
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+    prompts = {tuple(sample.prompt_ids) for sample in samples}
+    repeated = sum(len(sample.prompt_ids) for sample in samples) - sum(map(len, prompts))
+    if repeated < SHARED_SHARE * sum(map(len, samples)):
+        return False
+    taken = inspect.signature(decoder.forward).parameters
+    if not {"past_key_values", "position_ids", "attention_mask"} <= set(taken):
+        return False
+    longest = max(map(len, prompts)) + max(len(sample.answer_ids) for sample in samples)
+    return all(
+        type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and longest < layer.sliding_window)
+        for layer in DynamicCache(config=decoder.config).layers
+    )
+
+
+def shared_batches(run: "_Run", samples: Sequence[Sample], token_budget: int) -> Iterator[tuple[list[int], dict]]:
+    """Each prompt once for all answers to it: prompts of one batch first, then their answers in order of length."""
+    from transformers.cache_utils import DynamicCache
+
+    answers_to: dict[tuple[int, ...], list[int]] = {}
+    for index, sample in enumerate(samples):
+        answers_to.setdefault(tuple(sample.prompt_ids), []).append(index)
+    prompts = list(answers_to)
+    for chosen in batches_by_length(list(map(len, prompts)), token_budget):
+        batch = [prompts[k] for k in chosen]
+        ends = torch.tensor(list(map(len, batch)), device=run.device)
+        spans = {"prompt_avg": [(0, len(p)) for p in batch], "prompt_last": [(len(p) - 1, len(p)) for p in batch]}
+        cache = DynamicCache(config=run.decoder.config)
+        of_prompts = run(batch, {pool: spans[pool] for pool in run.pools if pool in spans}, past_key_values=cache)
+        filled = [(n, layer.keys, layer.values) for n, layer in enumerate(cache.layers) if layer.is_initialized]
+        answers = [(row, index) for row, prompt in enumerate(batch) for index in answers_to[prompt]]
+        seen = torch.arange(max(map(len, batch)), device=run.device) < ends[:, None]
+        for some in batches_by_length([len(samples[index].answer_ids) for _, index in answers], token_budget):
+            rows = torch.tensor([answers[k][0] for k in some], device=run.device)
+            indices = [answers[k][1] for k in some]
+            past = DynamicCache(config=run.decoder.config)
+            for n, keys, values in filled:
+                past.update(keys[rows], values[rows], n)
+            ids = [samples[index].answer_ids for index in indices]
+            pooled = run(
+                ids, {"response_avg": [(0, len(answer)) for answer in ids]}, seen[rows], ends[rows], past_key_values=past
+            )
+            yield indices, {pool: pooled[pool] if pool in pooled else of_prompts[pool][rows] for pool in run.pools}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Forward passes through the decoder that give pooled rows instead of hidden states."""
+
+    decoder: nn.Module
+    blocks: nn.ModuleList
+    layers: list[int]
+    pools: Sequence[str]
+    device: torch.device
+
+    def __call__(self, sequences: Sequence, spans: dict, seen=None, starts=None, past_key_values=None) -> dict[str, Tensor]:
+        """Pool ``spans`` ({pool: a (start, end) for each sequence}) of the sequences, padded on the right.
+
+        ``seen`` [batch, past] marks the tokens of the cache that are not padding, ``starts`` [batch] the positions at which
+        the sequences go on after them. Returns {pool: float32 [batch, rows, hidden]}.
+        """
+        width = max(map(len, sequences))
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in sequences], device=self.device)
+        ends = torch.tensor(list(map(len, sequences)), device=self.device)
+        mask = torch.arange(width, device=self.device) < ends[:, None]
+        weights = torch.zeros(len(sequences), len(spans), width)
+        for k, pool in enumerate(spans):
+            for row, (start, end) in enumerate(spans[pool]):
                 weights[row, k, start:end] = 1 / (end - start)
-        with _pooling(decoder, blocks, weights, layers) as rows:
-            decoder(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False)
-        place = torch.device("cpu") if on_cpu else device
-        pooled = torch.stack([row.to(place) for row in rows], dim=2)  # [batch, pools, rows, hidden]
-        yield indices, {pool: pooled[:, k] for k, pool in enumerate(pools)}
+        more = {}
+        if starts is not None:
+            mask = torch.cat([seen, mask], dim=1)
+            more["position_ids"] = starts[:, None] + torch.arange(width, device=self.device)
+        if past_key_values is not None:
+            more["past_key_values"] = past_key_values
+        with _pooling(self.decoder, self.blocks, weights, self.layers) as rows:
+            self.decoder(input_ids=ids, attention_mask=mask.long(), use_cache=past_key_values is not None, **more)
+        pooled = torch.stack([row.to(self.device) for row in rows], dim=2)  # [batch, pools, rows, hidden]
+        return {pool: pooled[:, k] for k, pool in enumerate(spans)}
 
 
 class _EndOfPass(Exception):
