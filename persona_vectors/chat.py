@@ -5,6 +5,8 @@ the template has written them already (a second BOS is a known defect of the pub
 """
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from persona_vectors.errors import UserError
 
@@ -26,7 +28,7 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
             f"the tokenizer of {tokenizer.name_or_path} has no chat template; use an instruction-tuned model, or save "
             "a template with its tokenizer (chat_template.jinja)"
         )
-    if folds_system_prompt(tokenizer) and messages[0]["role"] == "system":
+    if messages[0]["role"] == "system" and len(messages) > 1 and folds_system_prompt(tokenizer):
         first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
         messages = [first, *messages[2:]]
     return tokenizer.apply_chat_template(
@@ -36,6 +38,11 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
 
 def folds_system_prompt(tokenizer) -> bool:
     """True where the chat template refuses or drops a system message."""
+    return _folds(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(8)
+def _folds(tokenizer, _template: str) -> bool:
     from jinja2 import TemplateError
 
     probe = [{"role": "system", "content": "SYSTEM PROBE"}, {"role": "user", "content": "x"}]
@@ -48,6 +55,11 @@ def folds_system_prompt(tokenizer) -> bool:
 def token_ids(tokenizer, text: str) -> list[int]:
     """Ids of templated text: special tokens written in it count, none is added."""
     return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def token_ids_of(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """:func:`token_ids` of many texts in one call."""
+    return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []
 
 
 def split_reasoning(text: str, prompt: str) -> tuple[str, str]:

@@ -93,11 +93,12 @@ def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
     return tokenizer
 
 
-def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = False):
+def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = False, device: int | None = None):
     """The model in evaluation mode, on the GPUs where there are any, else on the CPU; an adapter is put over its base.
 
     Args:
         dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
+        device: the one GPU to use, where each process has its own; by default all of them share the model.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -109,7 +110,7 @@ def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = F
         model = AutoModelForCausalLM.from_pretrained(
             path.base,
             dtype=getattr(torch, dtype),
-            device_map="auto" if cuda else None,
+            device_map=None if not cuda else "auto" if device is None else {"": device},
             trust_remote_code=trust_remote_code,
         )
         if path.adapter:

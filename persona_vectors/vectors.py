@@ -9,6 +9,7 @@ from pathlib import Path
 from persona_vectors.errors import UserError
 
 KINDS = ("prompt_avg_diff", "response_avg_diff", "prompt_last_diff")
+PROJECTION_TYPES = ("proj", "prompt_last_proj", "prompt_avg_proj", "cos_sim")
 
 
 def load_vectors(path: str | Path):
@@ -40,15 +41,15 @@ def load_vectors(path: str | Path):
     return vectors.float()
 
 
-def check_fit(path: str | Path, vectors, layers: int, hidden: int, used_layers: list[int]) -> None:
+def check_fit(path: str | Path, vectors, layers: int, hidden: int, used_layers: list[int], lowest: int = 1) -> None:
     """Refuse a vector file of another model, and layers that do not exist in this one."""
     if vectors.shape[1] != hidden:
         raise UserError(f"{path} is {vectors.shape[1]} wide but the model's residual stream is {hidden}: wrong model?")
     if vectors.shape[0] != layers + 1:
         raise UserError(f"{path} has {vectors.shape[0]} rows, a model of {layers} layers needs {layers + 1}: wrong model?")
     for layer in used_layers:
-        if not 1 <= layer <= layers:
-            raise UserError(f"--layer {layer} does not exist: this model has layers 1..{layers}")
+        if not lowest <= layer <= layers:
+            raise UserError(f"--layer {layer} does not exist: this model has layers {lowest}..{layers}")
 
 
 def save_vectors(vectors, path: str | Path) -> None:

@@ -1,0 +1,156 @@
+"""Stage: project a file's prompts and answers onto persona vectors; adds columns to the file.
+
+    python -m eval.cal_projection --file_path answers.csv --vector_path evil_response_avg_diff.pt --layer 20 \\
+        --model_name Qwen/Qwen2.5-7B-Instruct --projection_type proj
+
+Reads a CSV (prompt, answer) or a JSONL (messages), of any length. Columns: <model>_<vector>_<type>_layer<l>. Every
+vector, layer and type is computed in one forward pass, which ends after the last layer asked for. Finished windows of
+rows are on disk: after a kill, the same command goes on from there. `accelerate launch -m eval.cal_projection ...`
+divides the rows among processes, GPUs and machines.
+"""
+
+import hashlib
+from pathlib import Path
+
+from persona_vectors import cli, models
+from persona_vectors.errors import UserError
+from persona_vectors.processes import join_processes
+from persona_vectors.rows import open_rows
+from persona_vectors.vectors import PROJECTION_TYPES, check_fit, load_vectors
+
+
+def main(
+    file_path: str,
+    vector_path: cli.Several = None,
+    layer: cli.Several = None,
+    model_name: str = "Qwen/Qwen2.5-7B-Instruct",
+    projection_type: cli.Several = "proj",
+    overwrite: bool = False,
+    vector_path_list: cli.Several = None,
+    layer_list: cli.Several = None,
+    base_model: str = None,
+    dtype: str = "auto",
+    token_budget: int = 8192,
+    enable_thinking: bool = False,
+    trust_remote_code: bool = False,
+):
+    """Add projections to a CSV or JSONL file.
+
+    Args:
+        file_path: CSV with prompt (templated text) and answer, or JSONL with messages; replaced when all is done.
+        vector_path: vector file(s) [layers+1, hidden].
+        layer: layer(s), rows of the vector files, 0..L.
+        model_name: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        projection_type: proj (answer's mean activation), prompt_last_proj (last prompt token), prompt_avg_proj, cos_sim
+            (cosine of the answer's mean); several at once.
+        overwrite: compute columns that exist already, and forget an unfinished run with other settings.
+        vector_path_list: another name of --vector_path.
+        layer_list: another name of --layer.
+        base_model: project the difference of activations, model_name minus this one (shift).
+        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
+        token_budget: padded tokens per batch; lower it if memory runs out.
+        enable_thinking: render messages with the template's thinking on.
+        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+    """
+    kinds = [
+        cli.as_choice("projection_type", kind, PROJECTION_TYPES)
+        for kind in dict.fromkeys(cli.as_words(projection_type))
+    ]
+    paths = either("vector_path", vector_path, vector_path_list)
+    layers = cli.as_numbers("layer", either("layer", layer, layer_list), int)
+    overwrite = cli.as_bool("overwrite", overwrite)
+    cli.as_choice("dtype", dtype, models.DTYPES)
+    token_budget = cli.as_int("token_budget", token_budget, 1)
+    enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
+    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    rows = open_rows(file_path)
+    model_path = models.resolve(model_name)
+    base_path = models.resolve(base_model) if base_model else None
+
+    from persona_vectors.projection import Projector, make_columns
+    from persona_vectors.samples import make_samples
+    from persona_vectors.windowed import WindowedWork, ahead
+
+    shape = models.describe(model_path, trust_remote_code)
+    vectors = {path: load_vectors(path) for path in paths}
+    for path, tensor in vectors.items():
+        check_fit(path, tensor, shape.layers, shape.hidden, layers, lowest=0)
+    if base_path and models.describe(base_path, trust_remote_code) != shape:
+        raise UserError(f"{base_model} and {model_name} have other shapes: their activations cannot be compared")
+    label = model_path.basename + (f"_minus_{base_path.basename}" if base_path else "")
+    processes = join_processes()
+    columns = make_columns(label, vectors, layers, kinds)
+    columns = to_compute(columns, rows.columns, overwrite, processes.is_first)
+    if not columns:
+        return processes.end()
+    settings = {
+        "model": model_name,
+        "base_model": base_model,
+        "vectors": [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in paths],
+        "dtype": dtype,
+        "enable_thinking": enable_thinking,
+    }
+    work = WindowedWork(rows, [column.name for column in columns], settings)
+    sizes = work.begin(overwrite) if processes.is_first else []
+    processes.wait()
+
+    from tqdm import tqdm
+
+    tokenizer = models.load_tokenizer(model_path, trust_remote_code)
+    model = models.load_model(model_path, dtype, trust_remote_code, processes.device)
+    base = None
+    if base_path:
+        same = model_path.adapter and not base_path.adapter and base_path.base == model_path.base
+        base = model if same else models.load_model(base_path, dtype, trust_remote_code, processes.device)
+    projector = Projector(model, columns, base, token_budget)
+    needs_answer = any(column.needs_answer for column in columns)
+
+    def prepared():
+        for window in work.unfinished(processes.rank, processes.world):
+            exchanges = [rows.exchange(record) for record in window.records]
+            yield window, *make_samples(tokenizer, exchanges, shape.max_length, needs_answer, enable_thinking)
+
+    mine = [k for k in range(len(sizes)) if k % processes.world == processes.rank]
+    done = sum(sizes[k] for k in mine if work.is_kept(k))
+    share = f" (process 1 of {processes.world})" if processes.world > 1 else ""
+    with tqdm(
+        total=sum(sizes[k] for k in mine),
+        initial=done,
+        desc=f"projecting{share}",
+        unit=" rows",
+        disable=not processes.is_first,
+    ) as bar:
+        for window, samples, problems in ahead(prepared()):
+            values = projector.of_rows(samples, problems, bar.update)
+            work.keep(window.number, values, problems)
+    processes.wait()
+    if processes.is_first:
+        count, problems = work.finish()
+        for problem, number in problems.most_common():
+            print(f"  {number} of {count} rows have no value (or not all): {problem}")
+        print(f"wrote {', '.join(work.columns)} for {count} rows to {file_path}")
+    processes.end()
+
+
+def either(name: str, value: object, other: object) -> list[str]:
+    """The words of ``--name`` or of ``--name_list``, of which one must be given."""
+    if (value is None) == (other is None):
+        raise UserError(f"give one of --{name} and --{name}_list")
+    words = cli.as_words(other if value is None else value)
+    if len(set(words)) < len(words):
+        raise UserError(f"--{name} names a value twice: {', '.join(words)}")
+    return words
+
+
+def to_compute(columns: list, existing: list[str], overwrite: bool, speaks: bool) -> list:
+    """The columns that the file does not have yet, or all of them."""
+    for column in columns:
+        if column.name in existing and speaks:
+            print(
+                f"{column.name} exists already: {'computed anew' if overwrite else 'skipped (--overwrite computes it)'}"
+            )
+    return [column for column in columns if overwrite or column.name not in existing]
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,97 @@
+"""Pearson correlation as the paper reports it: with a confidence interval, over all points and within conditions.
+
+Section 3.3. Knows numbers; knows nothing of where they come from.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist, StatisticsError, correlation, fmean, stdev
+
+MIN_SPREAD = 1.0  # conditions whose scores vary less than this say nothing about a correlation (section 3.3)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Pearson's r over ``n`` points and its 95 % interval; None where it cannot be said (no spread, too few points)."""
+
+    r: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def __str__(self) -> str:
+        if self.r is None:
+            return f"r not defined (n = {self.n})"
+        interval = "" if self.low is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        return f"r = {self.r:.3f}{interval} (n = {self.n})"
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return asdict(self)
+
+
+def pearson(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Correlation:
+    """Pearson's r of two equally long sequences, and its interval by Fisher's z (needs four points and \\|r\\| < 1).
+
+    Points of which either number is missing (None, NaN) are left out.
+    """
+    points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if _is_number(a) and _is_number(b)]
+    n = len(points)
+    try:
+        r = max(-1.0, min(1.0, correlation(*zip(*points, strict=True)))) if n >= 2 else None
+    except StatisticsError:  # one of them does not vary
+        r = None
+    if r is None or n < 4 or abs(r) >= 1:
+        return Correlation(r, None, None, n)
+    half = NormalDist().inv_cdf((1 + confidence) / 2) / math.sqrt(n - 3)
+    return Correlation(r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half), n)
+
+
+@dataclass(frozen=True)
+class WithinConditions:
+    """Mean of the conditions' own r, of how many conditions, and those left out."""
+
+    r: float | None
+    low: float | None
+    high: float | None
+    conditions: dict[str, float]
+    left_out: list[str]
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return asdict(self)
+
+
+def within_conditions(
+    x: Sequence[float], y: Sequence[float], condition: Sequence[Hashable], min_spread: float = MIN_SPREAD
+) -> WithinConditions:
+    """r of x and y within each condition, averaged over conditions (section 3.3).
+
+    Conditions in which y has a standard deviation below ``min_spread``, or no r, are left out. The 95 % interval is
+    that of a mean over conditions (normal approximation); None with fewer than two.
+    """
+    groups: dict[Hashable, list[tuple[float, float]]] = {}
+    for a, b, c in zip(x, y, condition, strict=True):
+        points = groups.setdefault(c, [])
+        if _is_number(a) and _is_number(b):
+            points.append((float(a), float(b)))
+    found, left_out = {}, []
+    for name, points in groups.items():
+        spread = stdev(b for _, b in points) if len(points) > 1 else 0.0
+        r = pearson(*zip(*points, strict=True)).r if spread >= min_spread else None
+        if r is None:
+            left_out.append(str(name))
+        else:
+            found[str(name)] = r
+    if not found:
+        return WithinConditions(None, None, None, found, left_out)
+    mean = fmean(found.values())
+    if len(found) < 2:
+        return WithinConditions(mean, None, None, found, left_out)
+    half = NormalDist().inv_cdf(0.975) * stdev(found.values()) / math.sqrt(len(found))
+    return WithinConditions(mean, max(mean - half, -1.0), min(mean + half, 1.0), found, left_out)
+
+
+def _is_number(value: object) -> bool:
+    return value is not None and math.isfinite(float(value))

@@ -1,0 +1,112 @@
+"""Work on a long file, window by window: finished windows are on disk, a kill loses one, processes share the rest.
+
+What a window gave is a small file of its own beside the input (``<file>.parts/``); when all are there, the input is
+written anew with the columns added. Knows arrays and files; what the numbers mean is the stage's business.
+"""
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy
+
+from persona_vectors.errors import UserError
+from persona_vectors.results import Journal, make_folder, replacing
+from persona_vectors.rows import WINDOW_ROWS, CsvRows, JsonlRows, Window, windows
+
+
+class WindowedWork:
+    """New columns for a file of rows, one part per window.
+
+    One process begins and finishes; any number of them, on machines that share the folder, keep windows in between.
+    Another number of processes may take up what earlier ones left.
+
+    Args:
+        columns: names of the columns to add.
+        settings: what the values depend on; an unfinished run with others is refused, not mixed in.
+    """
+
+    def __init__(
+        self, rows: CsvRows | JsonlRows, columns: Sequence[str], settings: dict, most_rows: int = WINDOW_ROWS
+    ) -> None:
+        self.rows, self.columns, self.settings, self.most_rows = rows, list(columns), settings, most_rows
+        self.folder = Path(f"{rows.path}.parts")
+        self.journal: Journal | None = None
+
+    def begin(self, overwrite: bool = False) -> list[int]:
+        """Lock the output, drop what other settings left; returns how many rows each window has."""
+        sizes = [len(window.records) for window in windows(self.rows, self.most_rows)]  # refuses a file that is broken
+        with open(self.rows.path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        settings = {**self.settings, "file": digest, "columns": self.columns, "most_rows": self.most_rows}
+        self.journal = Journal(self.rows.path, settings, overwrite=overwrite)
+        if not self.journal.records:  # nothing of ours was begun
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.journal.append({"parts": self.folder.name})
+        make_folder(self.folder)
+        self._state = self._file_state()
+        return sizes
+
+    def _file_state(self) -> tuple[int, int]:
+        state = self.rows.path.stat()
+        return state.st_size, state.st_mtime_ns
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.npz"
+
+    def is_kept(self, number: int) -> bool:
+        """True where the window is finished."""
+        return self._path(number).exists()
+
+    def unfinished(self, rank: int = 0, world: int = 1) -> Iterator[Window]:
+        """The windows of process ``rank`` of ``world`` that are still to be done."""
+        for window in windows(self.rows, self.most_rows):
+            if window.number % world == rank and not self.is_kept(window.number):
+                yield window
+
+    def keep(self, number: int, values: numpy.ndarray, problems: Sequence[str]) -> None:
+        """Put a window's values, float32 [rows, columns], NaN where there is none, on disk; a problem or "" per row."""
+        with replacing(self._path(number)) as beside, open(beside, "wb") as file:
+            numpy.savez(file, values=values.astype(numpy.float32), problems=numpy.array(problems, dtype=str))
+
+    def parts(self) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
+        """(values, problems) of every window, in order."""
+        for number in range(len(list(self.folder.glob("*.npz")))):
+            with numpy.load(self._path(number), allow_pickle=False) as part:
+                yield part["values"], part["problems"]
+
+    def finish(self) -> tuple[int, Counter]:
+        """Write the file with its new columns; returns the number of rows, and how many had which problem."""
+        if self._file_state() != self._state:
+            raise UserError(f"{self.rows.path} was changed while it was worked on; run the command again")
+        problems: Counter = Counter()
+        count = 0
+
+        def all_values() -> Iterator[numpy.ndarray]:
+            nonlocal count
+            for values, reasons in self.parts():
+                count += len(values)
+                problems.update(reason for reason in reasons.tolist() if reason)
+                yield from values
+
+        self.rows.write_extended(self.columns, all_values())
+        self.clear()
+        return count, problems
+
+    def clear(self) -> None:
+        """Remove the parts and give the output free."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.journal.close(remove=True)
+
+
+def ahead(items: Iterator) -> Iterator:
+    """The same items, each made in a thread while the one before it is used: tokenising beside the model."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item
