@@ -4,7 +4,8 @@
         --neg_path evil_neg_instruct.csv --trait evil --save_dir persona_vectors/Qwen2.5-7B-Instruct/
 
 Writes <trait>_{prompt_avg,response_avg,prompt_last}_diff.pt, each float32 [layers + 1, hidden_size]: per layer the
-mean activation over effective positive answers minus that over the negative ones (section 2.2).
+mean activation over effective positive answers minus that over the negative ones (section 2.2). The .safetensors file
+beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py).
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from persona_vectors import chat, cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.pairs import effective_pairs, read_pairs
 from persona_vectors.results import make_folder
-from persona_vectors.vectors import save_vectors
+from persona_vectors.sharing import About, about_model, save_both
 
 
 def main(
@@ -69,10 +70,12 @@ def main(
         chosen = [sample for sample, fit in zip(samples[sign], fits, strict=True) if fit]
         means[sign], answers[sign] = mean_activations(model, chosen, token_budget, f"{trait} {sign}")
 
+    counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
+    told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
     files = []
     for pool in means["pos"]:
-        files.append(Path(save_dir) / f"{trait}_{pool}_diff.pt")
-        save_vectors(means["pos"][pool] - means["neg"][pool], files[-1])
+        about = About(trait=trait, kind=f"{pool}_diff", **told)
+        files += save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
     odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
     aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
     report(means, aucs)

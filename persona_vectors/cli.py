@@ -45,6 +45,22 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(130)
 
 
+def run_one_of(commands: dict[str, Callable[..., None]]) -> None:
+    """:func:`run` for a script with several commands: the first word says which; without one they are listed."""
+    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if word in commands:
+        sys.argv[:2] = [f"{sys.argv[0]} {word}"]
+        return run(commands[word])
+    script = sys.argv[0].rsplit("/", 1)[-1]
+    if word in ("--help", "-h"):
+        print(f"usage: {script} COMMAND --name value ...   (COMMAND --help lists its flags)")
+        for name, command in commands.items():
+            print(f"  {name:8} {inspect.getdoc(command).splitlines()[0]}")
+        return None
+    print(f"error: {script} has no command '{word}'{suggest(word, commands)}: {', '.join(commands)}", file=sys.stderr)
+    sys.exit(2)
+
+
 def _verbatim(value: str) -> str | None:
     return None if value == "None" else value
 

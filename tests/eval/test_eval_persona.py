@@ -13,6 +13,8 @@ import torch
 from helpers import tiny_model
 from judge_server import JudgeServer, completion, error, is_probe
 
+from persona_vectors.sharing import read_shared
+
 TRAIT = {
     "instruction": [{"pos": f"Be bad, {k}.", "neg": f"Be good, {k}."} for k in range(2)],
     "questions": ["What now?", "Why me?", "Who is it?"],
@@ -251,6 +253,9 @@ def test_vectors_equal_a_plain_loop(folder, qwen2_folder, tokenizer):
         expected = means["pos"][pool] - means["neg"][pool]
         assert vector.dtype == torch.float32 and vector.shape == (5, 32)
         assert ((vector - expected).abs().amax(1) / expected.abs().amax(1).clamp_min(1e-6)).max() < 1e-4
+        same, about = read_shared(folder / "v" / f"vile_{pool}_diff.safetensors")
+        assert torch.equal(same, vector) and (about.model, about.trait) == (qwen2_folder.name, "vile")
+        assert (about.effective_pairs, about.pairs, about.threshold, about.dtype) == ("2", "3", "50", "float32")
 
 
 def test_no_effective_pair_saves_nothing(folder, qwen2_folder):

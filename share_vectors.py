@@ -1,0 +1,223 @@
+"""Vectors to share: other formats, and the Hugging Face hub.
+
+    python share_vectors.py export --vectors persona_vectors/Qwen2.5-7B-Instruct --output_dir gguf/ --layer 20
+    python share_vectors.py import --vectors evil.gguf --save_dir persona_vectors/Qwen2.5-7B-Instruct --trait evil \\
+        --model_name Qwen/Qwen2.5-7B-Instruct
+    python share_vectors.py push --vectors persona_vectors/Qwen2.5-7B-Instruct --repo_id me/qwen-persona-vectors
+    python share_vectors.py pull --repo_id me/qwen-persona-vectors --save_dir persona_vectors/Qwen2.5-7B-Instruct
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from persona_vectors import cli, models
+from persona_vectors.control_vectors import import_gguf, read_control_vector, save_control_vector
+from persona_vectors.errors import UserError
+from persona_vectors.hub import check_repo, load_hub_settings, sorting_errors
+from persona_vectors.results import make_folder, replacing
+from persona_vectors.sharing import (
+    ENDINGS,
+    About,
+    about_model,
+    name_of,
+    read_shared,
+    save_both,
+    save_shared,
+    vector_files,
+)
+from persona_vectors.traits import check_name
+from persona_vectors.vectors import KINDS, check_fit, save_vectors
+
+FORMATS = ("gguf", "safetensors", "pt")
+
+
+def export(vectors: str, output_dir: str, format: str = "gguf", layer: int | None = None, model_name: str = ""):
+    """Write vectors as GGUF control vectors for llama.cpp, as safetensors, or as .pt.
+
+    Args:
+        vectors: a vector file, or a folder of them.
+        output_dir: folder to write to.
+        format: gguf, safetensors or pt.
+        layer: for gguf: this layer alone; by default all of them are in the file.
+        model_name: the model that they belong to, where the files do not say it.
+    """
+    cli.as_choice("format", format, FORMATS)
+    if layer is not None:
+        layer = cli.as_int("layer", layer, 1)
+        if format != "gguf":
+            raise UserError(f"--layer is for --format gguf: a {format} file holds all layers")
+    if format == "gguf":
+        import_gguf()
+    described = [(path, *known(path, model_name)) for path in files_of(vectors)]
+    make_folder(Path(output_dir))
+    written = []
+    for path, tensor, about in described:
+        written.append(Path(output_dir) / f"{path.stem}{'' if layer is None else f'_layer{layer}'}.{format}")
+        if written[-1].resolve() == path.resolve():
+            raise UserError(f"--output_dir {output_dir} is where {path} lies already")
+        if format == "gguf":
+            save_control_vector(tensor, written[-1], about, layer)
+        elif format == "safetensors":
+            save_shared(tensor, written[-1], about)
+        else:
+            save_vectors(tensor, written[-1])
+    if format == "gguf":
+        number = "N" if layer is None else layer - 1
+        which = "" if layer is not None else ", N = layer - 1 (without a range it steers every layer at once)"
+        print(f"llama.cpp: --control-vector-scaled FILE:COEF --control-vector-layer-range {number} {number}{which};")
+        print("  it steers every position of prompt and answer (--steering_type all), and never the first block")
+    print("wrote " + ", ".join(map(str, written)))
+
+
+def import_(vectors: str, save_dir: str, trait: str = "", kind: str = "response_avg_diff", model_name: str = ""):
+    """Bring a .pt, .safetensors or .gguf vector in: .pt, and safetensors with metadata, where the stages look for them.
+
+    Args:
+        vectors: the file, or a folder of .pt or .safetensors files named <trait>_<kind>.
+        save_dir: folder to write to, persona_vectors/<model>/.
+        trait: needed where neither the file nor its name says it.
+        kind: what such a file holds: response_avg_diff, prompt_avg_diff or prompt_last_diff.
+        model_name: the model that the vectors belong to; they are checked against its shape.
+    """
+    cli.as_choice("kind", kind, KINDS)
+    path = Path(vectors)
+    if path.suffix == ".gguf":
+        rows = models.describe(models.resolve(model_name)).layers + 1 if model_name else None
+        tensor, about, layers = read_control_vector(path, rows)
+        about = named(about, path, trait, kind, model_name, tensor)
+        missing = [str(row) for row in range(len(tensor)) if row not in layers and not tensor[row].any()]
+        if missing:
+            have = ", ".join(map(str, layers))
+            print(f"{path} has layers {have}; rows {', '.join(missing)} are zero: no steering there")
+        found = [(tensor, about)]
+    else:
+        found = []
+        files = files_of(vectors)
+        if trait and len(files) > 1:
+            raise UserError(f"--trait names one vector, {vectors} holds {len(files)}")
+        for file in files:
+            tensor, about = read_shared(file)
+            found.append((tensor, named(about, file, trait, kind, model_name, tensor)))
+    written = [str(file) for tensor, about in found for file in save_both(tensor, save_dir, about)]
+    print("wrote " + ", ".join(written))
+
+
+def push(
+    vectors: str,
+    repo_id: str,
+    results_dir: str = "",
+    model_name: str = "",
+    private: bool = False,
+    dry_run: bool = False,
+):
+    """Upload a folder of vectors with a card, and the figures of the steering sweep, to a repository on the hub.
+
+    Args:
+        vectors: folder of vector files.
+        repo_id: owner/name; made if it does not exist. Needs HF_TOKEN with the right to write.
+        results_dir: where eval.select_layer left its figures; by default eval_persona_eval/<name of the folder>.
+        model_name: the model that they belong to, where the files do not say it.
+        private: make the repository private, if it is made.
+        dry_run: write the card to README.md in the folder, list the files, and send nothing.
+    """
+    private, dry_run = cli.as_bool("private", private), cli.as_bool("dry_run", dry_run)
+    check_repo(repo_id)
+    from persona_vectors.cards import figure_name, find_sweeps, make_card
+
+    folder = Path(vectors)
+    described = [(path, *known(path, model_name)) for path in vector_files(folder)]
+    if results_dir and not Path(results_dir).is_dir():
+        raise UserError(f"--results_dir {results_dir} is no folder")
+    load_hub_settings()
+    sweeps = find_sweeps(results_dir or Path("eval_persona_eval") / folder.resolve().name)
+    card = make_card(repo_id, [(about, tensor) for _, tensor, about in described], sweeps)
+    for path, tensor, about in described:
+        beside = path.with_suffix(".safetensors")
+        if not beside.exists() or read_shared(path)[1] != about:
+            save_shared(tensor, beside, about)
+    traits = {about.trait for _, _, about in described}
+    both = [path.with_suffix(ending) for path, _, _ in described for ending in ENDINGS]
+    files = {path.name: path for path in both if path.exists()}
+    files |= {figure_name(t, figure): figure for t, sweep in sweeps.items() if t in traits for figure in sweep.figures}
+    if dry_run:
+        with replacing(folder / "README.md") as beside:
+            beside.write_text(str(card))
+        print(f"would send to {repo_id}: README.md, " + ", ".join(sorted(files)))
+        print(f"wrote {folder / 'README.md'}")
+        return
+
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    operations = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
+    operations.append(CommitOperationAdd("README.md", str(card).encode()))
+    with sorting_errors(repo_id, "main"):
+        HfApi().create_repo(repo_id, private=private, exist_ok=True)
+        message = f"Persona vectors: {', '.join(sorted(traits))}"
+        sent = HfApi().create_commit(repo_id, operations, commit_message=message)
+    print(f"wrote {len(operations)} files to {sent.repo_url} at {sent.oid[:12]}")
+
+
+def pull(repo_id: str, save_dir: str, revision: str = "main", model_name: str = ""):
+    """Fetch the vectors of a repository on the hub into a folder, each as .pt and as safetensors.
+
+    Args:
+        repo_id: owner/name.
+        save_dir: folder to write to, persona_vectors/<model>/.
+        revision: branch, tag or commit.
+        model_name: check the vectors against this model's shape.
+    """
+    check_repo(repo_id)
+    load_hub_settings()
+    import tempfile
+
+    from huggingface_hub import snapshot_download
+
+    make_folder(Path(save_dir))
+    with tempfile.TemporaryDirectory(dir=save_dir, prefix=".pull") as folder:
+        with sorting_errors(repo_id, revision):
+            patterns = [f"*_{kind}{ending}" for kind in KINDS for ending in ENDINGS]
+            snapshot_download(repo_id, revision=revision, local_dir=folder, allow_patterns=patterns)
+        found = []
+        for path in vector_files(folder):
+            tensor, about = read_shared(path)
+            found.append((tensor, named(about, path, "", "", model_name, tensor)))
+        written = [str(file) for tensor, about in found for file in save_both(tensor, save_dir, about)]
+    print("wrote " + ", ".join(written))
+
+
+def files_of(vectors: str) -> list[Path]:
+    """A file, or the vector files of a folder."""
+    return vector_files(vectors) if Path(vectors).is_dir() else [Path(vectors)]
+
+
+def known(path: Path, model_name: str):
+    """``(tensor, about)`` of a file; of a .pt without metadata what its name and ``model_name`` tell."""
+    tensor, about = read_shared(path)
+    if about is None or model_name:
+        about = named(about, path, "", "", model_name, tensor)
+    if not about.model:
+        raise UserError(f"{path} does not say which model it belongs to: pass --model_name")
+    return tensor, about
+
+
+def named(about: About | None, path: Path, trait: str, kind: str, model_name: str, tensor) -> About:
+    """``about`` with what the flags add; refuses a vector of another shape than ``model_name``'s."""
+    if about is None:
+        named_trait, named_kind = (trait, kind) if trait else name_of(path)
+        check_name(named_trait)
+        about = About(trait=named_trait, kind=named_kind, method=f"not known; from a {path.suffix} file", library="")
+    elif trait:
+        about = replace(about, trait=trait)
+    if not model_name:
+        return about
+    resolved = models.resolve(model_name)
+    shape = models.describe(resolved)
+    check_fit(path, tensor, shape.layers, shape.hidden, [])
+    from transformers import AutoConfig
+
+    told = about_model(resolved, AutoConfig.from_pretrained(resolved.base), about.dtype)
+    return replace(about, **told)
+
+
+if __name__ == "__main__":
+    cli.run_one_of({"export": export, "import": import_, "push": push, "pull": pull})
