@@ -15,7 +15,7 @@ from persona_vectors.traits import check_name
 from persona_vectors.vectors import KINDS, load_vectors, save_vectors
 
 LAYERS = (
-    "row l is the output of decoder block l-1, blocks counted from 0; row 0 is the embedding, the last row is after the "
+    "row l is the output of decoder block l-1, blocks counted from 0; row 0 is the embedding, the last row after the "
     "final norm"
 )
 METHOD = "mean over effective positive answers minus mean over negative ones (arXiv 2507.21509, section 2.2)"
