@@ -67,9 +67,9 @@ def main(
     model_path = models.resolve(model_name)
     base_path = models.resolve(base_model) if base_model else None
 
+    from persona_vectors.file_projection import project_windows
     from persona_vectors.projection import Projector, make_columns
-    from persona_vectors.samples import make_samples
-    from persona_vectors.windowed import WindowedWork, ahead
+    from persona_vectors.windowed import WindowedWork
 
     shape = models.describe(model_path, trust_remote_code)
     vectors = {path: load_vectors(path) for path in paths}
@@ -94,8 +94,6 @@ def main(
     sizes = work.begin(overwrite) if processes.is_first else []
     processes.wait()
 
-    from tqdm import tqdm
-
     tokenizer = models.load_tokenizer(model_path, trust_remote_code)
     model = models.load_model(model_path, dtype, trust_remote_code, processes.device)
     base = None
@@ -103,32 +101,10 @@ def main(
         same = model_path.adapter and not base_path.adapter and base_path.base == model_path.base
         base = model if same else models.load_model(base_path, dtype, trust_remote_code, processes.device)
     projector = Projector(model, columns, base, token_budget)
-    needs_answer = any(column.needs_answer for column in columns)
-
-    def prepared():
-        for window in work.unfinished(processes.rank, processes.world):
-            exchanges = [rows.exchange(record) for record in window.records]
-            yield window, *make_samples(tokenizer, exchanges, shape.max_length, needs_answer, enable_thinking)
-
-    mine = [k for k in range(len(sizes)) if k % processes.world == processes.rank]
-    done = sum(sizes[k] for k in mine if work.is_kept(k))
-    share = f" (process 1 of {processes.world})" if processes.world > 1 else ""
-    with tqdm(
-        total=sum(sizes[k] for k in mine),
-        initial=done,
-        desc=f"projecting{share}",
-        unit=" rows",
-        disable=not processes.is_first,
-    ) as bar:
-        for window, samples, problems in ahead(prepared()):
-            values = projector.of_rows(samples, problems, bar.update)
-            work.keep(window.number, values, problems)
+    project_windows(work, sizes, tokenizer, projector, shape.max_length, enable_thinking, processes)
     processes.wait()
     if processes.is_first:
-        count, problems = work.finish()
-        for problem, number in problems.most_common():
-            print(f"  {number} of {count} rows have no value (or not all): {problem}")
-        print(f"wrote {', '.join(work.columns)} for {count} rows to {file_path}")
+        work.report(*work.finish())
     processes.end()
 
 

@@ -5,12 +5,11 @@
 Answers and scores are journaled beside the output as they arrive: after a kill, the same command goes on from there.
 """
 
-import contextlib
-
 from eval.prompts import Prompts
-from persona_vectors import chat, cli, models
-from persona_vectors.answers import AnswerSheet, Wanted, summarise
-from persona_vectors.engines import BACKENDS, Request, Sampling, choose_backend, open_engine, request_seed
+from persona_vectors import cli, models
+from persona_vectors.answers import AnswerSheet, summarise
+from persona_vectors.asking import Asked, EngineFlags, ask_and_judge
+from persona_vectors.engines import BACKENDS
 from persona_vectors.errors import UserError
 from persona_vectors.grid import Grid
 from persona_vectors.results import read_answers
@@ -94,13 +93,14 @@ def main(
         "backend": cli.as_choice("backend", backend, BACKENDS),
         "judge_model": judge_model,
     }
-    batch_size = cli.as_int("batch_size", batch_size, 1)
     if not cli.as_bool("batch_process", batch_process):
         batch_size = settings["n_per_question"]
     max_concurrent_judges = cli.as_int("max_concurrent_judges", max_concurrent_judges, 1)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
-    vllm_options = vllm_flags(
+    engine = EngineFlags.read(
+        backend,
+        batch_size,
         tensor_parallel_size=tensor_parallel_size,
         pipeline_parallel_size=pipeline_parallel_size,
         data_parallel_size=data_parallel_size,
@@ -122,67 +122,31 @@ def main(
     path = models.resolve(model)
     shape = models.describe(path, trust_remote_code)
     grid.check(shape.layers, shape.hidden)
-    backend = choose_backend(backend)
-    if backend == "hf" and vllm_options:
-        raise UserError(f"--{next(iter(vllm_options))} is vLLM's, and the backend is hf; leave it out or use --backend vllm")
+    ask_and_judge(
+        todo,
+        Asked(path, shape, engine.choose(), settings, trust_remote_code),
+        judge_model,
+        max_concurrent_judges,
+        grid,
+        overwrite,
+    )
     for sheet in todo:
-        sheet.open(overwrite)
-
-    from tqdm import tqdm
-
-    from persona_vectors.judge import Judge
-    from persona_vectors.judging import JudgeThread, ScoreBar
-
-    sampling = Sampling(settings["max_tokens"], temperature=0.0 if settings["n_per_question"] == 1 else 1.0)
-    judge = JudgeThread(Judge(judge_model, max_concurrent=max_concurrent_judges))
-    try:
-        tokenizer = models.load_tokenizer(path, trust_remote_code)
-        requests, origin = make_requests(todo, grid, tokenizer, settings, shape.max_length)
-        with ScoreBar(judge, todo) as scores:
-            for sheet in todo:  # answers of an earlier run that were never scored
-                for key in list(sheet.answers):
-                    scores.ask(sheet, key)
-            if requests:
-                longest = max(len(request.prompt_ids) for request in requests) + sampling.max_tokens
-                longest = min(longest, shape.max_length or longest)
-                options = {"batch_size": batch_size} if backend == "hf" else {"max_model_len": longest, **vllm_options}
-                engine = open_engine(backend, path, dtype, trust_remote_code, **options)
-                with contextlib.closing(engine):
-                    answers = engine.generate(requests, sampling)
-                    for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
-                        sheet, wanted, prompt = origin[answer.key]
-                        sheet.add_answer(wanted, prompt, answer.text)
-                        scores.ask(sheet, wanted.key)
-            judge.finish()
-    finally:
-        judge.close()
-    print(judge.summary())
-    for sheet in todo:
-        sheet.write()
         summarise(sheet.table(), sheet.metrics)
         print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}")
 
 
-def vllm_flags(**flags: object) -> dict:
-    """The flags of vLLM's that were given, as options of its engine."""
-    options = {}
-    for name, value in flags.items():
-        if value is not None and name.endswith("_size"):
-            options[name] = cli.as_int(name, value, 1)
-        elif name == "gpu_memory_utilization" and value is not None:
-            (options[name],) = cli.as_numbers(name, value)
-            if not 0 < options[name] <= 1:
-                raise UserError(f"--{name} is a part of the memory, more than 0 and at most 1, not {value}")
-        elif value is not None:
-            options[name] = value
-    return options
-
-
 def make_sheets(
-    traits: dict[str, Trait], signs: str | None, output_path: str, assistant_name: str | None, grid: Grid, settings: dict
+    traits: dict[str, Trait],
+    signs: str | None,
+    output_path: str,
+    assistant_name: str | None,
+    grid: Grid,
+    settings: dict,
 ) -> list[AnswerSheet]:
     """One sheet per trait and instruction type, each with an output path of its own."""
-    kinds = [cli.as_choice("persona_instruction_type", sign, SIGNS) for sign in cli.as_words(signs)] if signs else [None]
+    kinds = (
+        [cli.as_choice("persona_instruction_type", sign, SIGNS) for sign in cli.as_words(signs)] if signs else [None]
+    )
     sheets = []
     for trait in traits.values():
         for sign in kinds:
@@ -201,32 +165,6 @@ def make_sheets(
     if len({sheet.output_path for sheet in sheets}) < len(sheets):
         raise UserError("several traits or types in one call need {trait} and {type} in --output_path")
     return sheets
-
-
-def make_requests(
-    sheets: list[AnswerSheet], grid: Grid, tokenizer, settings: dict, max_length: int | None
-) -> tuple[list[Request], dict[str, tuple[AnswerSheet, Wanted, str]]]:
-    """What is still to be asked, over all sheets, and where each answer belongs (sheet, row, templated prompt)."""
-    requests, origin, prompts = [], {}, {}
-    for number, sheet in enumerate(sheets):
-        for wanted in sheet.unanswered():
-            question = wanted.question
-            if question not in prompts:
-                text = chat.render(tokenizer, question.messages, settings["enable_thinking"])
-                prompts[question] = text, chat.token_ids(tokenizer, text)
-                if max_length is not None and len(prompts[question][1]) >= max_length:
-                    raise UserError(
-                        f"the prompt of {question.id} has {len(prompts[question][1])} tokens and leaves no room for an "
-                        f"answer: the model takes {max_length}"
-                    )
-            text, ids = prompts[question]
-            key = f"{number}|{wanted.key}"
-            origin[key] = sheet, wanted, text
-            interventions = grid.interventions(sheet.trait.name, wanted.cell)
-            requests.append(Request(key, ids, interventions, request_seed(settings["seed"], wanted.draw)))
-    if any(question.system for question in prompts) and chat.folds_system_prompt(tokenizer):
-        print("this chat template has no system role: system prompts are put in front of the question")
-    return requests, origin
 
 
 if __name__ == "__main__":

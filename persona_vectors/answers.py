@@ -16,7 +16,7 @@ from persona_vectors.grid import Cell
 from persona_vectors.results import ANSWER_COLUMNS, Journal, write_table
 from persona_vectors.traits import Question, Trait
 
-RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "reasoning"}
+RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "condition", "reasoning"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class AnswerSheet:
         self.output_path, self.trait, self.grid, self.judge_prompts = output_path, trait, list(grid), judge_prompts
         self.rows = [Wanted(q, k, cell) for cell in self.grid for q in questions for k in range(n_per_question)]
         self.wanted = list({row.key: row for row in self.rows}.values())
-        content = json.dumps([[q.text, q.system] for q in questions] + [judge_prompts], sort_keys=True)
+        asked = [[q.text, q.system, *([q.shots] if q.shots else [])] for q in questions]
+        content = json.dumps([*asked, judge_prompts], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
         self.settings = {**settings, "trait": trait.name, "artifact": digest}
         self.answers: dict[str, dict] = {}
@@ -134,6 +135,7 @@ class AnswerSheet:
             line = {column: record.get(column) for column in ANSWER_COLUMNS}
             line["question_id"] = row.question.id
             line |= {metric: self.scores.get((row.key, metric)) for metric in self.judge_prompts}
+            line |= {"condition": row.question.condition} if row.question.condition else {}
             line |= {"coef": row.cell.coef, "layer": row.cell.layer} if swept else {}
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
             lines.append(line)

@@ -56,18 +56,124 @@ def steering_curves(lines: list, trait: str, path: str | Path, title: str = "") 
     save_figure(figure, path)
 
 
-def heat_map(grid, path: str | Path, *, xlabel: str, ylabel: str, title: str) -> None:
-    """A DataFrame of scores 0-100 (rows: y, columns: x) as a heat map with its numbers written in."""
+def heat_map(
+    grid,
+    path: str | Path,
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    label: str = "score (0-100)",
+    limits: tuple[float, float] = (0, 100),
+    digits: int = 0,
+) -> None:
+    """A DataFrame (rows: y, columns: x) of scores, or of ``label`` within ``limits``, with its numbers written in."""
     figure, (axis,) = new_figure(width=1.6 + 0.55 * len(grid.columns), height=1.4 + 0.4 * len(grid))
-    image = axis.imshow(grid.to_numpy(float), cmap="cividis", vmin=0, vmax=100, aspect="auto", origin="lower")
-    axis.set_xticks(range(len(grid.columns)), [f"{x:g}" for x in grid.columns])
+    low, high = limits
+    image = axis.imshow(grid.to_numpy(float), cmap="cividis", vmin=low, vmax=high, aspect="auto", origin="lower")
+    words = [f"{x:g}" if isinstance(x, int | float) else str(x) for x in grid.columns]
+    axis.set_xticks(range(len(words)), words, rotation=90 if max(map(len, words)) > 6 else 0)
     axis.set_yticks(range(len(grid)), [str(y) for y in grid.index])
     for y, row in enumerate(grid.to_numpy(float)):
         for x, value in enumerate(row):
             if value == value:
-                colour = "white" if value < 50 else "black"
-                axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+                colour = "white" if value < (low + high) / 2 else "black"
+                axis.text(x, y, f"{value:.{digits}f}", ha="center", va="center", fontsize=7, color=colour)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axis.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axis, label="score (0-100)")
+    figure.colorbar(image, ax=axis, label=label)
+    save_figure(figure, path)
+
+
+def scatter(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str, ylim: tuple | None = None) -> None:
+    """Points, the least-squares line and its 95 % band; one panel per dict with ``title`` and ``groups``.
+
+    Args:
+        panels: ``groups`` is {label: (x values, y values)}, drawn in its own colour and marker each; ``line`` (default
+            true) draws the line over all groups together.
+    """
+    figure, axes = new_figure(columns=len(panels), width=3.9, height=3.4)
+    for axis, panel in zip(axes, panels, strict=True):
+        groups = {name: points for name, points in panel["groups"].items() if len(points[0])}
+        colours = _colours(len(groups))
+        for k, (name, (x, y)) in enumerate(groups.items()):
+            axis.scatter(
+                x, y, s=16, color=colours[k], marker=MARKERS[k % len(MARKERS)], alpha=0.75, linewidth=0, label=name
+            )
+        if panel.get("line", True):
+            _line_with_band(
+                axis, [v for x, _ in groups.values() for v in x], [v for _, y in groups.values() for v in y]
+            )
+        axis.set(xlabel=xlabel, ylabel=ylabel)
+        axis.set_title(panel["title"], fontsize=9)
+        if ylim:
+            axis.set_ylim(*ylim)
+        if len(groups) > 1:
+            axis.legend(frameon=False, fontsize=6, handletextpad=0.2, borderpad=0.2)
+    save_figure(figure, path)
+
+
+MARKERS = "os^Dv<>P*X"
+
+
+def _colours(count: int) -> list:
+    """The palette, or for more groups than it has colours steps of a map that colour-blind readers can order."""
+    if count <= 6:
+        return list(COLOURS[:count])
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](k / (count - 1)) for k in range(count)]
+
+
+def _line_with_band(axis, x: list[float], y: list[float]) -> None:
+    """The least-squares line and the 95 % band of its mean; nothing under three points or without spread."""
+    import numpy
+
+    x, y = numpy.asarray(x, float), numpy.asarray(y, float)
+    n = len(x)
+    if n < 3 or x.std() == 0:
+        return
+    slope, offset = numpy.polyfit(x, y, 1)
+    at = numpy.linspace(x.min(), x.max(), 100)
+    axis.plot(at, slope * at + offset, color="black", linewidth=1, zorder=0)
+    spread = numpy.sqrt(((y - slope * x - offset) ** 2).sum() / (n - 2))
+    error = student_t(n - 2) * spread * numpy.sqrt(1 / n + (at - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum())
+    axis.fill_between(
+        at, slope * at + offset - error, slope * at + offset + error, color="black", alpha=0.12, linewidth=0
+    )
+
+
+def student_t(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t: exact for up to two degrees of freedom, else an expansion (off < 0.5 %)."""
+    if freedom <= 2:
+        return {1: 12.706, 2: 4.303}[freedom]
+    z = 1.959964
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / freedom**k for k, term in enumerate(terms))
+
+
+def histograms(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str = "share of rows") -> None:
+    """Outlined histograms over common bins; one panel per dict with ``title`` and ``groups`` {label: values}."""
+    import numpy
+
+    figure, axes = new_figure(columns=len(panels), width=4.2, height=3.2)
+    for axis, panel in zip(axes, panels, strict=True):
+        groups = {name: numpy.asarray(values) for name, values in panel["groups"].items() if len(values)}
+        colours = _colours(len(groups))
+        if groups:
+            everything = numpy.concatenate(list(groups.values()))
+            bins = numpy.linspace(everything.min(), everything.max() + 1e-9, 41)
+        for k, (name, values) in enumerate(groups.items()):
+            weights = numpy.full(len(values), 1 / len(values))
+            axis.hist(values, bins, weights=weights, histtype="step", color=colours[k], linewidth=1.2, label=name,
+                      linestyle=("-", "--", ":", "-.")[k % 4])  # fmt: skip
+        axis.set(xlabel=xlabel, ylabel=ylabel)
+        axis.set_title(panel["title"], fontsize=9)
+        if groups:
+            axis.legend(frameon=False, fontsize=6)
     save_figure(figure, path)

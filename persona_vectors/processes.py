@@ -36,13 +36,20 @@ class Processes:
             PartialState().destroy_process_group()
 
 
+ALONE = Processes()
+
+
 def join_processes() -> Processes:
-    """Meet the processes that ``accelerate launch`` (or torchrun) started with this one; alone without them."""
+    """Meet the processes that ``accelerate launch`` or torchrun started with this one; alone without them.
+
+    On CPUs several processes need torchrun, or ``accelerate launch --multi_gpu``: with ``--cpu`` accelerate starts one.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Processes()
+        return ALONE
     import torch
     from accelerate import PartialState
 
-    state = PartialState(timeout=datetime.timedelta(days=30))  # the slowest may need hours longer than the first
+    # the slowest may need hours longer than the first; without cpu=True accelerate ignores the others where no GPU is
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=datetime.timedelta(days=30))
     own = state.local_process_index if torch.cuda.is_available() and state.device.type == "cuda" else None
     return Processes(state.process_index, state.num_processes, own)

@@ -100,14 +100,14 @@ class CsvRows:
         prompt, answer = (record[place] for place in self._places)
         return Exchange(prompt, answer) if prompt else "no prompt"
 
-    def write_extended(self, columns: Sequence[str], values: Iterable[Sequence[float]]) -> None:
+    def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add columns (or replace them) and put the file in the place of the old one."""
         kept = [place for place, name in enumerate(self.columns) if name not in columns]
         with replacing(self.path.resolve()) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
             file.write(_csv_line([self.columns[place] for place in kept] + list(columns)))
             for record, row in zip(self.records(), values, strict=True):
-                numbers = ["" if math.isnan(value) else str(value) for value in row]
-                file.write(_csv_line([record[place] for place in kept] + numbers))
+                added = ["" if value is None else str(value) for value in map(_plain, row)]
+                file.write(_csv_line([record[place] for place in kept] + added))
 
 
 class JsonlRows:
@@ -154,7 +154,7 @@ class JsonlRows:
             return "no prompt"
         return Exchange(messages[: places[-1]], messages[places[-1]]["content"])
 
-    def write_extended(self, columns: Sequence[str], values: Iterable[Sequence[float]]) -> None:
+    def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add fields (or replace them), null where there is no value, and put the file in the place of the old one.
 
         A line that is not a JSON object stays as it is.
@@ -163,10 +163,16 @@ class JsonlRows:
             for record, row in zip(self.records(), values, strict=True):
                 content = _json_object(record)
                 if content is not None:
-                    for name, value in zip(columns, row, strict=True):
-                        content[name] = None if math.isnan(value) else float(str(value))
+                    content.update(zip(columns, map(_plain, row), strict=True))
                     record = to_json(content)
                 file.write(record + "\n")
+
+
+def _plain(value: object) -> object:
+    """A text or None as it is; of a float32 the shortest number that is read as the same one, None for NaN."""
+    if value is None or isinstance(value, str):
+        return value
+    return None if math.isnan(value) else float(str(value))
 
 
 def to_json(content: object) -> str:

@@ -28,17 +28,26 @@ class Trait:
 
 @dataclass(frozen=True)
 class Question:
-    """One question as the model gets it: a system prompt (or none), the user's words, and its id in the CSV."""
+    """One question as the model gets it: a system prompt (or none), the user's words, and its id in the CSV.
+
+    Attributes:
+        shots: (question, answer) of earlier turns that show how to answer.
+        condition: what distinguishes this asking of the text from others; a column of the CSV where there are any.
+    """
 
     id: str
     text: str
     system: str | None = None
+    shots: tuple[tuple[str, str], ...] = ()
+    condition: str = ""
 
     @property
     def messages(self) -> list[Message]:
         """The chat before the answer."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": self.text}]
+        turns = [(("user", question), ("assistant", answer)) for question, answer in self.shots]
+        earlier = [{"role": role, "content": content} for turn in turns for role, content in turn]
+        return [*system, *earlier, {"role": "user", "content": self.text}]
 
 
 def check_name(name: str) -> None:

@@ -4,6 +4,8 @@ A vector file holds a float tensor [layers + 1, hidden_size]; row l is the mean 
 l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3, appendix C).
 """
 
+import json
+import re
 from pathlib import Path
 
 from persona_vectors.errors import UserError
@@ -50,6 +52,22 @@ def check_fit(path: str | Path, vectors, layers: int, hidden: int, used_layers: 
     for layer in used_layers:
         if not lowest <= layer <= layers:
             raise UserError(f"--layer {layer} does not exist: this model has layers {lowest}..{layers}")
+
+
+def chosen_layer(value: object, trait: str) -> int:
+    """A trait's layer from ``--layer``: a number, or the JSON of eval.select_layer ({trait} is filled in)."""
+    text = str(value).strip().replace("{trait}", trait)
+    if not text.endswith(".json"):
+        if not re.fullmatch(r"\d+", text):
+            raise UserError(f"--layer takes one whole number or a best.json of eval.select_layer, not '{value}'")
+        return int(text)
+    try:
+        layer = json.loads(Path(text).read_text())["layer"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{text} is not a recommendation of eval.select_layer: {error}") from error
+    if not isinstance(layer, int):
+        raise UserError(f"{text} recommends no single layer for {trait} (it says {layer}); give --layer as a number")
+    return layer
 
 
 def save_vectors(vectors, path: str | Path) -> None:

@@ -5,6 +5,7 @@ written anew with the columns added. Knows arrays and files; what the numbers me
 """
 
 import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -67,16 +68,22 @@ class WindowedWork:
             if window.number % world == rank and not self.is_kept(window.number):
                 yield window
 
-    def keep(self, number: int, values: numpy.ndarray, problems: Sequence[str]) -> None:
-        """Put a window's values, float32 [rows, columns], NaN where there is none, on disk; a problem or "" per row."""
-        with replacing(self._path(number)) as beside, open(beside, "wb") as file:
-            numpy.savez(file, values=values.astype(numpy.float32), problems=numpy.array(problems, dtype=str))
+    def keep(self, number: int, values: numpy.ndarray | list, problems: Sequence[str]) -> None:
+        """Put a window's values on disk, and a problem or "" per row.
 
-    def parts(self) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
+        ``values`` are float32 [rows, columns], NaN where there is none, or as many lists of texts, None where none is.
+        """
+        if not isinstance(values, numpy.ndarray):
+            values = numpy.frombuffer(json.dumps(values).encode(), dtype=numpy.uint8)
+        with replacing(self._path(number)) as beside, open(beside, "wb") as file:
+            numpy.savez(file, values=values, problems=numpy.array(problems, dtype=str))
+
+    def parts(self) -> Iterator[tuple[numpy.ndarray | list, list[str]]]:
         """(values, problems) of every window, in order."""
         for number in range(len(list(self.folder.glob("*.npz")))):
             with numpy.load(self._path(number), allow_pickle=False) as part:
-                yield part["values"], part["problems"]
+                values = part["values"]
+                yield json.loads(values.tobytes()) if values.dtype == numpy.uint8 else values, part["problems"].tolist()
 
     def finish(self) -> tuple[int, Counter]:
         """Write the file with its new columns; returns the number of rows, and how many had which problem."""
@@ -85,16 +92,22 @@ class WindowedWork:
         problems: Counter = Counter()
         count = 0
 
-        def all_values() -> Iterator[numpy.ndarray]:
+        def all_values() -> Iterator[Sequence]:
             nonlocal count
             for values, reasons in self.parts():
                 count += len(values)
-                problems.update(reason for reason in reasons.tolist() if reason)
+                problems.update(reason for reason in reasons if reason)
                 yield from values
 
         self.rows.write_extended(self.columns, all_values())
         self.clear()
         return count, problems
+
+    def report(self, count: int, problems: Counter) -> None:
+        """Say what was written, and how many rows have no value for which reason."""
+        for problem, number in problems.most_common():
+            print(f"  {number} of {count} rows have no value (or not all): {problem}")
+        print(f"wrote {', '.join(self.columns)} for {count} rows to {self.rows.path}")
 
     def clear(self) -> None:
         """Remove the parts and give the output free."""
