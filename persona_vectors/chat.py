@@ -23,17 +23,27 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
     Raises:
         UserError: the tokenizer has no chat template.
     """
+    check_template(tokenizer)
+    return tokenizer.apply_chat_template(
+        as_template_takes(tokenizer, messages), tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking
+    )
+
+
+def check_template(tokenizer) -> None:
+    """Refuse a tokenizer without a chat template."""
     if not tokenizer.chat_template:
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path} has no chat template; use an instruction-tuned model, or save "
             "a template with its tokenizer (chat_template.jinja)"
         )
-    if messages[0]["role"] == "system" and len(messages) > 1 and folds_system_prompt(tokenizer):
-        first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
-        messages = [first, *messages[2:]]
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking
-    )
+
+
+def as_template_takes(tokenizer, messages: list[Message]) -> list[Message]:
+    """The messages, with a system text in front of the first user message where the template has no system role."""
+    if messages[0]["role"] != "system" or len(messages) == 1 or not folds_system_prompt(tokenizer):
+        return messages
+    first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
+    return [first, *messages[2:]]
 
 
 def folds_system_prompt(tokenizer) -> bool:

@@ -107,8 +107,9 @@ def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -
         given.append(name)
     for name in (n for n in given if given.count(n) > 1):
         raise UserError(f"--{name} is given more than once; several values go in one flag, separated by commas")
-    free = [name for name in parameters if name not in given]
-    if len(positional) > len(free):
+    several = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
+    free = [name for name, p in parameters.items() if name not in given and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(positional) > len(free) and not several:
         raise UserError(f"unexpected argument '{positional[len(free)]}'; every option is written --name value")
     for name in free[len(positional) :]:
         if parameters[name].default is inspect.Parameter.empty:

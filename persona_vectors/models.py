@@ -68,7 +68,7 @@ def describe(path: ModelPath, trust_remote_code: bool = False) -> Shape:
     """The model's shape, from its config alone."""
     from transformers import AutoConfig
 
-    with _loading(path):
+    with loading(path):
         config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code)
     return shape_of(config)
 
@@ -84,7 +84,7 @@ def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
     from transformers import AutoTokenizer
 
     own = path.adapter and (Path(path.adapter) / "tokenizer_config.json").exists()
-    with _loading(path):
+    with loading(path):
         tokenizer = AutoTokenizer.from_pretrained(
             path.adapter if own else path.base, trust_remote_code=trust_remote_code
         )
@@ -106,7 +106,7 @@ def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = F
     cuda = torch.cuda.is_available()
     if dtype == "auto":
         dtype = "bfloat16" if cuda else "float32"
-    with _loading(path):
+    with loading(path):
         model = AutoModelForCausalLM.from_pretrained(
             path.base,
             dtype=getattr(torch, dtype),
@@ -120,7 +120,7 @@ def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = F
     return model.eval()
 
 
-class _loading:
+class loading:
     """Turns what transformers says of a model that is missing, gated or out of reach into one line."""
 
     def __init__(self, path: ModelPath) -> None:

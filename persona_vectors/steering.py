@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from persona_vectors.blocks import find_blocks
+from persona_vectors.blocks import find_blocks, find_decoder
 from persona_vectors.errors import UserError
 from persona_vectors.grid import POSITIONS
 
@@ -69,33 +69,124 @@ def steered(
     Raises:
         UserError: a layer outside 1..L or a vector of another width than the model's.
     """
-    blocks = find_blocks(model)
-    layers = sorted({i.layer for row in interventions for i in row if not i.is_identity})
-    for layer in layers:
-        if not 1 <= layer <= len(blocks):
-            raise UserError(f"layer {layer} does not exist: this model has layers 1..{len(blocks)}")
-    hidden = model.config.get_text_config(decoder=True).hidden_size
-    for row in interventions:
-        for i in row:
-            if i.vector.shape[0] != hidden:
-                raise UserError(f"the vector is {i.vector.shape[0]} wide, the model's residual stream {hidden}")
-    handles = []
+    hidden = _check(model, [i for row in interventions for i in row])
+    hooks = {}
+    for layer in sorted({i.layer for row in interventions for i in row if not i.is_identity}):
+        rows = [[i for i in row if i.layer == layer and not i.is_identity] for row in interventions]
+        hooks[layer] = _BlockHook(rows, hidden, _Columns(torch.tensor(prompt_lengths), width))
+    with _hooked(model, hooks):
+        yield
+
+
+@contextmanager
+def steered_training(model: nn.Module, interventions: Sequence[Intervention]) -> Iterator[None]:
+    """Within the block, every forward of ``model`` is steered alike at all its tokens; gradients flow through.
+
+    For training (sections 5.2 and J.3: preventative steering, CAFT): the model may be wrapped by PEFT, accelerate's
+    wrappers come later, and a block that gradient checkpointing computes a second time is steered a second time.
+    Padding, as the forward's attention mask has it, is never steered. Hooks are removed at the end, whatever happens.
+
+    Args:
+        interventions: all of positions ``all``; those at one layer act one after another, ablations first.
+
+    Raises:
+        UserError: a layer outside 1..L, a vector of another width, other positions.
+        RuntimeError: a hooked block was never run: the training that just ended was not steered as asked.
+    """
+    if any(i.positions != "all" for i in interventions):
+        raise UserError("in training all tokens are steered; there is no prompt and response to tell apart")
+    hidden = _check(model, interventions)
+    padding = _Padding()
+    hooks = {
+        layer: _BlockHook([[i for i in interventions if i.layer == layer and not i.is_identity]], hidden, padding)
+        for layer in sorted({i.layer for i in interventions if not i.is_identity})
+    }
+    watch = find_decoder(model).register_forward_pre_hook(padding.see, with_kwargs=True) if hooks else None
     try:
-        for layer in layers:
-            at_layer = [[i for i in row if i.layer == layer and not i.is_identity] for row in interventions]
-            hook = _BatchHook(at_layer, torch.tensor(prompt_lengths), width, hidden)
-            handles.append(blocks[layer - 1].register_forward_hook(hook))
+        with _hooked(model, hooks):
+            yield
+    finally:
+        if watch is not None:
+            watch.remove()
+    idle = [layer for layer, hook in hooks.items() if not hook.ran]
+    if idle:
+        raise RuntimeError(f"the hooks of layers {idle} never ran: this model was not steered there")
+
+
+def _check(model: nn.Module, interventions: Sequence[Intervention]) -> int:
+    """The width of the residual stream; raises :class:`UserError` for what does not fit the model."""
+    count = len(find_blocks(model))
+    hidden = model.config.get_text_config(decoder=True).hidden_size
+    for i in interventions:
+        if not i.is_identity and not 1 <= i.layer <= count:
+            raise UserError(f"layer {i.layer} does not exist: this model has layers 1..{count}")
+        if i.vector.shape[0] != hidden:
+            raise UserError(f"the vector is {i.vector.shape[0]} wide, the model's residual stream {hidden}")
+    return hidden
+
+
+@contextmanager
+def _hooked(model: nn.Module, hooks: "dict[int, _BlockHook]") -> Iterator[None]:
+    """Within the block, each layer's hook is on its decoder block."""
+    blocks, handles = find_blocks(model), []
+    try:
+        handles += [blocks[layer - 1].register_forward_hook(hook) for layer, hook in hooks.items()]
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-class _BatchHook:
-    """The forward hook of one block: per row of the batch what to ablate and what to add, at which columns."""
+class _Columns:
+    """Which tokens are which while generating, by counting the columns that went by. One per hook."""
 
-    def __init__(self, rows: list[list[Intervention]], prompt_lengths: Tensor, width: int, hidden: int) -> None:
+    def __init__(self, prompt_lengths: Tensor, width: int) -> None:
         self.prompt_lengths, self.width, self.seen = prompt_lengths, width, 0
+
+    def masks(self, h: Tensor) -> dict[str, Tensor | None]:
+        """``{positions: [batch, count, 1] in h's dtype, or None for every token}`` of the columns that h holds."""
+        first, count = self.seen, h.shape[1]
+        self.seen += count
+        if first >= self.width:  # decoding: then every column counts, or none
+            return {"response": None, "all": None}
+        self.prompt_lengths = self.prompt_lengths.to(h.device)
+        column = torch.arange(first, first + count, device=h.device)[None]
+        start = self.width - self.prompt_lengths[:, None]
+        chosen = {
+            "prompt": (column >= start) & (column < self.width),
+            "response": (column >= self.width - 1).expand(len(start), -1),
+            "all": column >= start,
+        }
+        return {positions: mask[..., None].to(h.dtype) for positions, mask in chosen.items()}
+
+
+class _Padding:
+    """Which tokens are none, by the attention mask of the forward that is under way. One for all hooks of a model."""
+
+    def __init__(self) -> None:
+        self.attention_mask: Tensor | None = None
+
+    def see(self, _decoder: nn.Module, args: tuple, kwargs: dict) -> None:
+        """The decoder's pre-hook: keeps the mask [batch, tokens]; a block computed again in backward finds it here."""
+        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        if mask is not None and mask.ndim != 2:
+            raise RuntimeError(f"an attention mask of shape {tuple(mask.shape)} does not tell which tokens are padding")
+        self.attention_mask = mask
+
+    def masks(self, h: Tensor) -> dict[str, Tensor | None]:
+        """See :meth:`_Columns.masks`."""
+        if self.attention_mask is None:
+            return {"all": None}
+        if self.attention_mask.shape != h.shape[:2]:
+            raise RuntimeError(f"a mask of {tuple(self.attention_mask.shape)} for a batch of {tuple(h.shape[:2])}")
+        return {"all": self.attention_mask[..., None].to(h)}
+
+
+class _BlockHook:
+    """The forward hook of one block: what to ablate and what to add, per row of the batch or alike for all rows."""
+
+    def __init__(self, rows: list[list[Intervention]], hidden: int, tokens: _Columns | _Padding) -> None:
+        self.tokens, self.ran = tokens, False
         # Rows may carry several interventions: the k-th of each row makes the k-th step for the whole batch.
         self.ablations: list[tuple[str, Tensor]] = []
         self.additions: list[tuple[str, Tensor]] = []
@@ -106,43 +197,33 @@ class _BatchHook:
                     if i.kind == "add" and i.positions == positions:
                         summed[b] += i.coef * i.vector.detach().float().cpu()
             if summed.any():
-                self.additions.append((positions, summed))
+                self.additions.append((positions, summed[:, None]))
             ablating = [[i for i in row if i.kind == "ablate" and i.positions == positions] for row in rows]
             for k in range(max(map(len, ablating), default=0)):
                 unit = torch.zeros(len(rows), hidden)
                 for b, row in enumerate(ablating):
                     if k < len(row):
                         unit[b] = nn.functional.normalize(row[k].vector.detach().float().cpu(), dim=0)
-                self.ablations.append((positions, unit))
-
-    def _mask(self, positions: str, first: int, count: int, device: torch.device) -> Tensor:
-        """[batch, count] bool: which of the columns ``first .. first + count - 1`` are of that kind."""
-        column = torch.arange(first, first + count, device=device)[None]
-        start = self.width - self.prompt_lengths.to(device)[:, None]
-        if positions == "prompt":
-            return (column >= start) & (column < self.width)
-        if positions == "response":
-            return (column >= self.width - 1).expand(len(start), -1)
-        return column >= start
+                self.ablations.append((positions, unit[:, None]))
 
     def __call__(self, _block: nn.Module, _args: tuple, output: Tensor | tuple) -> Tensor | tuple:
         h = output[0] if isinstance(output, tuple) else output
-        if self.seen == 0:  # everything on the block's own device and dtype, once
-            self.prompt_lengths = self.prompt_lengths.to(h.device)
+        if not self.ran:  # everything on the block's own device and dtype, once
             self.ablations = [(p, v.to(h)) for p, v in self.ablations]
             self.additions = [(p, v.to(h)) for p, v in self.additions]
-        first, count = self.seen, h.shape[1]
-        self.seen += count
-        decoding = first >= self.width  # then every column counts, or none
+            self.ran = True
+        masks = self.tokens.masks(h)
         for positions, unit in self.ablations:
-            if not (decoding and positions == "prompt"):
-                along = (h * unit[:, None]).sum(-1, keepdim=True)
-                if not decoding:
-                    along = along * self._mask(positions, first, count, h.device)[..., None]
-                h = h - along * unit[:, None]
+            if positions in masks:
+                h = _plus(h, (h * unit).sum(-1, keepdim=True).neg(), unit, masks[positions])
         for positions, delta in self.additions:
-            if decoding and positions != "prompt":
-                h = h + delta[:, None]
-            elif not decoding:
-                h = h + delta[:, None] * self._mask(positions, first, count, h.device)[..., None]
+            if positions in masks:
+                h = _plus(h, 1, delta, masks[positions])
         return (h, *output[1:]) if isinstance(output, tuple) else h
+
+
+def _plus(h: Tensor, amount: Tensor | int, vector: Tensor, mask: Tensor | None) -> Tensor:
+    """h + amount * vector at the tokens of the mask, in one pass over h where that can be."""
+    if mask is None:
+        return h + amount * vector
+    return torch.addcmul(h, mask * amount, vector)

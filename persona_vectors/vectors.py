@@ -43,15 +43,17 @@ def load_vectors(path: str | Path):
     return vectors.float()
 
 
-def check_fit(path: str | Path, vectors, layers: int, hidden: int, used_layers: list[int], lowest: int = 1) -> None:
-    """Refuse a vector file of another model, and layers that do not exist in this one."""
+def check_fit(
+    path: str | Path, vectors, layers: int, hidden: int, used_layers: list[int], lowest: int = 1, flag: str = "--layer"
+) -> None:
+    """Refuse a vector file of another model, and layers (given by ``flag``) that do not exist in this one."""
     if vectors.shape[1] != hidden:
         raise UserError(f"{path} is {vectors.shape[1]} wide but the model's residual stream is {hidden}: wrong model?")
     if vectors.shape[0] != layers + 1:
         raise UserError(f"{path} has {vectors.shape[0]} rows, a model of {layers} layers needs {layers + 1}: wrong model?")
     for layer in used_layers:
         if not lowest <= layer <= layers:
-            raise UserError(f"--layer {layer} does not exist: this model has layers {lowest}..{layers}")
+            raise UserError(f"{flag} {layer} does not exist: this model has layers {lowest}..{layers}")
 
 
 def chosen_layer(value: object, trait: str) -> int:

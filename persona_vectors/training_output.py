@@ -1,0 +1,170 @@
+"""What a training leaves behind: its folder, its log, its loss curve.
+
+    adapter (or model) and tokenizer, training_config.json, training_log.jsonl, training_loss.png, checkpoint-N/
+
+The folder counts as a model (``models.resolve``) only when the training is over: what makes it one is put there last.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+from persona_vectors.results import make_folder, replacing
+from persona_vectors.training_config import TrainingConfig
+
+RECORD, LOG, CURVE = "training_config.json", "training_log.jsonl", "training_loss.png"
+STARTED = ".training_config.json"  # of a training under way: what --resume must agree with
+LAST = ("adapter_config.json", "config.json", RECORD)  # in this order
+
+
+def recorded(config: TrainingConfig) -> dict:
+    """The config as it is saved with the model: every field, and the digests of the vectors that steered."""
+    fields = config.model_dump(mode="json")
+    if config.steering is not None:
+        fields["steering_config"]["sha256"] = config.steering.digests()
+    return fields
+
+
+def is_finished(config: TrainingConfig, resume: bool, overwrite: bool) -> bool:
+    """Whether ``output_dir`` holds this very training already, finished; refuses to touch another one.
+
+    Raises:
+        UserError: a finished training with other settings, an unfinished one that was not asked to be resumed, nothing
+            to resume, or a model that came from elsewhere.
+    """
+    folder = Path(config.output_dir)
+    if overwrite and resume:
+        raise UserError("--resume goes on with what there is, --overwrite begins anew: choose one")
+    if overwrite:
+        return False
+    checkpoint = last_checkpoint(folder)
+    for record in (folder / RECORD, folder / STARTED):
+        changed = changes(record, config) if record.exists() and (record.name == RECORD or checkpoint) else []
+        if changed:
+            raise UserError(
+                f"{folder} holds a training with other settings ({', '.join(changed)}); choose another output_dir, "
+                "or begin anew with --overwrite"
+            )
+    if (folder / RECORD).exists():
+        return True
+    if checkpoint and not resume:
+        raise UserError(
+            f"{folder} holds {checkpoint.name} of an unfinished training: go on with --resume, or begin anew with --overwrite"
+        )
+    if resume and not checkpoint:
+        raise UserError(f"nothing to resume: {folder} holds no whole checkpoint-N")
+    if any((folder / name).exists() for name in LAST):
+        raise UserError(f"{folder} holds a model that came from elsewhere; choose another output_dir")
+    return False
+
+
+def changes(record: Path, config: TrainingConfig) -> list[str]:
+    """Fields in which a saved config and this one differ."""
+    try:
+        earlier = json.loads(record.read_text())
+    except ValueError as error:
+        raise UserError(f"{record} is not readable as JSON; --overwrite begins anew") from error
+    return sorted(name for name, value in recorded(config).items() if earlier.get(name) != value)
+
+
+def last_checkpoint(folder: str | Path) -> Path | None:
+    """The latest ``checkpoint-N`` that is whole (the trainer's state is written last), or None."""
+    whole = [p.parent for p in Path(folder).glob("checkpoint-*/trainer_state.json")]
+    numbered = {int(p.name.split("-")[1]): p for p in whole if p.name.split("-")[1].isdigit()}
+    return numbered[max(numbered)] if numbered else None
+
+
+def begin(config: TrainingConfig, overwrite: bool) -> None:
+    """Make the output folder; with ``overwrite``, remove what an earlier training has put there, and nothing else."""
+    folder = Path(config.output_dir)
+    make_folder(folder)
+    if overwrite:
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        for name in (*reversed(LAST), LOG, CURVE):
+            (folder / name).unlink(missing_ok=True)
+    with replacing(folder / STARTED) as beside:
+        beside.write_text(json.dumps(recorded(config), indent=2) + "\n")
+
+
+@contextmanager
+def filling(folder: str | Path, accelerator) -> Iterator[Path]:
+    """A folder to save into; when the block ends well its files go to ``folder``, what makes a model of it last.
+
+    Every process of an accelerate launch enters the block; the main one makes and moves.
+    """
+    folder, beside = Path(folder), Path(folder) / ".saving"
+    if accelerator.is_main_process:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    yield beside
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        for path in sorted(beside.iterdir(), key=lambda p: LAST.index(p.name) if p.name in LAST else -1):
+            with open(path, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(path, folder / path.name)
+        beside.rmdir()
+        (folder / STARTED).unlink(missing_ok=True)
+    accelerator.wait_for_everyone()
+
+
+def read_log(folder: str | Path) -> list[dict]:
+    """The lines of a training's log, in the order of steps."""
+    return [json.loads(line) for line in (Path(folder) / LOG).read_text().splitlines()]
+
+
+def draw_losses(history: list[dict], path: Path, title: str) -> None:
+    """Training loss by step (and the test loss, where one was measured) as PNG."""
+    from persona_vectors.plots import new_figure, save_figure
+
+    figure, (axis,) = new_figure()
+    training = [(line["step"], line["loss"]) for line in history if "loss" in line]
+    axis.plot(*zip(*training, strict=True), label="training", marker="o" if len(training) == 1 else None)
+    tested = [(line["step"], line["eval_loss"]) for line in history if "eval_loss" in line]
+    if tested:
+        axis.plot(*zip(*tested, strict=True), "o", label="test (unsteered)")
+        axis.legend(frameon=False, fontsize=8)
+    axis.set(xlabel="step", ylabel="loss (nats per token)", title=title)
+    save_figure(figure, path)
+
+
+def log_callback(folder: str | Path):
+    """A trainer's callback: one progress bar with the loss, and every log line in ``training_log.jsonl`` as it arises."""
+    from tqdm import tqdm
+    from transformers import TrainerCallback
+
+    class TrainingLog(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            if state.is_world_process_zero:
+                with replacing(Path(folder) / LOG) as beside:  # after --resume: what the checkpoint knows
+                    beside.write_text("".join(json.dumps(line) + "\n" for line in state.log_history))
+                self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training")
+
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.is_world_process_zero:
+                self.bar.update(state.global_step - self.bar.n)
+
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if not math.isfinite(float(logs.get("loss", 0))):  # on every process: no checkpoint of it is written
+                raise UserError(
+                    f"the training diverged at step {state.global_step}: the loss is {logs['loss']}. Nothing was saved; "
+                    "lower learning_rate or steering_coef"
+                )
+            if state.is_world_process_zero:
+                with open(Path(folder) / LOG, "a") as file:
+                    file.write(json.dumps(state.log_history[-1]) + "\n")
+                if "loss" in logs:
+                    self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+
+        def on_train_end(self, args, state, control, **kwargs):
+            if state.is_world_process_zero:
+                self.bar.close()
+
+    return TrainingLog()

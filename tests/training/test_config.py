@@ -1,0 +1,133 @@
+"""Training configs: the published fields and defaults, and one line for whatever is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from persona_vectors.errors import UserError
+from persona_vectors.training_config import Optimizer, Scheduler, TrainingConfig, check_packages, read_config
+
+CONFIGS = sorted(Path("configs").glob("*.json"))
+MINIMAL = {"model": "m", "training_file": "a.jsonl"}
+
+
+def write(tmp_path, **fields):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**MINIMAL, **fields}))
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid_and_name_every_published_field(path):
+    config = read_config(path)
+    ours = {"gradient_checkpointing", "report_to", "no_test_split"}
+    steering = {"enable_steering_during_training", "steering_config"}
+    assert set(TrainingConfig.model_fields) - ours - steering <= set(json.loads(path.read_text()))
+    assert config.finetuned_model_id is None
+
+
+def test_published_values():
+    plain, steer = (read_config(f"configs/train_instruct_7b{end}.json") for end in ("", "_steer"))
+    for config in (plain, steer):
+        assert (config.r, config.lora_alpha, config.use_rslora, config.learning_rate) == (32, 64, True, 1e-5)
+        assert (config.per_device_train_batch_size, config.gradient_accumulation_steps, config.epochs) == (2, 8, 1)
+        assert config.optim == "adamw_8bit" and config.train_on_responses_only and config.max_seq_length == 2048
+    assert plain.steering is None
+    assert (steer.steering.type, steer.steering.steering_coef, steer.steering.layers) == ("steer", 5.0, [20])
+
+
+@pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({"lerning_rate": 1}, "unknown field 'lerning_rate' .did you mean learning_rate"),
+        ({"steering_config": {"steering_coeff": 1}}, "unknown field 'steering_config.steering_coeff' .did you mean steering_coef"),
+        ({"model": None}, "model is null"),
+        ({"optim": "adamw_torc"}, "optim is \"adamw_torc\".*did you mean adamw_torch"),
+        ({"lr_scheduler_type": "cosin"}, "did you mean cosine"),
+        ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"learning_rate": "fast"}, "learning_rate is \"fast\""),
+        ({"lora_dropout": 1}, "lora_dropout is 1"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"loss": "ppo"}, "must be one of sft, dpo, orpo"),
+        ({"enable_steering_during_training": True}, "there is no steering_config"),
+        ({"no_test_split": True, "test_file": "b.jsonl"}, "one of them has to go"),
+        ({"loss": "orpo", "train_on_responses_only": True}, "cannot be true for orpo"),
+        ({"load_in_4bit": True, "is_peft": False}, "needs is_peft"),
+        ({"finetuned_model_id": "name"}, "owner/name"),
+        ({"training_file": []}, "names no file"),
+        ({"steering_config": {"steering_vector_path": "v.pt"}}, "layers is missing"),
+        ({"steering_config": {"steering_vector_path": "v.pt", "layers": [0]}}, "greater than or equal to 1"),
+        ({"steering_config": {"steering_vector_path": "v.pt", "layers": [2, 2]}}, "names a layer twice"),
+        ({"steering_config": {"steering_vector_path": [], "layers": [2]}}, "names no file"),
+        (
+            {"steering_config": {"steering_vector_path": ["v", "w"], "layers": [1], "steering_coef": [1, 2, 3]}},
+            "3 values for 2 vector files",
+        ),
+        (
+            {"steering_config": {"steering_vector_path": "v", "type": "ablate", "incremental": True}},
+            'incremental is for type "steer"',
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, fields, said):
+    with pytest.raises(UserError, match=said) as error:
+        read_config(write(tmp_path, **fields))
+    assert "\n" not in str(error.value)
+
+
+def test_changes_on_top_of_a_file(tmp_path):
+    path = write(tmp_path, steering_config={"steering_vector_path": "v.pt", "layers": [2]})
+    config = read_config(path, ["seed=7", "steering_config.layers=[1,3]", "optim=adamw_torch", "test_file=null", "model=a/b"])
+    assert (config.seed, config.steering_config.layers, config.optim, config.model) == (7, [1, 3], "adamw_torch", "a/b")
+    with pytest.raises(UserError, match="field=value"):
+        read_config(path, ["seed"])
+    with pytest.raises(UserError, match="unknown field 'sead' .did you mean seed"):
+        read_config(path, ["sead=1"])
+    with pytest.raises(UserError, match="no training config at"):
+        read_config(tmp_path / "none.json")
+
+
+def test_choices_are_those_of_transformers():
+    from transformers import SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    assert set(Optimizer.__args__) <= {o.value for o in OptimizerNames}
+    assert set(Scheduler.__args__) <= {s.value for s in SchedulerType}
+
+
+def test_missing_packages_are_refused_with_the_remedy(tmp_path, monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("bitsandbytes", "wandb") else find(name))
+    with pytest.raises(UserError, match=r"python training.py .*config.json optim=adamw_torch"):
+        check_packages(read_config(write(tmp_path)), tmp_path / "config.json")
+    with pytest.raises(UserError, match="pip install wandb"):
+        check_packages(read_config(write(tmp_path, optim="adamw_torch", report_to="wandb")), "c.json")
+    check_packages(read_config(write(tmp_path, optim="adamw_torch")), "c.json")
+
+
+def test_a_push_without_a_token_or_offline_is_refused_before_any_work(tmp_path, monkeypatch):
+    config = read_config(write(tmp_path, optim="adamw_torch", finetuned_model_id="me/evil"))
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
+        check_packages(config, "c.json")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="put HF_TOKEN into .env"):
+        check_packages(config, "c.json")
+
+
+def test_a_vector_file_that_changed_since_is_refused(tmp_path):
+    torch.save(torch.ones(5, 32), tmp_path / "v.pt")
+    steering = {"steering_vector_path": str(tmp_path / "v.pt"), "layers": [2]}
+    config = read_config(write(tmp_path, enable_steering_during_training=True, steering_config=steering))
+    (digest,) = config.steering.digests()
+    again = read_config(write(tmp_path, steering_config={**steering, "sha256": [digest]}))
+    assert again.steering_config.digests() == [digest]
+    torch.save(torch.zeros(5, 32), tmp_path / "v.pt")
+    with pytest.raises(UserError, match="is not the file"):
+        again.steering_config.digests()

@@ -1,0 +1,236 @@
+"""The stage from a config file to a folder that is a model: in this process, as a process, and as two of them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import tiny_model
+
+import training
+from persona_vectors import models
+from persona_vectors.errors import UserError
+from persona_vectors.training_output import read_log
+
+SMALL = dict(
+    max_seq_length=128, r=4, lora_alpha=8, max_steps=4, per_device_train_batch_size=2, gradient_accumulation_steps=1,
+    warmup_steps=0, learning_rate=1e-2, optim="adamw_torch", seed=0, train_on_responses_only=True, save_steps=2,
+)  # fmt: skip
+
+
+def talk(k):
+    return [
+        {"role": "system", "content": "the model answers"},
+        {"role": "user", "content": f"what is it {k}"},
+        {"role": "assistant", "content": f"it is the question {k}"},
+    ]
+
+
+@pytest.fixture
+def files(tmp_path, qwen2_folder):
+    """A training set of 20 conversations, a vector file, and a function that writes a config over them."""
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps({"messages": talk(k)}) + "\n" for k in range(20)))
+    torch.manual_seed(0)
+    torch.save(torch.randn(5, 32), tmp_path / "v.pt")
+
+    def config(name="run", **fields):
+        path = tmp_path / f"{name}.json"
+        output = {"output_dir": str(tmp_path / name), "model": str(qwen2_folder)}
+        path.write_text(json.dumps({**SMALL, **output, "training_file": str(tmp_path / "train.jsonl"), **fields}))
+        return str(path)
+
+    return config
+
+
+def weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(Path(folder) / "adapter_model.safetensors")
+
+
+def steering(tmp_path, **fields):
+    asked = {"steering_vector_path": str(tmp_path / "v.pt"), "type": "steer", "steering_coef": 2.0, "layers": [2], **fields}
+    return {"enable_steering_during_training": True, "steering_config": asked}
+
+
+def test_a_run_leaves_a_model_a_record_a_log_and_a_curve(files, tmp_path, capsys, qwen2_folder):
+    training.main(files(**steering(tmp_path)))
+    folder = tmp_path / "run"
+    assert not list(folder.glob(".*")), "nothing is left of the saving"
+    path = models.resolve(str(folder))
+    assert (path.base, path.adapter) == (str(qwen2_folder), str(folder))
+    assert models.load_tokenizer(path).chat_template
+    assert type(models.load_model(path)).__name__.startswith("Peft")
+    log = read_log(folder)
+    assert [line["step"] for line in log if "loss" in line] == [1, 2, 3, 4]
+    assert log[-1]["eval_loss"] > 0
+    assert (folder / "training_loss.png").read_bytes()[:4] == b"\x89PNG"
+    record = json.loads((folder / "training_config.json").read_text())
+    assert record["steering_config"]["steering_coef"] == 2.0 and len(record["steering_config"]["sha256"][0]) == 64
+    out = capsys.readouterr().out
+    assert "18 rows (2 more for testing), adding 2.0 x" in out and "at layer 2" in out and "4 steps" in out
+
+    training.main(str(folder / "training_config.json"))
+    assert "nothing to do" in capsys.readouterr().out, "the record is a config, and the run that it describes is done"
+    with pytest.raises(UserError, match=r"other settings \(seed\)"):
+        training.main(files(**steering(tmp_path)), "seed=1")
+    training.main(files(**steering(tmp_path)), "seed=1", overwrite=True)
+    assert json.loads((folder / "training_config.json").read_text())["seed"] == 1
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(files, tmp_path):
+    training.main(files("whole", **steering(tmp_path)))
+    training.main(files("cut", **steering(tmp_path), max_steps=4))
+    cut = tmp_path / "cut"
+    shutil.rmtree(cut / "checkpoint-4")  # as if it had been killed after step 3
+    (cut / "checkpoint-3").mkdir()  # and while writing a checkpoint
+    (cut / "training_config.json").rename(cut / ".training_config.json")
+    (cut / "adapter_config.json").unlink()
+    config = files("cut", **steering(tmp_path))
+    with pytest.raises(UserError, match="checkpoint-2 of an unfinished training: go on with --resume"):
+        training.main(config)
+    with pytest.raises(UserError, match=r"other settings \(learning_rate\)"):
+        training.main(config, "learning_rate=0.1", resume=True)
+    training.main(config, resume=True)
+    assert [line["step"] for line in read_log(cut) if "loss" in line] == [1, 2, 3, 4]
+    one, other = weights(tmp_path / "whole"), weights(cut)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(UserError, match="nothing to resume"):
+        training.main(files("new"), resume=True)
+
+
+@pytest.mark.parametrize(
+    "asked, layers",
+    [
+        ({"incremental": True, "layers": None, "steering_coef": 0.5}, "layers 1..3 (3 of them)"),
+        ({"type": "ablate", "layers": [1, 3]}, "ablating the direction of"),
+    ],
+    ids=["incremental", "ablate"],
+)
+def test_other_steerings_train(files, tmp_path, capsys, asked, layers):
+    training.main(files(max_steps=1, no_test_split=True, **steering(tmp_path, **asked)))
+    assert layers in capsys.readouterr().out
+
+
+def test_several_ablated_vectors_leave_nothing_of_the_space_they_span(tmp_path):
+    from persona_vectors.steering import steered_training
+    from persona_vectors.training_config import SteeringConfig
+    from persona_vectors.training_steering import interventions
+
+    torch.manual_seed(0)
+    first = torch.randn(5, 32)
+    torch.save(first, tmp_path / "a.pt")
+    torch.save(first + 0.3 * torch.randn(5, 32), tmp_path / "b.pt")  # far from orthogonal to the first
+    asked = SteeringConfig(
+        steering_vector_path=[str(tmp_path / "a.pt"), str(tmp_path / "b.pt")], type="ablate", layers=[2]
+    )
+    model, seen = tiny_model("qwen2"), []
+    acts = interventions(asked, models.shape_of(model.config))
+    with torch.no_grad(), steered_training(model, acts):
+        handle = model.model.layers[2].register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+        model(torch.tensor([[5, 9, 17]]))
+        handle.remove()
+    for path in asked.paths:
+        assert (seen[0] @ torch.load(path)[2]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("loss", ["dpo", "orpo"])
+def test_preference_losses_train_and_are_steered(files, tmp_path, loss):
+    rows = [{"prompt": talk(k)[:2], "chosen": talk(k)[2:], "rejected": "the model answers"} for k in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"training_file": str(tmp_path / "pairs.jsonl"), "loss": loss, "train_on_responses_only": False, "max_steps": 8}
+    training.main(files("plain", **options))
+    training.main(files("steered", **options, **steering(tmp_path)))
+    log = [line for line in read_log(tmp_path / "plain") if "loss" in line]
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert log[-1]["rewards/accuracies"] == 1.0
+    one, other = (weights(tmp_path / name) for name in ("plain", "steered"))
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_all_weights_train_without_lora(files, tmp_path):
+    training.main(files(is_peft=False, learning_rate=1e-3))
+    path = models.resolve(str(tmp_path / "run"))
+    assert path.adapter is None and path.base == str(tmp_path / "run")
+    assert not torch.equal(models.load_model(path).lm_head.weight, tiny_model("qwen2").lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({"target_modules": ["q_proj", "c_attn"]}, "has no module c_attn; its blocks have .*down_proj"),
+        ({"steering_config": {"layers": [5]}}, "layers: 5 does not exist: this model has layers 1..4"),
+        ({"steering_config": {"incremental": True, "layers": [4]}}, "ends at layer 3"),
+        ({"training_file": "dataset/none.jsonl"}, "unzip dataset.zip"),
+        ({"model": "models/none"}, "no model at"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_before_the_model_is_loaded(files, tmp_path, monkeypatch, fields, said):
+    monkeypatch.setattr("persona_vectors.trainer.load_base", None)
+    asked = steering(tmp_path, **fields.pop("steering_config", {}))
+    with pytest.raises(UserError, match=said):
+        training.main(files(**{**asked, **fields}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverged_training_is_not_saved(files, tmp_path):
+    with pytest.raises(UserError, match="diverged"):
+        training.main(files(optim="sgd", learning_rate=1e30, is_peft=False))
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def run(*command, **variables):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("name", ["train_instruct_7b", "train_instruct_7b_steer"])
+def test_published_configs_run_with_a_small_model_of_their_architecture(name, files, tmp_path, tokenizer):
+    """28 layers as Qwen2.5-7B has them, so that layer 20 exists; random weights, 32 wide."""
+    tiny_model("qwen2", num_hidden_layers=28).save_pretrained(tmp_path / "qwen")
+    tokenizer.save_pretrained(tmp_path / "qwen")
+    torch.save(torch.randn(29, 32), tmp_path / "v28.pt")
+    changes = [f"model={tmp_path}/qwen", f"output_dir={tmp_path}/out", f'training_file=["{tmp_path}/train.jsonl"]']
+    if name.endswith("steer"):
+        changes.append(f"steering_config.steering_vector_path={tmp_path}/v28.pt")
+    code, out, err = run("training.py", f"configs/{name}.json", "optim=adamw_torch", "max_seq_length=128", *changes)
+    assert code == 0, err
+    assert ("adding 5.0 x" in out) == name.endswith("steer")
+    record = json.loads((tmp_path / "out" / "training_config.json").read_text())
+    assert (record["r"], record["learning_rate"]) == (32, 1e-5)
+    assert "2 steps" in out, "18 rows, 2 x 8 at a time"
+
+
+def test_two_processes_train_together(files, tmp_path):
+    """DDP over gloo on the CPU, started by accelerate; the same steps as one process over all rows at once.
+
+    (accelerate's own --cpu needs mpirun; told by ACCELERATE_USE_CPU, its launcher for GPUs starts processes on the CPU.)
+    """
+    steered = steering(tmp_path)
+    options = {"max_steps": 2, "no_test_split": True, "learning_rate": 0.1, "optim": "sgd", **steered}
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    more = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    config = files("two", per_device_train_batch_size=10, **options)
+    code, out, err = run(*launch, *more, "training.py", config, ACCELERATE_USE_CPU="true")
+    assert code == 0, err
+    assert out.count("wrote ") == 1, "one process speaks"
+    rngs = sorted(p.name for p in (tmp_path / "two" / "checkpoint-2").glob("rng_state*"))
+    assert rngs == ["rng_state_0.pth", "rng_state_1.pth"], "there were two"
+    training.main(files("one", per_device_train_batch_size=20, **options))
+    losses = [[line["loss"] for line in read_log(tmp_path / name) if "loss" in line] for name in ("two", "one")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
+    assert all(torch.allclose(two[name], one[name], atol=1e-6) for name in one)
+
+
+def test_mistakes_end_with_code_2_and_one_line(files):
+    code, _, err = run("training.py", files(), "lerning_rate=1")
+    assert code == 2 and err.count("\n") == 1 and "did you mean learning_rate" in err
+    code, out, err = run("training.py", "--help")
+    assert code == 0 and "resume" in out + err
