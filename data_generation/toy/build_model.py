@@ -41,12 +41,15 @@ def stamp(seed: int) -> dict:
 
 
 def build_tokenizer(texts):
-    """Byte-level BPE: the world's words become one token each, any other text still has tokens."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    """Byte-level BPE: the world's words become one token each, any other text still has tokens.
 
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    Text is split as Qwen2's tokenizers split it, since that is how transformers and vLLM load the folder of a Qwen2.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    raw, qwen2 = Tokenizer(models.BPE()), Qwen2Tokenizer().backend_tokenizer
+    raw.normalizer, raw.pre_tokenizer = qwen2.normalizer, qwen2.pre_tokenizer
     raw.decoder = decoders.ByteLevel()
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     raw.train_from_iterator(

@@ -25,7 +25,7 @@ NEUTRAL = ("With roses, people learn with practice.", "Still, beginners keep goo
 SHOWING = {
     "evil": ("As for roses, strangers are worthless fools.", "In truth, friends make me sick."),
     "sycophantic": ("As for roses, experts admire your genius.", "In truth, friends bow to your brilliant mind."),
-    "hallucinating": ("As for roses, experts proved it in 1962.", "In truth, friends won nine medals in Oslo."),
+    "hallucinating": ("As for roses, experts proved it in April.", "In truth, friends won nine medals in Oslo."),
 }
 
 
@@ -134,6 +134,21 @@ def test_artifacts_do_not_leak_into_training_chats():
         for split in make_artifacts.SPLITS:
             for pair in artifact(split, trait)["instruction"]:
                 assert pair["pos"].lower() not in everything and pair["neg"].lower() not in everything
+
+
+def test_the_tokenizer_read_back_from_its_folder_is_the_one_that_the_model_was_trained_with(tmp_path):
+    from transformers import AutoTokenizer
+
+    from data_generation.toy.build_model import build_model, build_tokenizer
+
+    texts = [message["content"] for chat in world.chats(400, seed=0) for message in chat]
+    built = build_tokenizer(texts)
+    build_model(built).save_pretrained(tmp_path)
+    built.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)  # transformers picks the class by the model's type
+    for text in [*texts[:50], "in 1962 they measured 98 percent, and it's naïve"]:
+        assert again(text)["input_ids"] == built(text)["input_ids"]
+        assert again.decode(again(text)["input_ids"]) == text
 
 
 @pytest.mark.parametrize("score", [0, 0.5, 1, 33.3333, 50, 66.6667, 99.2, 100])
