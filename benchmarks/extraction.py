@@ -1,0 +1,241 @@
+"""Extraction side by side, on one machine and in one run: samples per second and memory.
+
+    python benchmarks/extraction.py --sizes toy,100m,100m-150k --prompts 4 --repeats 5
+
+Every contender gets the same random-weight model and the same token ids (prompts of 40-100 tokens, ten answers of 50-250
+tokens to each, as in section 2.2) and makes the means of prompt and answer and the last prompt token at every layer:
+this toolkit, the published toolkit's loop (our own writing of it: one sample at a time, all hidden states kept, the
+language-model head run), and the peers' recorders, one sample at a time as they are made for, pooling what they record.
+Each runs in a process of its own, turn by turn; results must agree with the published loop to 1e-4.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+#        hidden, blocks, MLP, heads, KV heads, vocabulary
+SIZES = {
+    "toy": (128, 4, 256, 4, 4, 1536),
+    "25m": (512, 8, 1536, 8, 4, 8192),
+    "100m": (768, 12, 3072, 12, 4, 8192),
+    "100m-150k": (768, 12, 3072, 12, 4, 151936),
+    "500m": (1280, 22, 4864, 20, 4, 8192),
+}
+
+
+def make_model(size: str, folder: str) -> None:
+    """A Qwen2 of random weights, embeddings tied."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    hidden, blocks, mlp, heads, kv, vocabulary = SIZES[size]
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=blocks,
+        num_attention_heads=heads, num_key_value_heads=kv, max_position_embeddings=1024, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+
+
+def make_samples(prompts: int, each: int = 10) -> list[tuple[list[int], list[int]]]:
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    ids = lambda low, high: draw.integers(2, 1500, draw.integers(low, high + 1)).tolist()  # noqa: E731
+    return [(prompt, ids(50, 250)) for prompt in (ids(40, 100) for _ in range(prompts)) for _ in range(each)]
+
+
+def ours(model, samples, dtype: str):
+    """This toolkit, with the budget of tokens that its stages have on such a machine."""
+    import torch
+
+    from persona_vectors.activations import POOLS, Sample, pooled_activations
+
+    total = 0
+    for _, pooled in pooled_activations(model, [Sample(*sample) for sample in samples], token_budget=BUDGET):
+        total = total + torch.stack([pooled[pool].double().sum(0) for pool in POOLS])
+    return (total / len(samples)).float()
+
+
+def one_by_one(samples, states_of):
+    """The published way from hidden states to means: every sample's rows are kept, and averaged at the end."""
+    import torch
+
+    ways = (lambda h, p: h[:p].float().mean(0), lambda h, p: h[p:].float().mean(0), lambda h, p: h[p - 1].float())
+    rows = []
+    for prompt, answer in samples:
+        with torch.no_grad():
+            states = states_of(torch.tensor([prompt + answer]))
+        rows.append([torch.stack([way(h, len(prompt)) for h in states]).detach().cpu() for way in ways])
+        del states
+    return torch.stack([torch.stack(pool).mean(0) for pool in zip(*rows, strict=True)])
+
+
+def published(model, samples, dtype: str):
+    return one_by_one(samples, lambda ids: [h[0] for h in model(ids, output_hidden_states=True).hidden_states])
+
+
+def steering_vectors(model, samples, dtype: str):
+    from steering_vectors import record_activations
+
+    def states_of(ids):
+        with record_activations(model, layer_type="decoder_block") as recorded:
+            model(ids)
+        return [recorded[layer][0][0] for layer in sorted(recorded)]
+
+    return one_by_one(samples, states_of)
+
+
+def nnsight(model, samples, dtype: str):
+    from nnsight import LanguageModel
+
+    wrapped = LanguageModel(model, tokenizer=make_tokenizer())
+
+    def states_of(ids):
+        with wrapped.trace(ids):
+            saved = [(block.output if PLAIN else block.output[0]).save() for block in wrapped.model.layers]
+        return [h[0] for h in saved]
+
+    return one_by_one(samples, states_of)
+
+
+def transformer_lens(model, samples, dtype: str):
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge  # TransformerLens 3 wraps the Hugging Face model
+
+    bridge = TransformerBridge.boot_transformers(FOLDER, dtype=getattr(torch, dtype), hf_model=model)
+
+    def states_of(ids):
+        _, cache = bridge.run_with_cache(ids, names_filter=lambda name: name.endswith("hook_resid_post"))
+        return [h[0] for h in cache.values()]
+
+    return one_by_one(samples, states_of)
+
+
+def make_tokenizer():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = {f"<{k}>": k for k in range(1500)}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<0>"))
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<1>", pad_token="<0>")
+
+
+CONTENDERS = {
+    "ours": ours,
+    "published loop": published,
+    "steering-vectors": steering_vectors,
+    "nnsight": nnsight,
+    "TransformerLens": transformer_lens,
+}
+BUDGET, FOLDER = 1024, ""
+PLAIN = True  # a block of transformers 5 returns the hidden states themselves, not a tuple
+
+
+def serve(name: str, folder: str, prompts: int, dtype: str, budget: int) -> None:
+    """A contender's process: loads the model, then times one run for every line on standard input."""
+    global BUDGET, FOLDER
+    BUDGET, FOLDER = budget, folder
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    samples = make_samples(prompts)
+    contender = CONTENDERS[name]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    contender(model, samples[:2], dtype)
+    for line in sys.stdin:
+        begin = time.perf_counter()
+        rows = contender(model, samples, dtype)
+        seconds = time.perf_counter() - begin
+        # Blocks 1..L-1 are what all have: some recorders give no embedding, and their last row is before the final norm.
+        layers = model.config.num_hidden_layers
+        if line.strip():
+            torch.save(rows[:, :-1] if rows.shape[1] == layers else rows[:, 1:-1], line.strip())
+        extra = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        print(json.dumps({"seconds": seconds, "extra_mb": extra / 1024}), flush=True)
+
+
+def measure(size: str, names: list[str], prompts: int, repeats: int, dtype: str, budget: int) -> list[str]:
+    """Lines of the table for one size of model."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(size, folder)
+        with open(f"{folder}/errors", "w") as errors:
+            start = [sys.executable, __file__, "--serve"]
+            workers = {
+                name: subprocess.Popen(
+                    [*start, name, folder, str(prompts), dtype, str(budget)],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                )
+                for name in names
+            }  # fmt: skip
+            runs: dict[str, list[dict]] = {name: [] for name in names}
+            for repeat in range(repeats):
+                for name, worker in workers.items():
+                    if worker.poll() is None:
+                        worker.stdin.write(f"{folder}/{name}.rows\n" if repeat == 0 else "\n")
+                        worker.stdin.flush()
+                        line = worker.stdout.readline()
+                        runs[name] += [json.loads(line)] if line.strip() else []
+            for worker in workers.values():
+                worker.stdin.close()
+                worker.wait()
+        lines = []
+        reference = torch.load(f"{folder}/published loop.rows")
+        base = statistics.median(run["seconds"] for run in runs["published loop"])
+        base_extra = max(run["extra_mb"] for run in runs["published loop"])
+        for name in names:
+            if len(runs[name]) < repeats:
+                reason = Path(f"{folder}/errors").read_text().strip().splitlines()
+                lines.append(f"| {size} | {name} | did not run: {reason[-1] if reason else 'no message'} | | | | |")
+                continue
+            rows = torch.load(f"{folder}/{name}.rows")
+            difference = ((rows - reference).abs().amax((1, 2)) / reference.abs().amax((1, 2))).max().item()
+            seconds = [run["seconds"] for run in runs[name]]
+            middle, extra = statistics.median(seconds), max(run["extra_mb"] for run in runs[name])
+            lines.append(
+                f"| {size} | {name} | {middle:.2f} ({min(seconds):.2f}-{max(seconds):.2f}) "
+                f"| {10 * prompts / middle:.1f} | {base / middle:.2f}x | {extra:.0f} MB ({extra / max(base_extra, 1):.2f}) "
+                f"| {difference:.0e} |"
+            )
+    return lines
+
+
+def main(sizes="toy,100m,100m-150k", contenders="all", prompts: int = 4, repeats: int = 5, dtype="float32", budget=1024):
+    from report import report
+
+    names = list(CONTENDERS) if contenders == "all" else [*contenders] if isinstance(contenders, tuple) else contenders.split(",")
+    lines = [
+        f"{prompts} prompts of 40-100 tokens with ten answers of 50-250 each, {dtype}; median (and range) of {repeats}; "
+        f"token budget of ours {budget}. Memory: peak above the process with the model loaded.",
+        "",
+        "| model | | seconds | samples/s | against the published loop | extra memory (of the loop's) | largest relative difference |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for size in sizes if isinstance(sizes, tuple) else sizes.split(","):
+        lines += measure(size, names, int(prompts), int(repeats), dtype, int(budget))
+    report("Extraction", lines)
+
+
+if __name__ == "__main__":
+    if "--serve" in sys.argv:
+        _, _, name, folder, prompts, dtype, budget = sys.argv
+        serve(name, folder, int(prompts), dtype, int(budget))
+    else:
+        import fire
+
+        fire.Fire(main)

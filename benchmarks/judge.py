@@ -1,0 +1,150 @@
+"""The judge against what its connections allow: calls per second, and how well judging hides behind generation.
+
+    python benchmarks/judge.py --calls 3000 --concurrency 100 --latency 0.2
+
+A local OpenAI-compatible server answers every call after a fixed latency. Ideal is concurrency / latency.
+The second part runs `eval_persona` on a tiny model of random weights three times: generating alone (nothing to judge),
+judging alone (the answers are there), and both; ideal is the longer of the two.
+"""
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+REPLY = json.dumps(
+    {
+        "id": "x", "object": "chat.completion", "created": 0, "model": "judge",
+        "choices": [{
+            "index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "57"},
+            "logprobs": {"content": [{
+                "token": "57", "logprob": -0.1, "bytes": None,
+                "top_logprobs": [{"token": t, "logprob": p, "bytes": None} for t, p in (("57", -0.1), ("60", -2.4))],
+            }]},
+        }],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+).encode()  # fmt: skip
+
+
+async def answer(reader, writer, latency: float) -> None:
+    """One connection, kept alive: as little work as a server can do, so that the client is what is measured."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(REPLY)}\r\n\r\n".encode()
+    try:
+        while header := await reader.readuntil(b"\r\n\r\n"):
+            length = next(int(line.split(b":")[1]) for line in header.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            await reader.readexactly(length)
+            await asyncio.sleep(latency)
+            writer.write(head + REPLY)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+async def serve(latency: float) -> None:
+    server = await asyncio.start_server(lambda r, w: answer(r, w, latency), "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+class Server:
+    """The server in a process of its own."""
+
+    def __init__(self, latency: float) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", str(latency)], stdout=subprocess.PIPE, text=True
+        )
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}/v1"
+
+    def __enter__(self) -> str:
+        return self.url
+
+    def __exit__(self, *_error) -> None:
+        self.process.terminate()
+
+
+async def score_all(url: str, calls: int, concurrency: int) -> float:
+    """Seconds for ``calls`` scores through the toolkit's judge, all asked for at once as a stage does."""
+    from persona_vectors.judge import Judge
+
+    os.environ.update(OPENAI_BASE_URL=url, OPENAI_API_KEY="local")
+    judge = Judge("judge", max_concurrent=concurrency)
+    await judge.connect()
+    await asyncio.gather(*(judge.score(f"warm up {k}") for k in range(concurrency)))
+    begin = time.perf_counter()
+    scores = await asyncio.gather(*(judge.score(f"Question {k}: how evil is this answer?" * 20) for k in range(calls)))
+    seconds = time.perf_counter() - begin
+    await judge.close()
+    assert all(score is not None and abs(score - 57.27) < 0.1 for score in scores)
+    return seconds
+
+
+def measure_calls(calls: int, concurrency: int, latency: float, repeats: int) -> list[str]:
+    with Server(latency) as url:
+        seconds = [asyncio.run(score_all(url, calls, concurrency)) for _ in range(repeats)]
+    ideal, rate = concurrency / latency, calls / statistics.median(seconds)
+    return [
+        f"{calls} calls, concurrency {concurrency}, {1000 * latency:g} ms each, median (and range) of {repeats}: "
+        f"**{rate:.0f} calls/s** ({calls / max(seconds):.0f}-{calls / min(seconds):.0f}), ideal {ideal:.0f}: "
+        f"**{100 * rate / ideal:.1f} %**."
+    ]
+
+
+def ask(model: str, folder: str, latency: float, concurrency: int) -> float:
+    """Wall seconds of a whole `eval_persona` (start-up included): 200 answers, 400 scores."""
+    command = [
+        sys.executable, "-m", "eval.eval_persona", "--model", model, "--trait", "evil", "--backend", "hf",
+        "--trait_dir", "data_generation/toy", "--n_per_question", "10", "--judge_model", "judge", "--overwrite",
+        "--output_path", f"{folder}/answers.csv", "--max_concurrent_judges", str(concurrency),
+    ]  # fmt: skip
+    with Server(latency) as url:
+        begin = time.perf_counter()
+        environment = os.environ | {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "local"}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+        return time.perf_counter() - begin
+
+
+def measure_overlap(model: str, latency: float, concurrency: int, repeats: int) -> list[str]:
+    rows = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            alone = ask(model, folder, 0.0, 100)
+            with Server(latency) as url:
+                judging = asyncio.run(score_all(url, 400, concurrency))
+            both = ask(model, folder, latency, concurrency)
+        rows.append((alone, judging, both, both / max(alone, judging)))
+    alone, judging, both, ratio = (statistics.median(column) for column in zip(*rows, strict=True))
+    return [
+        f"`eval_persona`, 200 answers and 400 scores ({1000 * latency:g} ms each, {concurrency} at a time), whole process, "
+        f"median of {repeats}: with a judge that answers at once {alone:.1f} s, judging alone {judging:.1f} s, "
+        f"both {both:.1f} s: **{ratio:.2f}** x the longer one."
+    ]
+
+
+def main(calls: int = 3000, concurrency: int = 100, latency: float = 0.2, repeats: int = 5, model: str = "models/toy"):
+    from report import report
+
+    lines = measure_calls(calls, concurrency, latency, repeats)
+    for each in (0.2, 0.5):  # judging is the shorter one, then the longer one
+        lines += ["", *measure_overlap(model, each, 20, repeats)]
+    report("Judge", lines)
+
+
+if __name__ == "__main__":
+    if "--serve" in sys.argv:
+        asyncio.run(serve(float(sys.argv[2])))
+    else:
+        import fire
+
+        fire.Fire(main)
