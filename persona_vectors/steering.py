@@ -57,9 +57,20 @@ def steered(
 ) -> Iterator[None]:
     """Within the block, ``model.generate`` (or a forward with a cache) is steered, each row of the batch by its own list.
 
+    Hooks are removed at the end, whatever happens. Arguments and errors are those of :func:`steering_hooks`.
+    """
+    with attached(model, steering_hooks(model, interventions, prompt_lengths, width)):
+        yield
+
+
+def steering_hooks(
+    model: nn.Module, interventions: Sequence[Sequence[Intervention]], prompt_lengths: Sequence[int], width: int
+) -> "dict[int, _BlockHook]":
+    """The hooks that steer one batch from its first column to its last, by layer; :func:`attached` puts them in place.
+
     The batch is padded on the left: row i's prompt is columns ``width - prompt_lengths[i] .. width - 1``, generated
     tokens follow. Hooks count the columns that went by, so a prompt of one token, a prompt in several chunks and a
-    single decoding step need no special case. Padding is never steered. Hooks are removed at the end, whatever happens.
+    single decoding step need no special case. Padding is never steered.
 
     Args:
         interventions: one list per row of the batch; empty lists leave a row as it is.
@@ -74,8 +85,7 @@ def steered(
     for layer in sorted({i.layer for row in interventions for i in row if not i.is_identity}):
         rows = [[i for i in row if i.layer == layer and not i.is_identity] for row in interventions]
         hooks[layer] = _BlockHook(rows, hidden, _Columns(torch.tensor(prompt_lengths), width))
-    with _hooked(model, hooks):
-        yield
+    return hooks
 
 
 @contextmanager
@@ -103,7 +113,7 @@ def steered_training(model: nn.Module, interventions: Sequence[Intervention]) ->
     }
     watch = find_decoder(model).register_forward_pre_hook(padding.see, with_kwargs=True) if hooks else None
     try:
-        with _hooked(model, hooks):
+        with attached(model, hooks):
             yield
     finally:
         if watch is not None:
@@ -126,7 +136,7 @@ def _check(model: nn.Module, interventions: Sequence[Intervention]) -> int:
 
 
 @contextmanager
-def _hooked(model: nn.Module, hooks: "dict[int, _BlockHook]") -> Iterator[None]:
+def attached(model: nn.Module, hooks: "dict[int, _BlockHook]") -> Iterator[None]:
     """Within the block, each layer's hook is on its decoder block."""
     blocks, handles = find_blocks(model), []
     try:

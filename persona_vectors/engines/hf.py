@@ -62,11 +62,11 @@ class HFEngine:
         config = GenerationConfig(
             max_new_tokens=min(sampling.max_tokens, longest - width),
             min_new_tokens=1,
-            do_sample=False,  # _SeededSampling draws
+            do_sample=False,  # SeededSampling draws
             eos_token_id=self._stop_ids(),
             pad_token_id=pad,
         )
-        processors = [_SeededSampling(batch, sampling)] if sampling.temperature > 0 else []
+        processors = [SeededSampling(batch, sampling)] if sampling.temperature > 0 else []
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         own, base.generation_config = base.generation_config, GenerationConfig()  # its top_k, penalties ... leak in
         try:
@@ -90,7 +90,7 @@ def _strength(request: Request) -> float:
     return max((abs(i.coef) for i in request.interventions), default=0.0)
 
 
-class _SeededSampling:
+class SeededSampling:
     """Draws each row with its own seeded generator, so that an answer does not depend on its batch.
 
     The largest of logits / T + Gumbel noise is a draw from softmax(logits / T); ``generate`` then takes the largest.

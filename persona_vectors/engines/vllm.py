@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
 
 from persona_vectors import models
 from persona_vectors.engines.base import Answer, Request, Sampling
+from persona_vectors.engines.vllm_selftest import SelfTest
 from persona_vectors.engines.vllm_setup import (
     available,
     cpu_cache_bytes,
@@ -23,7 +23,6 @@ from persona_vectors.engines.vllm_setup import (
 )
 from persona_vectors.engines.vllm_slots import Plan, SlotTable
 from persona_vectors.errors import UserError
-from persona_vectors.steering import Intervention
 
 CONFIG_KEY = "persona_vectors_steering"  # in additional_config, which is part of the key of compiled graphs
 REQUEST_KEY = "persona_vectors_slots"  # in SamplingParams.extra_args
@@ -300,32 +299,17 @@ class VLLMEngine:
         """
         from vllm import SamplingParams
 
-        draw = torch.Generator().manual_seed(0)
-        vector = 100 * torch.where(torch.rand(self._slots.hidden, generator=draw) < 0.5, 1.0, -1.0)
-        prompt = list(range(1, min(9, self.max_model_len)))
-        layers = range(1, self._slots.layers + 1)
-        push = {layer: Intervention(layer, vector, 1.0, "all") for layer in layers}
-        trials: dict[object, tuple[Intervention, ...]] = {0: ()} | {layer: (push[layer],) for layer in layers}
-        if ablations:
-            trials |= {
-                f"{layer} (ablation)": (push[1], Intervention(layer, vector, positions="all", kind="ablate"))
-                for layer in layers[1:]
-            }
-        requests = [Request(str(name), prompt, interventions) for name, interventions in trials.items()]
-        seen = {}
+        test = SelfTest(self._slots.layers, self._slots.hidden, ablations, self.max_model_len)
+        requests = [Request(name, test.prompt, interventions) for name, interventions in test.trials.items()]
         params = SamplingParams(max_tokens=1, temperature=0, logprobs=0)
-        for request, output in self.outputs(requests, lambda _: params.clone()):
-            seen[request.key] = output.token_ids[0], output.cumulative_logprob
-
-        def differs(name: object) -> bool:
-            token, logprob = seen[str(name)]
-            without, its_logprob = seen["0" if name in layers else "1"]
-            return token != without or abs(logprob - its_logprob) > 0.01  # rounding differs within a batch
-
-        dead = [str(name) for name in trials if name != 0 and not differs(name)]
+        seen = {
+            request.key: (output.token_ids[0], output.cumulative_logprob)
+            for request, output in self.outputs(requests, lambda _: params.clone())
+        }
+        dead = test.dead(seen)
         if dead:
             architecture = self._copies[0].model_config.architecture
             self.close()
             raise UserError(
-                f"vLLM cannot steer {architecture}: a large vector changes nothing at layer {', '.join(dead)}"
+                f"vLLM cannot steer {architecture}: a large vector changes nothing at layer {dead}"
             )

@@ -24,6 +24,8 @@ from persona_vectors.steering import Intervention
 # By part of the sequence, the kinds of positions that act there.
 PARTS = (("prompt", "all"), ("response", "prompt", "all"), ("response", "all"))
 
+PLANS = 4096  # settings remembered with their vectors; a server may see any number of them
+
 Content = tuple[tuple[int, bytes, tuple[bytes, ...]], ...]  # per layer: digests of the vector added and those ablated
 
 
@@ -90,6 +92,8 @@ class SlotTable:
         ]
         salt = hashlib.sha256(repr(described).encode()).hexdigest()
         if salt not in self._plans:
+            while len(self._plans) >= PLANS:
+                del self._plans[next(iter(self._plans))]
             self._plans[salt] = self._checked_contents(acting)
         return salt
 

@@ -1,0 +1,108 @@
+"""Chat with a model while steering it: a local page (or a terminal) with a slider for every trait.
+
+    python -m eval.chat --model Qwen/Qwen2.5-7B-Instruct --vectors persona_vectors/Qwen2.5-7B-Instruct
+
+Plain and steered answers stream side by side, each token coloured by its projection on the trait that is watched.
+"""
+
+from persona_vectors import cli, models
+from persona_vectors.errors import UserError
+
+
+def main(
+    model: str,
+    vectors: str,
+    port: int = 7860,
+    host: str = "127.0.0.1",
+    kind: str = "response_avg_diff",
+    terminal: bool = False,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+):
+    """Open a chat with steering.
+
+    Args:
+        model: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        vectors: folder of vector files, persona_vectors/<model>/.
+        port: of the page; 0 takes a free one.
+        host: to listen on; by default this machine alone can open the page.
+        kind: of the vectors: response_avg_diff, prompt_avg_diff or prompt_last_diff.
+        terminal: chat here, without a page.
+        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
+        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+    """
+    port = cli.as_int("port", port, 0)
+    if port > 65535:
+        raise UserError(f"--port {port} does not exist: 0..65535")
+    cli.as_choice("dtype", dtype, models.DTYPES)
+    terminal = cli.as_bool("terminal", terminal)
+    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    path = models.resolve(model)
+
+    from persona_vectors.named import NamedVectors
+
+    shape = models.describe(path, trust_remote_code)
+    if shape.layers < 2:
+        raise UserError(f"{model} has one layer only: none can be watched")
+    named = NamedVectors(vectors, kind, shape.layers, shape.hidden)
+    listener = None if terminal else listen(host, port)
+    tokenizer = models.load_tokenizer(path, trust_remote_code)
+
+    from persona_vectors.chat_server import Chat
+
+    talk = Chat(path.name, models.load_model(path, dtype, trust_remote_code), tokenizer, named)
+    if terminal:
+        converse(talk)
+    else:
+        serve(talk, listener)
+
+
+def listen(host: str, port: int):
+    """A listening socket; taken before the model is loaded, so that a port in use is said at once."""
+    import socket
+
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; --port takes another") from error
+
+
+def serve(talk, listener) -> None:
+    """Serve the page until interrupted."""
+    import uvicorn
+
+    from persona_vectors.chat_server import make_app
+
+    host, port = listener.getsockname()[:2]
+    loopback = host in ("::1", "localhost") or host.startswith("127.")
+    print(f"{talk.name} with {', '.join(talk.named.vectors)}: open http://{host}:{port} (Ctrl-C ends it)")
+    if not loopback:
+        print("everybody who can reach this machine can use the page; without --host nobody else can")
+    uvicorn.Server(uvicorn.Config(make_app(talk, loopback), log_level="warning")).run(sockets=[listener])
+
+
+def converse(talk) -> None:
+    """Chat in the terminal until /quit or the end of input."""
+    import sys
+
+    from persona_vectors.chat_terminal import HELP, Terminal
+
+    def write(text: str) -> None:
+        print(text, end="", flush=True)
+
+    print(f"{talk.name} with {', '.join(talk.named.vectors)}\n{HELP}")
+    terminal = Terminal(talk, write)
+    while True:
+        write("> " if sys.stdin.isatty() else "")
+        line = sys.stdin.readline()
+        if not line:
+            return
+        try:
+            if not terminal.line(line.rstrip("\n")):
+                return
+        except UserError as error:
+            write(f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)

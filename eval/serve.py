@@ -1,0 +1,120 @@
+"""An OpenAI-compatible server whose every request can be steered: ``vllm serve`` with the folder's vectors.
+
+    python -m eval.serve --model Qwen/Qwen2.5-7B-Instruct --vectors persona_vectors/Qwen2.5-7B-Instruct --port 8000
+
+A client asks for steering with ``extra_body={"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}}``; lists in
+them name several vectors. GET /v1/persona_vectors lists what there is.
+"""
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from persona_vectors import cli, models
+from persona_vectors.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("--host", "--port", "--worker-cls", "--additional-config", "--api-server-count", "-asc", "--speculative-config")
+NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def main(
+    model: str,
+    vectors: str,
+    port: int = 8000,
+    host: str = "127.0.0.1",
+    kind: str = "response_avg_diff",
+    dtype: str = "auto",
+    slots: int = 1024,
+    vllm_flags: str = "",
+    trust_remote_code: bool = False,
+):
+    """Serve a model with vLLM, steered per request.
+
+    Args:
+        model: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        vectors: folder of vector files, persona_vectors/<model>/.
+        port: to listen on.
+        host: to listen on; by default this machine alone can reach the server.
+        kind: of the vectors: response_avg_diff, prompt_avg_diff or prompt_last_diff.
+        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
+        slots: different steering settings that may be under way at a time; requests beyond wait.
+        vllm_flags: further flags of vllm serve, in one text: --vllm_flags="--max-model-len 4096 --api-key secret".
+        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+    """
+    port, slots = cli.as_int("port", port, 1), cli.as_int("slots", slots, 8)
+    if port > 65535:
+        raise UserError(f"--port {port} does not exist: 1..65535")
+    cli.as_choice("dtype", dtype, models.DTYPES)
+    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    further = shlex.split(vllm_flags)
+    for flag in further:
+        if flag.split("=")[0].replace("_", "-") in OURS:
+            raise UserError(f"{flag.split('=')[0]} is set by this command and cannot go into --vllm_flags")
+    path = models.resolve(model)
+
+    from persona_vectors.named import NamedVectors
+
+    shape = models.describe(path, trust_remote_code)
+    named = NamedVectors(vectors, kind, shape.layers, shape.hidden)  # the server reads them again, in its own process
+
+    from persona_vectors.engines.vllm_setup import available
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    reason = available()
+    if reason:
+        raise UserError(f"the server needs vLLM: {reason}")
+    from persona_vectors.engines import vllm_server
+
+    arguments = serve_arguments(path, dtype, slots, trust_remote_code)
+    os.environ |= {
+        vllm_server.FOLDER_VARIABLE: str(Path(vectors).resolve()),
+        vllm_server.KIND_VARIABLE: kind,
+        vllm_server.SLOTS_VARIABLE: str(slots),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }
+    print(f"{path.name} with {', '.join(named.vectors)} at http://{host}:{port}/v1 (vectors: GET {vllm_server.LIST})")
+    # What "vllm serve" runs with one API process. (The command itself does not start in vLLM's build for CPUs.)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", path.base, "--host", host, "--port", str(port), *arguments, *further]
+    os.execv(sys.executable, command)
+
+
+def serve_arguments(path: models.ModelPath, dtype: str, slots: int, trust_remote_code: bool) -> list[str]:
+    """The flags of ``vllm serve`` that make it ours; on a CPU, those of the offline engine."""
+    from vllm.platforms import current_platform
+
+    from persona_vectors.engines.vllm import CONFIG_KEY
+    from persona_vectors.engines.vllm_setup import cpu_cache_bytes, lora_arguments
+
+    sizes = {"version": 1, "slots": slots, "rows": slots, "ablations": 0}
+    cpu = current_platform.is_cpu()
+    flags = {
+        "--worker-cls": "persona_vectors.engines.vllm_worker.SteeringWorker",
+        "--additional-config": json.dumps({CONFIG_KEY: sizes}),
+        "--middleware": "persona_vectors.engines.vllm_server.SteeringMiddleware",
+        "--api-server-count": "1",
+        "--dtype": ("float32" if cpu else "bfloat16") if dtype == "auto" else dtype,
+        # What a request does not say, a model's own defaults would: top_k, penalties. Its stop tokens stay.
+        "--override-generation-config": json.dumps(NEUTRAL),
+    }
+    switches = ["--enable-prefix-caching"]
+    if trust_remote_code:
+        switches.append("--trust-remote-code")
+    if cpu:
+        flags["--kv-cache-memory-bytes"] = str(cpu_cache_bytes())
+        switches += ["--enforce-eager", "--no-enable-chunked-prefill"]
+    if path.adapter:
+        lora = lora_arguments(path)
+        flags |= {"--max-lora-rank": str(lora["max_lora_rank"]), "--max-loras": str(lora["max_loras"])}
+        flags["--lora-modules"] = f"{path.name}={path.adapter}"
+        switches.append("--enable-lora")
+    else:
+        flags["--served-model-name"] = path.name
+    return [word for flag in flags.items() for word in flag] + switches
+
+
+if __name__ == "__main__":
+    cli.run(main)

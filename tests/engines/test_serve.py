@@ -1,0 +1,194 @@
+"""scripts/serve.sh as a user starts it, asked by the openai client: each answer is the one that transformers gives."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from vllm_models import HIDDEN, LAYERS, Reference, make_model
+
+from persona_vectors import sharing
+from persona_vectors.engines.vllm_server import LIST, REQUEST_KEY, _steering_of
+from persona_vectors.engines.vllm_setup import available
+from persona_vectors.errors import UserError
+from persona_vectors.named import NamedVectors
+
+ROOT = Path(__file__).resolve().parents[2]
+DRAW = torch.Generator().manual_seed(3)
+PROMPT = [1, *torch.randint(4, 160, (40,), generator=DRAW).tolist()]  # longer than a block of the prefix cache
+reason = available()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Vectors of two traits; "evil" has none at layer 1."""
+    folder = tmp_path_factory.mktemp("serve")
+    for trait in ("evil", "kind"):
+        rows = torch.randn(LAYERS + 1, HIDDEN, generator=DRAW)
+        if trait == "evil":
+            rows[:2] = 0
+        sharing.save_both(rows, folder / "vectors", sharing.About(model="tiny", trait=trait, kind="response_avg_diff"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def named(folder):
+    return NamedVectors(folder / "vectors", "response_avg_diff", LAYERS, HIDDEN)
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    """(base url, model folder) of a running server."""
+    if reason:
+        pytest.skip(f"the server is not tested here: {reason}")
+    model = make_model(folder / "tiny", "Qwen2")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["bash", "scripts/serve.sh", model, str(folder / "vectors"), str(port), "--", "--slots", "16"]
+    command += ["--vllm_flags=--max-num-seqs 16 --max-model-len 128 --block-size 32"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHON": sys.executable}
+    environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 400
+        while not _listens(port):
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1", model
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _listens(port: int) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def settings(k: int) -> dict | None:
+    """The k-th request's steering: every second one shares its prompt with all others, none shares its settings."""
+    if k % 8 == 0:
+        return None
+    asked = {"vector": "kind", "coef": 0.2 * k - 1.5, "layer": 1 + k % LAYERS}
+    if k % 8 == 1:
+        asked = {"vector": ["kind", "evil"], "coef": [0.1 * k, -0.5], "layer": 3, "steering_type": ["all", "response"]}
+    if k % 8 == 2:
+        asked |= {"layer": "all", "steering_type": "prompt"}
+    return asked
+
+
+def test_concurrent_requests_each_get_their_own_steering(server, named):
+    """32 at a time over 15 slots, all on one prompt: neither a slot nor a cached block may be another's."""
+    from openai import AsyncOpenAI
+
+    url, model = server
+
+    async def ask(client, k: int) -> list[int]:
+        steering = {"vllm_xargs": settings(k)} if settings(k) else {}
+        answer = await client.completions.create(
+            model=model, prompt=PROMPT, max_tokens=6, temperature=0, extra_body=steering | {"min_tokens": 1}
+        )
+        return [int(word) for word in answer.choices[0].text.replace(" ", "").split("w")[1:]]
+
+    async def ask_all() -> list[list[int]]:
+        client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=300)
+        return await asyncio.gather(*(ask(client, k) for k in [*range(16), *range(16)]))
+
+    got = asyncio.run(ask_all())
+    reference = Reference(model)
+    for k in range(16):
+        ids, _ = reference.greedy(PROMPT, named.from_request(settings(k)) if settings(k) else (), 6)
+        assert got[k] == got[k + 16] == [token for token in ids if token > 3], settings(k)  # no text: special ones
+    assert len({tuple(answer) for answer in got}) > 10  # the steering is seen
+
+
+GOOD = {"vector": "kind", "coef": 1, "layer": 2}
+REFUSED = {
+    "an unknown vector": (GOOD | {"vector": "kidn"}, "did you mean kind"),
+    "an unknown setting": (GOOD | {"coeff": 2}, "did you mean coef"),
+    "half a steering": ({"vector": "kind", "coef": 1}, "missing: layer"),
+    "no number": (GOOD | {"coef": "1"}, "finite number"),
+    "not a number": (GOOD | {"coef": float("nan")}, "finite number"),
+    "true": (GOOD | {"coef": True}, "finite number"),
+    "no layer": (GOOD | {"layer": LAYERS + 1}, f"1..{LAYERS}"),
+    "layer 0": (GOOD | {"layer": 0}, f"1..{LAYERS}"),
+    "an empty row": (GOOD | {"vector": "evil", "layer": 1}, "no vector at layer 1"),
+    "positions": (GOOD | {"steering_type": "answer"}, "response, prompt, all"),
+    "lengths": (GOOD | {"vector": ["kind", "evil"], "coef": [1, 2, 3]}, "3 values for 2 vectors"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_malformed_is_refused(case, named):
+    asked, message = REFUSED[case]
+    with pytest.raises(UserError, match=message):
+        named.from_request(asked)
+
+
+def test_steering_in_the_wrong_place_is_refused():
+    import json
+
+    def body(**fields) -> bytes:
+        return json.dumps(fields).encode()
+
+    assert _steering_of(body(vllm_xargs=GOOD), "/v1/completions")[0] == GOOD
+    assert _steering_of(body(prompt="x", vllm_xargs={"session_id": "a"}), "/v1/completions")[0] == {}
+    for wrong, path, message in (
+        (body(vllm_xargs=GOOD), "/v1/responses", "cannot be steered"),
+        (body(vllm_xargs=GOOD, use_beam_search=True), "/v1/completions", "beam"),
+        (body(vector="kind"), "/v1/completions", "belongs into vllm_xargs"),
+        (body(vllm_xargs={REQUEST_KEY: [1, 1, 1]}), "/v1/completions", "server's own"),
+        (body(a=[{REQUEST_KEY: 1}]).replace(b"slots", rb"\u0073lots"), "/inference/v1/generate", "server's own"),
+    ):
+        with pytest.raises(UserError, match=message):
+            _steering_of(wrong, path)
+
+
+def test_refusals_and_the_list_over_http(server):
+    import httpx
+    from openai import BadRequestError, OpenAI
+
+    url, model = server
+    client = OpenAI(base_url=url, api_key="none", max_retries=0)
+    for asked in (GOOD | {"vector": "kidn"}, GOOD | {"coef": None}):
+        with pytest.raises(BadRequestError) as refused:
+            client.completions.create(model=model, prompt=PROMPT, extra_body={"vllm_xargs": asked})
+        assert refused.value.status_code == 400 and ("kidn" in str(refused.value)) == (asked["vector"] == "kidn")
+    listed = httpx.get(f"{url.removesuffix('/v1')}{LIST}").json()["data"]
+    assert [entry["name"] for entry in listed] == ["evil", "kind"] and listed[0]["layers"] == [2, 3, 4]
+    pieces = client.completions.create(
+        model=model, prompt=PROMPT, max_tokens=6, temperature=0, stream=True, extra_body={"vllm_xargs": GOOD}
+    )
+    whole = client.completions.create(
+        model=model, prompt=PROMPT, max_tokens=6, temperature=0, extra_body={"vllm_xargs": GOOD}
+    )
+    assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
+
+
+def test_bad_commands_end_before_a_model_is_loaded(folder):
+    def serve(*flags) -> str:
+        command = [sys.executable, "-m", "eval.serve", *flags]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        return done.stderr
+
+    good = ("--model", "x/y", "--vectors", str(folder / "vectors"))
+    assert "1..65535" in serve(*good, "--port", "70000")
+    assert "--worker-cls" in serve(*good, "--vllm_flags=--worker-cls x")
