@@ -64,7 +64,8 @@ def listen(host: str, port: int):
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise UserError(f"cannot listen on {host} port {port}: {error.strerror or error}; --port takes another") from error
+        why = error.strerror or error
+        raise UserError(f"cannot listen on {host} port {port}: {why}; --port takes another") from error
 
 
 def serve(talk, listener) -> None:

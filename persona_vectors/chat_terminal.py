@@ -86,7 +86,8 @@ class Terminal:
         middle = mean(tokens["plain"], gauge["plain"])
         self.write("\nplain:   " + "".join(self.coloured(*token, middle) for token in tokens["plain"]) + "\n")
         texts = {side: "".join(text for text, _ in pairs) for side, pairs in tokens.items()}
-        self.turns.append({"user": message} | texts | {"gauge": gauge, "tokens": tokens, "settings": dict(self.settings)})
+        seen = {"gauge": gauge, "tokens": tokens, "settings": dict(self.settings)}
+        self.turns.append({"user": message} | texts | seen)
 
     def coloured(self, text: str, projection: float, centre: float) -> str:
         """A token in the shade of its projection: grey at ``centre``, full colour the vector's length away."""
