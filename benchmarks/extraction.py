@@ -1,12 +1,14 @@
-"""Extraction side by side, on one machine and in one run: samples per second and memory.
+"""Extraction and projection side by side, on one machine and in one run: samples per second and memory.
 
     python benchmarks/extraction.py --sizes toy,100m,100m-150k --prompts 4 --repeats 5
+    python benchmarks/extraction.py --work projection --sizes toy,100m,100m-150k --prompts 40 --repeats 5
 
 Every contender gets the same random-weight model and the same token ids (prompts of 40-100 tokens, ten answers of 50-250
 tokens to each, as in section 2.2) and makes the means of prompt and answer and the last prompt token at every layer:
 this toolkit, the published toolkit's loop (our own writing of it: one sample at a time, all hidden states kept, the
 language-model head run), and the peers' recorders, one sample at a time as they are made for, pooling what they record.
 Each runs in a process of its own, turn by turn; results must agree with the published loop to 1e-4.
+Projection: one answer to each prompt, its mean activation at half depth onto a vector, against the published loop.
 """
 
 import json
@@ -49,7 +51,7 @@ def make_model(size: str, folder: str) -> None:
     Qwen2ForCausalLM(config).save_pretrained(folder)
 
 
-def make_samples(prompts: int, each: int = 10) -> list[tuple[list[int], list[int]]]:
+def make_samples(prompts: int, each: int) -> list[tuple[list[int], list[int]]]:
     import numpy as np
 
     draw = np.random.default_rng(0)
@@ -81,6 +83,38 @@ def one_by_one(samples, states_of):
         rows.append([torch.stack([way(h, len(prompt)) for h in states]).detach().cpu() for way in ways])
         del states
     return torch.stack([torch.stack(pool).mean(0) for pool in zip(*rows, strict=True)])
+
+
+def make_vector(model):
+    """(layer, vector [hidden]) for the projections: half depth."""
+    import torch
+
+    hidden = model.config.hidden_size
+    return model.config.num_hidden_layers // 2, torch.randn(hidden, generator=torch.Generator().manual_seed(1))
+
+
+def ours_projecting(model, samples, dtype: str):
+    import torch
+
+    from persona_vectors.activations import Sample
+    from persona_vectors.projection import Column, Projector
+
+    layer, vector = make_vector(model)
+    projector = Projector(model, [Column("x", "proj", layer, vector)], token_budget=BUDGET)
+    return torch.from_numpy(projector([Sample(*sample) for sample in samples])[:, 0])
+
+
+def published_projecting(model, samples, dtype: str):
+    """One sample at a time, the whole model with its head, all hidden states kept; then one layer's mean is used."""
+    import torch
+
+    layer, vector = make_vector(model)
+    values = []
+    for prompt, answer in samples:
+        with torch.no_grad():
+            states = model(torch.tensor([prompt + answer]), output_hidden_states=True).hidden_states
+        values.append(states[layer][0, len(prompt) :].float().mean(0) @ vector / vector.norm())
+    return torch.stack(values)
 
 
 def published(model, samples, dtype: str):
@@ -140,11 +174,13 @@ CONTENDERS = {
     "nnsight": nnsight,
     "TransformerLens": transformer_lens,
 }
+PROJECTING = {"ours": ours_projecting, "published loop": published_projecting}
+WORK = {"extraction": (CONTENDERS, 10), "projection": (PROJECTING, 1)}  # and answers per prompt
 BUDGET, FOLDER = 1024, ""
 PLAIN = True  # a block of transformers 5 returns the hidden states themselves, not a tuple
 
 
-def serve(name: str, folder: str, prompts: int, dtype: str, budget: int) -> None:
+def serve(work: str, name: str, folder: str, prompts: int, dtype: str, budget: int) -> None:
     """A contender's process: loads the model, then times one run for every line on standard input."""
     global BUDGET, FOLDER
     BUDGET, FOLDER = budget, folder
@@ -152,8 +188,8 @@ def serve(name: str, folder: str, prompts: int, dtype: str, budget: int) -> None
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
-    samples = make_samples(prompts)
-    contender = CONTENDERS[name]
+    contenders, each = WORK[work]
+    samples, contender = make_samples(prompts, each), contenders[name]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     contender(model, samples[:2], dtype)
     for line in sys.stdin:
@@ -162,20 +198,22 @@ def serve(name: str, folder: str, prompts: int, dtype: str, budget: int) -> None
         seconds = time.perf_counter() - begin
         # Blocks 1..L-1 are what all have: some recorders give no embedding, and their last row is before the final norm.
         layers = model.config.num_hidden_layers
-        if line.strip():
+        if line.strip() and work == "projection":
+            torch.save(rows[None, :, None], line.strip())
+        elif line.strip():
             torch.save(rows[:, :-1] if rows.shape[1] == layers else rows[:, 1:-1], line.strip())
         extra = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         print(json.dumps({"seconds": seconds, "extra_mb": extra / 1024}), flush=True)
 
 
-def measure(size: str, names: list[str], prompts: int, repeats: int, dtype: str, budget: int) -> list[str]:
+def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, dtype: str, budget: int) -> list[str]:
     """Lines of the table for one size of model."""
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
         make_model(size, folder)
         with open(f"{folder}/errors", "w") as errors:
-            start = [sys.executable, __file__, "--serve"]
+            start = [sys.executable, __file__, "--serve", work]
             workers = {
                 name: subprocess.Popen(
                     [*start, name, folder, str(prompts), dtype, str(budget)],
@@ -209,32 +247,36 @@ def measure(size: str, names: list[str], prompts: int, repeats: int, dtype: str,
             middle, extra = statistics.median(seconds), max(run["extra_mb"] for run in runs[name])
             lines.append(
                 f"| {size} | {name} | {middle:.2f} ({min(seconds):.2f}-{max(seconds):.2f}) "
-                f"| {10 * prompts / middle:.1f} | {base / middle:.2f}x | {extra:.0f} MB ({extra / max(base_extra, 1):.2f}) "
+                f"| {WORK[work][1] * prompts / middle:.1f} | {base / middle:.2f}x | {extra:.0f} MB ({extra / max(base_extra, 1):.2f}) "
                 f"| {difference:.0e} |"
             )
     return lines
 
 
-def main(sizes="toy,100m,100m-150k", contenders="all", prompts: int = 4, repeats: int = 5, dtype="float32", budget=1024):
+def main(
+    work: str = "extraction", sizes="toy,100m,100m-150k", contenders="all", prompts: int = 4, repeats: int = 5,
+    dtype: str = "float32", budget: int = 1024,
+):  # fmt: skip
     from report import report
 
-    names = list(CONTENDERS) if contenders == "all" else [*contenders] if isinstance(contenders, tuple) else contenders.split(",")
+    words = lambda value: [*value] if isinstance(value, tuple) else value.split(",")  # noqa: E731
+    names = list(WORK[work][0]) if contenders == "all" else words(contenders)
     lines = [
-        f"{prompts} prompts of 40-100 tokens with ten answers of 50-250 each, {dtype}; median (and range) of {repeats}; "
+        f"{prompts} prompts of 40-100 tokens, answers to each: {WORK[work][1]} of 50-250, {dtype}; median (and range) of {repeats}; "
         f"token budget of ours {budget}. Memory: peak above the process with the model loaded.",
         "",
         "| model | | seconds | samples/s | against the published loop | extra memory (of the loop's) | largest relative difference |",
         "|---|---|---|---|---|---|---|",
     ]
-    for size in sizes if isinstance(sizes, tuple) else sizes.split(","):
-        lines += measure(size, names, int(prompts), int(repeats), dtype, int(budget))
-    report("Extraction", lines)
+    for size in words(sizes):
+        lines += measure(work, size, names, prompts, repeats, dtype, budget)
+    report(work.capitalize(), lines)
 
 
 if __name__ == "__main__":
     if "--serve" in sys.argv:
-        _, _, name, folder, prompts, dtype, budget = sys.argv
-        serve(name, folder, int(prompts), dtype, int(budget))
+        _, _, work, name, folder, prompts, dtype, budget = sys.argv
+        serve(work, name, folder, int(prompts), dtype, int(budget))
     else:
         import fire
 

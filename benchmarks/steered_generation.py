@@ -10,7 +10,6 @@ until its longest answer is done; only tokens that were wanted are counted.
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 LAYER, COEF, BATCH = 6, 2.0, 20
 PARAMETERS = "116 M parameters"
@@ -56,9 +55,11 @@ def make_work(prompts: int) -> list[tuple[list[int], int]]:
 
 
 def start_engine(folder: str, steer: bool):
+    from persona_vectors.engines import vllm_setup
     from persona_vectors.engines.vllm import VLLMEngine
     from persona_vectors.models import ModelPath
 
+    vllm_setup.CPU_CACHE_LIMIT = 1 << 30  # enough for every request at once; two engines share the memory
     return VLLMEngine(ModelPath(folder, folder), max_model_len=384, steer=steer)
 
 
@@ -177,27 +178,9 @@ def run_alone(*arguments: str) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def machine() -> str:
-    import torch
-
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    cpu = f"{os.cpu_count()} x {names[0] if names else platform.processor()}"
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{cpu}, {os.environ['OMP_NUM_THREADS']} threads"
-
-
-def report(title: str, lines: list[str]) -> None:
-    """Print the section and append it to benchmarks/RESULTS.md."""
-    command = "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    section = [f"## {title}", "", f"{machine()}; `{command}`; {time.strftime('%Y-%m-%d')}", "", *lines, ""]
-    print("\n".join(section))
-    with open(ROOT / "benchmarks" / "RESULTS.md", "a") as file:
-        file.write("\n".join(["", *section]))
-
-
 def main(prompts: int = 200, repeats: int = 3) -> None:
+    from report import report
+
     with tempfile.TemporaryDirectory() as folder:
         make_model(folder)
         shared = (folder, str(prompts), str(repeats))

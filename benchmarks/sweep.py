@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 
-from steered_generation import PARAMETERS, make_model, report, start_engine
+from report import report
+from steered_generation import PARAMETERS, make_model, start_engine
 
 LAYERS, COEFS, QUESTIONS, MAX_TOKENS = (2, 4, 6, 8, 10), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5), 20, 64
 
