@@ -11,6 +11,7 @@ Each runs in a process of its own, turn by turn; results must agree with the pub
 Projection: one answer to each prompt, its mean activation at half depth onto a vector, against the published loop.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -133,13 +134,14 @@ def steering_vectors(model, samples, dtype: str):
 
 
 def nnsight(model, samples, dtype: str):
+    import nnsight as library
     from nnsight import LanguageModel
 
     wrapped = LanguageModel(model, tokenizer=make_tokenizer())
 
     def states_of(ids):
         with wrapped.trace(ids):
-            saved = [(block.output if PLAIN else block.output[0]).save() for block in wrapped.model.layers]
+            saved = library.save([block.output if PLAIN else block.output[0] for block in wrapped.model.layers])
         return [h[0] for h in saved]
 
     return one_by_one(samples, states_of)
@@ -212,12 +214,12 @@ def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, 
 
     with tempfile.TemporaryDirectory() as folder:
         make_model(size, folder)
-        with open(f"{folder}/errors", "w") as errors:
-            start = [sys.executable, __file__, "--serve", work]
+        start = [sys.executable, __file__, "--serve", work]
+        with contextlib.ExitStack() as files:
             workers = {
                 name: subprocess.Popen(
-                    [*start, name, folder, str(prompts), dtype, str(budget)],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                    [*start, name, folder, str(prompts), dtype, str(budget)], stdin=subprocess.PIPE, text=True,
+                    stdout=subprocess.PIPE, stderr=files.enter_context(open(f"{folder}/{name}.errors", "w")),
                 )
                 for name in names
             }  # fmt: skip
@@ -238,7 +240,7 @@ def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, 
         base_extra = max(run["extra_mb"] for run in runs["published loop"])
         for name in names:
             if len(runs[name]) < repeats:
-                reason = Path(f"{folder}/errors").read_text().strip().splitlines()
+                reason = Path(f"{folder}/{name}.errors").read_text().strip().splitlines()
                 lines.append(f"| {size} | {name} | did not run: {reason[-1] if reason else 'no message'} | | | | |")
                 continue
             rows = torch.load(f"{folder}/{name}.rows")
