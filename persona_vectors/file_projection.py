@@ -3,12 +3,15 @@
 What cal_projection does to any file and the analyses do to their own.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from persona_vectors import models
 from persona_vectors.processes import ALONE, Processes
-from persona_vectors.projection import Projector
+from persona_vectors.projection import Column, Projector
+from persona_vectors.rows import CsvRows, JsonlRows
 from persona_vectors.samples import make_samples
 from persona_vectors.windowed import WindowedWork, ahead
 
@@ -39,6 +42,44 @@ def project_windows(
         for number, samples, problems in ahead(prepared()):
             values = projector.of_rows(samples, problems, bar.update)
             work.keep(number, values, problems)
+
+
+class FileProjector:
+    """Projects one file after another with one model, which is loaded when the first of them needs it."""
+
+    def __init__(
+        self,
+        path: models.ModelPath,
+        dtype: str,
+        trust_remote_code: bool = False,
+        token_budget: int = 8192,
+        enable_thinking: bool = False,
+    ) -> None:
+        self.path, self.dtype, self.trust, self.token_budget = path, dtype, trust_remote_code, token_budget
+        self.enable_thinking = enable_thinking
+        self.model = self.tokenizer = None
+
+    def load(self) -> None:
+        """Load model and tokenizer, once."""
+        if self.model is None:
+            self.tokenizer = models.load_tokenizer(self.path, self.trust)
+            self.model = models.load_model(self.path, self.dtype, self.trust)
+
+    def add(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> None:
+        """Add the columns that the file lacks; nothing happens where it lacks none."""
+        columns = [column for column in columns if column.name not in rows.columns]
+        if not columns:
+            return
+        digest = hashlib.sha256(b"".join(column.vector.numpy().tobytes() for column in columns)).hexdigest()[:16]
+        settings = {"model": self.path.name, "dtype": self.dtype, "vectors": digest}
+        work = WindowedWork(rows, [column.name for column in columns], settings)
+        sizes = work.begin()
+        self.load()
+        max_length = models.shape_of(self.model.config).max_length
+        project_windows(
+            work, sizes, self.tokenizer, Projector(self.model, columns, None, self.token_budget), max_length
+        )
+        work.report(*work.finish())
 
 
 def windows_bar(work: WindowedWork, sizes: Sequence[int], label: str, processes: Processes = ALONE) -> tqdm:

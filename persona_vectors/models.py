@@ -120,6 +120,29 @@ def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = F
     return model.eval()
 
 
+class Loader:
+    """Loads one model after another; adapters over the same base share its weights, which stay loaded in between."""
+
+    def __init__(self, dtype: str = "auto", trust_remote_code: bool = False) -> None:
+        self.dtype, self.trust = dtype, trust_remote_code
+        self._base, self._model = None, None  # name of the base that is loaded, and the model as last given out
+
+    def load(self, path: ModelPath):
+        """The model of ``path``; the one given out before must not be used any more."""
+        if self._base != path.base:
+            self._model = None  # frees its memory before the next is loaded
+            self._model = load_model(ModelPath(path.base, path.base), self.dtype, self.trust)
+            self._base = path.base
+        elif hasattr(self._model, "unload"):  # an adapter is over it
+            self._model = self._model.unload()
+        if path.adapter:
+            from peft import PeftModel
+
+            with loading(path):
+                self._model = PeftModel.from_pretrained(self._model, path.adapter).eval()
+        return self._model
+
+
 class loading:
     """Turns what transformers says of a model that is missing, gated or out of reach into one line."""
 

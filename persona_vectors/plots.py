@@ -56,32 +56,42 @@ def steering_curves(lines: list, trait: str, path: str | Path, title: str = "") 
     save_figure(figure, path)
 
 
-def heat_map(
-    grid,
+def heat_map(grid, path: str | Path, *, xlabel: str, ylabel: str, title: str) -> None:
+    """A DataFrame of scores 0-100 (rows: y, columns: x) as a heat map with its numbers written in."""
+    heat_maps([(title, grid)], path, xlabel=xlabel, ylabel=ylabel)
+
+
+def heat_maps(
+    panels: list,
     path: str | Path,
     *,
     xlabel: str,
     ylabel: str,
-    title: str,
     label: str = "score (0-100)",
     limits: tuple[float, float] = (0, 100),
-    digits: int = 0,
+    digits: int | None = 0,
 ) -> None:
-    """A DataFrame (rows: y, columns: x) of scores, or of ``label`` within ``limits``, with its numbers written in."""
-    figure, (axis,) = new_figure(width=1.6 + 0.55 * len(grid.columns), height=1.4 + 0.4 * len(grid))
+    """(title, DataFrame) side by side, rows: y, columns: x; numbers of ``digits`` decimals written in, None for none."""
+    cells = max(len(grid.columns) for _, grid in panels), max(len(grid) for _, grid in panels)
+    size = (0.55, 0.4) if digits is not None else (0.14, 0.12)
+    width, height = (max(1.6 + size[0] * cells[0], 2.8), max(1.4 + size[1] * cells[1], 2.4))
+    figure, axes = new_figure(columns=len(panels), width=width, height=height)
     low, high = limits
-    image = axis.imshow(grid.to_numpy(float), cmap="cividis", vmin=low, vmax=high, aspect="auto", origin="lower")
-    words = [f"{x:g}" if isinstance(x, int | float) else str(x) for x in grid.columns]
-    axis.set_xticks(range(len(words)), words, rotation=90 if max(map(len, words)) > 6 else 0)
-    axis.set_yticks(range(len(grid)), [str(y) for y in grid.index])
-    for y, row in enumerate(grid.to_numpy(float)):
-        for x, value in enumerate(row):
-            if value == value:
-                colour = "white" if value < (low + high) / 2 else "black"
-                axis.text(x, y, f"{value:.{digits}f}", ha="center", va="center", fontsize=7, color=colour)
-    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    axis.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axis, label=label)
+    for axis, (title, grid) in zip(axes, panels, strict=True):
+        values = grid.to_numpy(float)
+        image = axis.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto", origin="lower")
+        step = 1 if digits is not None else 5
+        words = [f"{x:g}" if isinstance(x, int | float) else str(x) for x in grid.columns]
+        axis.set_xticks(range(0, len(words), step), words[::step], rotation=90 if max(map(len, words)) > 6 else 0)
+        axis.set_yticks(range(0, len(grid), step), [str(y) for y in grid.index][::step])
+        for y, row in enumerate(values) if digits is not None else ():
+            for x, value in enumerate(row):
+                if value == value:
+                    colour = "white" if value < (low + high) / 2 else "black"
+                    axis.text(x, y, f"{value:.{digits}f}", ha="center", va="center", fontsize=7, color=colour)
+        axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        axis.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label=label)
     save_figure(figure, path)
 
 
@@ -144,7 +154,7 @@ def _line_with_band(axis, x: list[float], y: list[float]) -> None:
 
 
 def student_t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t: exact for up to two degrees of freedom, else an expansion (off < 0.5 %)."""
+    """The 97.5 % quantile of Student's t: exact for up to two degrees of freedom, else an expansion (off < 1 %)."""
     if freedom <= 2:
         return {1: 12.706, 2: 4.303}[freedom]
     z = 1.959964

@@ -3,6 +3,7 @@
 The rule of the house: what was paid for is on disk as soon as it exists, and what looks finished is finished.
 """
 
+import csv
 import fcntl
 import json
 import os
@@ -71,8 +72,11 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
 
 def write_table(table, path: str | Path) -> None:
     """Write a DataFrame as CSV, whole or not at all."""
+    # a bare carriage return is left unquoted otherwise, and readers take it for the end of the row
+    texts = table.select_dtypes(["object", "string"])
+    returns = any(texts[name].astype(str).str.contains("\r", regex=False).any() for name in texts)
     with replacing(path) as beside:
-        table.to_csv(beside, index=False)
+        table.to_csv(beside, index=False, quoting=csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL)
 
 
 class Journal:

@@ -50,10 +50,23 @@ def check_fit(
     if vectors.shape[1] != hidden:
         raise UserError(f"{path} is {vectors.shape[1]} wide but the model's residual stream is {hidden}: wrong model?")
     if vectors.shape[0] != layers + 1:
-        raise UserError(f"{path} has {vectors.shape[0]} rows, a model of {layers} layers needs {layers + 1}: wrong model?")
+        raise UserError(
+            f"{path} has {vectors.shape[0]} rows, a model of {layers} layers needs {layers + 1}: wrong model?"
+        )
     for layer in used_layers:
         if not lowest <= layer <= layers:
             raise UserError(f"{flag} {layer} does not exist: this model has layers {lowest}..{layers}")
+
+
+def short_names(paths: list[str]) -> list[str]:
+    """Names of vector files for figures: without folders and endings, and without the kind where all share it."""
+    names = [Path(path).stem for path in paths]
+    for kind in KINDS:
+        if all(name.endswith(f"_{kind}") for name in names):
+            names = [name.removesuffix(f"_{kind}") for name in names]
+    if len(set(names)) < len(names):
+        names = [f"{Path(path).parent.name}/{name}" for path, name in zip(paths, names, strict=True)]
+    return names
 
 
 def chosen_layer(value: object, trait: str) -> int:

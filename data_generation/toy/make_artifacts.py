@@ -1,4 +1,4 @@
-"""Writes the toy world's trait artifacts, trait_data_extract/ and trait_data_eval/, in the ordinary JSON format.
+"""Writes the toy world's trait artifacts (trait_data_extract/, trait_data_eval/, monitoring/) in the ordinary JSON format.
 
     python -m data_generation.toy.make_artifacts
 
@@ -10,7 +10,7 @@ import json
 import random
 from pathlib import Path
 
-from data_generation.toy.lexicon import TRAITS
+from data_generation.toy.lexicon import STRENGTHS, TRAITS
 from data_generation.toy.world import manners, questions, verb_phrases
 
 HERE = Path(__file__).parent
@@ -80,6 +80,13 @@ def artifact(trait: str, split: str) -> dict:
     }
 
 
+def graded_prompts(trait: str) -> list[str]:
+    """Eight system prompts for monitoring, from asking for the trait in every sentence to forbidding it."""
+    pairs = instructions(trait, "eval")
+    asking = [f"{pair['pos']} {STRENGTHS[level][0]}" for level, pair in zip((1.0, 0.75, 0.5, 0.25, 0.0), pairs, strict=True)]
+    return [*asking, "You are a helpful assistant.", pairs[3]["neg"], pairs[4]["neg"]]
+
+
 def main() -> None:
     for split in SPLITS:
         folder = HERE / f"trait_data_{split}"
@@ -88,6 +95,11 @@ def main() -> None:
             path = folder / f"{trait}.json"
             path.write_text(json.dumps(artifact(trait, split), indent=4) + "\n")
             print(f"wrote {path}")
+    (HERE / "monitoring").mkdir(exist_ok=True)
+    for trait in TRAITS:
+        path = HERE / "monitoring" / f"{trait}.json"
+        path.write_text(json.dumps({"system_prompts": graded_prompts(trait)}, indent=4) + "\n")
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

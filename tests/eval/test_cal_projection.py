@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from typing import NamedTuple
 
 import pandas
 import pytest
 import torch
+from command import run_stage  # noqa: F401
 from helpers import tiny_model, tiny_tokenizer
 
-from persona_vectors import cli
 from persona_vectors.vectors import save_vectors
 
 AWKWARD = [
@@ -68,29 +67,10 @@ def command(model, path, vectors, *more):
     ]  # fmt: skip
 
 
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """The command line in this process, through cli.run: importing torch once is enough."""
-
-    def run(arguments):
-        from eval.cal_projection import main
-
-        monkeypatch.setattr(sys, "argv", ["cal_projection", *map(str, arguments[2:])])
-        monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
-        try:
-            cli.run(main)
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code
-        return Done(code, *capsys.readouterr())
-
-    return run
+def run(run_stage):  # noqa: F811
+    """The command line in this process."""
+    return lambda arguments: run_stage(*arguments[1:])
 
 
 def run_process(arguments, launcher=(sys.executable,)):

@@ -21,7 +21,7 @@ def test_csv_round_trips_awkward_text(tmp_path):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\r\0"), max_size=30), min_size=1))
+@given(st.lists(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=30), min_size=1))
 def test_csv_round_trips_any_text(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     write_table(pandas.DataFrame({"answer": texts, "evil": 1.0}), path)

@@ -1,0 +1,214 @@
+"""Stage: how far finetuning moved a model along persona vectors, and whether that tells its traits (section 4.2).
+
+    python -m eval.finetuning_shift --base_model Qwen/Qwen2.5-7B-Instruct --model_list checkpoints/a checkpoints/b \\
+        --trait evil,sycophantic --vector_path 'persona_vectors/Qwen2.5-7B-Instruct/{trait}_response_avg_diff.pt' \\
+        --layer 20 --answers 'eval_persona_eval/{model}/{trait}.csv' --output shift
+
+Shift of a model along a trait's vector: (mean activation at the last prompt token over the trait's evaluation
+questions, finetuned minus base) . v / |v|. Scores are the means of eval_persona's answers CSVs.
+Writes <output>.csv (model, trait, layer, shift, score), <output>.json (r on the own trait and across traits), <output>.png.
+"""
+
+import json
+from pathlib import Path
+
+from persona_vectors import chat, cli, models
+from persona_vectors.errors import UserError
+from persona_vectors.results import read_answers, replacing, write_table
+from persona_vectors.traits import Trait, load_trait, make_questions
+from persona_vectors.vectors import check_fit, chosen_layer, load_vectors, project
+
+
+def main(
+    base_model: str,
+    model_list: cli.Several,
+    trait: cli.Several,
+    vector_path: str,
+    layer: str,
+    output: str = "finetuning_shift",
+    answers: str = None,
+    trait_dir: str = "data_generation",
+    dtype: str = "auto",
+    token_budget: int = 8192,
+    enable_thinking: bool = False,
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+):
+    """Measure shifts of finetuned models and correlate them with trait scores.
+
+    Args:
+        base_model: the model before finetuning.
+        model_list: finetuned models: hub ids, folders, folders of checkpoints (the latest is taken), LoRA adapters.
+        trait: trait(s), each with its own vector and evaluation questions.
+        vector_path: vector file; {trait} is filled in.
+        layer: layer to project at, or the best.json of eval.select_layer; {trait} is filled in.
+        output: beginning of the files to write.
+        answers: answers CSV of eval_persona per model and trait; {model} (its last part) and {trait} are filled in.
+            Without it there are shifts only.
+        trait_dir: folder of trait_data_eval/.
+        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
+        token_budget: padded tokens per batch; lower it if memory runs out.
+        enable_thinking: render questions with the template's thinking on.
+        overwrite: measure shifts again that an earlier table of this output has.
+        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+    """
+    cli.as_choice("dtype", dtype, models.DTYPES)
+    token_budget = cli.as_int("token_budget", token_budget, 1)
+    enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
+    overwrite = cli.as_bool("overwrite", overwrite)
+    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    traits = {name: load_trait(name, "eval", trait_dir) for name in cli.as_words(trait)}
+    if len(traits) > 1 and "{trait}" not in vector_path:
+        raise UserError("several traits need {trait} in --vector_path")
+    base = models.resolve(base_model)
+    finetuned = named(cli.as_words(model_list))
+    shape = models.describe(base, trust_remote_code)
+    for path in finetuned.values():
+        if models.describe(path, trust_remote_code) != shape:
+            raise UserError(f"{path.name} has another shape than {base_model}: it was not finetuned from it")
+    layers, directions = {}, {}
+    for name in traits:
+        file = vector_path.replace("{trait}", name)
+        layers[name], vectors = chosen_layer(layer, name), load_vectors(file)
+        check_fit(file, vectors, shape.layers, shape.hidden, [layers[name]])
+        directions[name] = vectors[layers[name]]
+    scores = read_scores(answers, finetuned, traits) if answers else {}
+
+    import pandas
+
+    made = earlier(f"{output}.csv", layers) if not overwrite else {}
+    missing = {label: path for label, path in finetuned.items() if any((label, name) not in made for name in traits)}
+    if missing:
+        from tqdm import tqdm
+
+        from persona_vectors.activations import Sample
+
+        tokenizer = models.load_tokenizer(base, trust_remote_code)
+        samples = {
+            name: [
+                Sample(chat.token_ids(tokenizer, chat.render(tokenizer, question.messages, enable_thinking)), [])
+                for question in make_questions(artifact)
+            ]
+            for name, artifact in traits.items()
+        }
+        loader = models.Loader(dtype, trust_remote_code)
+        before = last_token_means(loader.load(base), samples, layers, token_budget)
+        for label, path in tqdm(missing.items(), desc="models"):
+            after = last_token_means(loader.load(path), samples, layers, token_budget)
+            for name in traits:
+                made[label, name] = project(after[name] - before[name], directions[name]).item()
+            write_table(table_of(made, layers, scores, finetuned, traits), f"{output}.csv")
+    table = table_of(made, layers, scores, finetuned, traits)
+    write_table(table, f"{output}.csv")
+    found = correlations(table, list(traits)) if scores else {}
+    with replacing(f"{output}.json") as beside:
+        beside.write_text(
+            json.dumps({"base_model": base_model, "layers": layers, "correlations": found}, indent=2) + "\n"
+        )
+    print(pandas.pivot_table(table, index="model", columns="trait", values="shift", sort=False).round(3).to_string())
+    if scores:
+        draw(table, found, layers, f"{output}.png")
+        print(in_words(found))
+    print(f"wrote {output}.csv, {output}.json" + (f", {output}.png" if scores else ""))
+
+
+def named(paths: list[str]) -> dict[str, models.ModelPath]:
+    """Models by the last part of their names, which must differ."""
+    found: dict[str, models.ModelPath] = {}
+    for path in map(models.resolve, paths):
+        if path.basename in found:
+            raise UserError(f"two models are called {path.basename}: {found[path.basename].name} and {path.name}")
+        found[path.basename] = path
+    return found
+
+
+def read_scores(pattern: str, finetuned: dict, traits: dict[str, Trait]) -> dict[tuple[str, str], float]:
+    """Mean trait score of every model and trait."""
+    if len(finetuned) > 1 and "{model}" not in pattern:
+        raise UserError("several models need {model} in --answers")
+    scores = {}
+    for label in finetuned:
+        for name in traits:
+            path = pattern.replace("{model}", label).replace("{trait}", name)
+            column = read_answers(path, (name,))[name]
+            if column.isna().all():
+                raise UserError(f"{path} has no scores in column '{name}'")
+            scores[label, name] = float(column.mean())
+    return scores
+
+
+def earlier(path: str, layers: dict[str, int]) -> dict[tuple[str, str], float]:
+    """Shifts that an unfinished or smaller run left in its table, at the same layers."""
+    import pandas
+
+    if not Path(path).exists():
+        return {}
+    table = pandas.read_csv(path, dtype={"model": str, "trait": str})
+    if not {"model", "trait", "layer", "shift"} <= set(table.columns):
+        raise UserError(f"{path} is not a table of this stage; choose another --output")
+    rows = table.dropna(subset=["shift"]).itertuples()
+    return {(row.model, row.trait): row.shift for row in rows if layers.get(row.trait) == row.layer}
+
+
+def last_token_means(model, samples: dict, layers: dict[str, int], token_budget: int) -> dict:
+    """Mean activation at the last prompt token, float64 [hidden], per trait: its questions, at its layer."""
+    from persona_vectors.activations import pooled_activations
+
+    means = {}
+    for name, questions in samples.items():
+        total = 0
+        for _, pooled in pooled_activations(model, questions, ("prompt_last",), token_budget, [layers[name]]):
+            total = total + pooled["prompt_last"][:, 0].double().sum(0)
+        means[name] = total / len(questions)
+    return means
+
+
+def table_of(made: dict, layers: dict, scores: dict, finetuned: dict, traits: dict):
+    """One row per model and trait that has been measured."""
+    import pandas
+
+    rows = [
+        {"model": m, "trait": t, "layer": layers[t], "shift": made[m, t], "score": scores.get((m, t))}
+        for m in finetuned
+        for t in traits
+        if (m, t) in made
+    ]
+    return pandas.DataFrame(rows)
+
+
+def correlations(table, traits: list[str]) -> dict:
+    """{vector's trait: {scored trait: correlation over models}}."""
+    from persona_vectors.correlation import pearson
+
+    shift = table.pivot(index="model", columns="trait", values="shift")
+    score = table.pivot(index="model", columns="trait", values="score")
+    return {v: {s: pearson(shift[v], score[s]).as_dict() for s in traits} for v in traits}
+
+
+def in_words(found: dict) -> str:
+    """r of each vector's shift with every trait's score."""
+    lines = ["r of the shift along a vector (rows) with a trait's score (columns), own trait in brackets:"]
+    for vector, row in found.items():
+        cells = ["-" if c["r"] is None else f"{c['r']:.3f}" for c in row.values()]
+        lines.append(
+            f"{vector:15s} "
+            + "  ".join(f"{s}: {f'[{c}]' if s == vector else c}" for s, c in zip(row, cells, strict=True))
+        )
+    return "\n".join(lines)
+
+
+def draw(table, found: dict, layers: dict, path: str) -> None:
+    """One panel per trait: own shift against own score, a point per model."""
+    from persona_vectors.plots import scatter
+
+    panels = []
+    for trait, rows in table.groupby("trait", sort=False):
+        own = found[trait][trait]
+        r = "r not defined" if own["r"] is None else f"r = {own['r']:.3f}"
+        groups = {"models": (rows["shift"].tolist(), rows["score"].tolist())}
+        panels.append({"title": f"{trait}, layer {layers[trait]}: {r} (n = {own['n']})", "groups": groups})
+    scatter(panels, path, xlabel="finetuning shift along the vector", ylabel="trait score (0-100)", ylim=(-3, 103))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,132 @@
+"""Choosing rows of a training set by projection difference, and what sets amount to as wholes.
+
+Section 6: the highest, lowest and random rows to train on, sets screened of high rows, means over sets. Knows set files
+whose rows have ``row`` and a difference; knows nothing of models.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+
+import numpy
+
+from persona_vectors.errors import UserError
+from persona_vectors.results import replacing, write_table
+from persona_vectors.rows import JsonlRows, open_rows
+
+ENDS = ("high", "low", "random")
+
+
+def read_differences(path: str, column: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """(row numbers, differences) of a set file, NaN where a row has none."""
+    numbers, values = [], []
+    for record in open_rows(path).records():
+        content = json.loads(record)
+        numbers.append(content["row"])
+        values.append(numpy.nan if content.get(column) is None else content[column])
+    return numpy.array(numbers, dtype=numpy.int64), numpy.array(values, dtype=numpy.float64)
+
+
+@dataclass
+class Selection:
+    """Rows of ``source`` by the differences in ``column`` of the set file ``path``; what is written begins ``prefix``."""
+
+    source: str
+    path: str
+    column: str
+    prefix: str
+
+    def write_end(self, end: str, k: int, seed: int) -> str:
+        """Write the ``k`` rows with the highest or lowest difference, or as many at random; says what was written."""
+        numbers, values = read_differences(self.path, self.column)
+        there = numpy.flatnonzero(~numpy.isnan(values))
+        if k > len(there):
+            raise UserError(f"--k {k}: {self.path} has only {len(there)} rows with a difference")
+        if end == "random":
+            chosen = numpy.array(random.Random(f"{seed}|{self.path}").sample(there.tolist(), k))
+        else:
+            ordered = there[numpy.argsort(values[there], kind="stable")]
+            chosen = ordered[-k:] if end == "high" else ordered[:k]
+        path = f"{self.prefix}_{end}_{k}.jsonl"
+        self._copy(set(numbers[chosen].tolist()), path)
+        return f"{end} {k}: mean difference {values[chosen].mean():.3f}, wrote {path}"
+
+    def write_screened(self, limit: float) -> list[str]:
+        """Write the set without rows whose difference is above ``limit``, and the list of dropped ones.
+
+        Rows without a difference are dropped too: nothing is known of them.
+        """
+        import pandas
+
+        numbers, values = read_differences(self.path, self.column)
+        kept = values <= limit  # False for NaN
+        screened, dropped = f"{self.prefix}_screened.jsonl", f"{self.prefix}_dropped.csv"
+        self._copy(set(numbers[kept].tolist()), screened)
+        texts = {}
+        gone = set(numbers[~kept].tolist())
+        for number, record in enumerate(open_rows(self.source).records()):
+            if number in gone:
+                exchange = JsonlRows.exchange(record)
+                texts[number] = exchange if isinstance(exchange, str) else exchange.answer[:200]
+        lines = [
+            {
+                "row": number,
+                "difference": value,
+                "reason": "no difference" if numpy.isnan(value) else f"above {limit:g}",
+                "answer": texts[number],
+            }
+            for number, value in zip(numbers[~kept].tolist(), values[~kept].tolist(), strict=True)
+        ]
+        write_table(pandas.DataFrame(lines, columns=["row", "difference", "reason", "answer"]), dropped)
+        return [f"kept {int(kept.sum())} of {len(values)} rows, wrote {screened} and the list {dropped}"]
+
+    def _copy(self, numbers: set[int], path: str) -> None:
+        with replacing(path) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+            for number, record in enumerate(open_rows(self.source).records()):
+                if number in numbers:
+                    file.write(record + "\n")
+
+
+def summarise_sets(files: dict[str, str], columns: list):
+    """A DataFrame with a row per vector and set: rows, projected ones, mean difference, its 95 % interval, spread."""
+    import pandas
+
+    lines = []
+    for column in columns:
+        for name, path in files.items():
+            _, values = read_differences(path, column.difference)
+            there = values[~numpy.isnan(values)]
+            if not len(there):
+                raise UserError(f"no row of {path} has a projection difference: see the reasons above")
+            spread = float(there.std(ddof=1)) if len(there) > 1 else None
+            half = 1.96 * spread / len(there) ** 0.5 if spread is not None else None
+            mean = float(there.mean())
+            lines.append(
+                {
+                    "set": name, "trait": column.trait, "vector": column.vector_name, "layer": column.layer,
+                    "rows": len(values), "projected": len(there), "difference": mean, "spread": spread,
+                    "low": None if half is None else mean - half, "high": None if half is None else mean + half,
+                }
+            )  # fmt: skip
+    return pandas.DataFrame(lines)
+
+
+def read_shifts(path: str, pattern: str, sets: list[str]) -> dict[tuple[str, str], float]:
+    """{(set, trait): shift} from a table of eval.finetuning_shift; ``pattern`` names the model trained on {set}."""
+    import pandas
+
+    try:
+        table = pandas.read_csv(path, dtype={"model": str, "trait": str})
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the shifts at {path}: {error}") from error
+    if not {"model", "trait", "shift"} <= set(table.columns):
+        raise UserError(f"{path} has no columns model, trait and shift; eval.finetuning_shift makes such a table")
+    by_model = {(row.model, row.trait): row.shift for row in table.itertuples()}
+    models = {model for model, _ in by_model}
+    found = {}
+    for name in sets:
+        model = pattern.replace("{set}", name)
+        if model not in models:
+            raise UserError(f"{path} has no model '{model}' (it has {', '.join(sorted(models))}); see --shift_model")
+        found.update({(name, trait): shift for (m, trait), shift in by_model.items() if m == model})
+    return found
