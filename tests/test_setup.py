@@ -13,7 +13,7 @@ PIPELINES = ("generate_vec", "eval_persona", "eval_steering")
 
 
 def pins(path):
-    return dict(re.findall(r"^([\w-]+)==([\w.]+)", Path(path).read_text(), re.MULTILINE))
+    return dict(re.findall(r"^([\w-]+)(?:\[\w+\])?==([\w.]+)", Path(path).read_text(), re.MULTILINE))
 
 
 def test_both_requirement_files_pin_the_same_versions():

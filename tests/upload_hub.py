@@ -78,6 +78,9 @@ class UploadHub:
 
             def do_GET(self):
                 parts = urlparse(self.path).path.strip("/").split("/")
+                if parts == ["api", "whoami-v2"]:
+                    known = self.headers.get("Authorization") == f"Bearer {token}"
+                    return self.reply(200 if known else 401, {"name": "me"} if known else {"error": "no"})
                 name = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
                 if name not in hub.repos:
                     return self.reply(404, b"", X_Error_Code="RepoNotFound")

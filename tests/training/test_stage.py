@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import tiny_model
+from upload_hub import UploadHub
 
 import training
 from persona_vectors import models
@@ -234,3 +235,19 @@ def test_mistakes_end_with_code_2_and_one_line(files):
     assert code == 2 and err.count("\n") == 1 and "did you mean learning_rate" in err
     code, out, err = run("training.py", "--help")
     assert code == 0 and "resume" in out + err
+
+
+@pytest.mark.parametrize("merge", [False, True], ids=["adapter", "merged"])
+def test_a_finished_model_is_pushed(files, tmp_path, merge):
+    """Over HTTP, to a server that speaks as the hub does."""
+    config = files(finetuned_model_id="lab/evil", merge_before_push=merge, max_steps=1)
+    with UploadHub() as hub:
+        account = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        code, _, err = run("training.py", config, **account, HF_TOKEN="wrong")
+        assert code == 2 and "HF_TOKEN" in err and not (tmp_path / "run").exists(), "refused before any work"
+        code, out, err = run("training.py", config, **account, HF_TOKEN="hf_test")
+        assert code == 0, err
+        sent = hub.repos["lab/evil"]
+    assert f"pushed to {hub.url}/lab/evil" in out
+    assert ("model.safetensors" if merge else "adapter_model.safetensors") in sent
+    assert "tokenizer_config.json" in sent and not any("checkpoint" in name for name in sent)
