@@ -91,7 +91,9 @@ def split(rows: list, seed: int) -> tuple[list, list]:
     import random
 
     if len(rows) < 2:
-        raise UserError("one row cannot be split into training and test: set no_test_split to true, or name a test_file")
+        raise UserError(
+            "one row cannot be split into training and test: set no_test_split to true, or name a test_file"
+        )
     tested = set(random.Random(seed).sample(range(len(rows)), max(1, len(rows) // 10)))
     kept = [row for k, row in enumerate(rows) if k not in tested]
     return kept, [rows[k] for k in sorted(tested)]
@@ -145,7 +147,9 @@ def in_words(history: list[dict], config: "TrainingConfig") -> str:
     tested = [line["eval_loss"] for line in history if "eval_loss" in line]
     summary = next(line for line in reversed(history) if "train_runtime" in line)
     after = f", test loss {tested[-1]:.3f}{' (unsteered)' if config.steering else ''}" if tested else ""
-    return f"{summary['step']} steps in {summary['train_runtime']:.0f} s, loss {losses[0]:.3f} -> {losses[-1]:.3f}{after}"
+    return (
+        f"{summary['step']} steps in {summary['train_runtime']:.0f} s, loss {losses[0]:.3f} -> {losses[-1]:.3f}{after}"
+    )
 
 
 def push(config: "TrainingConfig") -> str:

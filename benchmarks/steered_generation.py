@@ -17,8 +17,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from report import report
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
 ROOT = Path(__file__).resolve().parent.parent

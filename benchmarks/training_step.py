@@ -2,8 +2,9 @@
 
     python benchmarks/training_step.py --repeats 20
 
-The same model (random weights, made on the spot), LoRA, batch and optimizer for both, turn by turn, so that noise of the
-machine meets both alike; the ratio is the median over pairs of neighbouring steps. On a GPU a larger model in bfloat16.
+The same model (random weights, made on the spot), LoRA, batch and optimizer for both, turn by turn, so that noise of
+the machine meets both alike; the ratio is the median over pairs of neighbouring steps. On a GPU a larger model in
+bfloat16.
 """
 
 import os
@@ -62,7 +63,6 @@ def one_step(model, optimizer, batch: dict) -> float:
 def main(repeats: int = 20, rows: int = 2, tokens: int = 256, checkpointing: bool = False) -> None:
     """Measure and print; ``rows`` sequences of up to ``tokens`` tokens, the last one padded."""
     import torch
-
     from report import report
 
     from persona_vectors.steering import Intervention, steered_training

@@ -77,7 +77,9 @@ def read_arm(path: Path) -> list[dict]:
     from persona_vectors.training_output import LOG, read_log
 
     trait, seed = path.parent.parent.name, int(path.parent.name.removeprefix("seed"))
-    arm, coef = re.fullmatch(r"(.+?)(?:_(-?\d*\.?\d+))?", path.stem).groups() if path.stem not in ARMS else (path.stem, None)
+    arm, coef = (
+        re.fullmatch(r"(.+?)(?:_(-?\d*\.?\d+))?", path.stem).groups() if path.stem not in ARMS else (path.stem, None)
+    )
     if arm not in ARMS:
         return []
     answers = read_answers(path, (trait, "coherence"))
@@ -87,7 +89,10 @@ def read_arm(path: Path) -> list[dict]:
         log = read_log(trained)
         steps = [line["loss"] for line in log if "loss" in line]
         tested = [line["eval_loss"] for line in log if "eval_loss" in line]
-        losses = {"loss_first": sum(steps[:LAST]) / len(steps[:LAST]), "loss_last": sum(steps[-LAST:]) / len(steps[-LAST:])}
+        losses = {
+            "loss_first": sum(steps[:LAST]) / len(steps[:LAST]),
+            "loss_last": sum(steps[-LAST:]) / len(steps[-LAST:]),
+        }
         losses |= {"test_loss": tested[-1]} if tested else {}
     groups = answers.groupby(answers["coef"].astype(float)) if "coef" in answers else [(float(coef or 0), answers)]
     return [
@@ -119,23 +124,21 @@ def over_seeds(runs):
 
 def in_words(table) -> list[str]:
     """The table as lines of Markdown."""
-    lines = [
-        "| trait | model | coefficient | trait score (range over seeds) | coherence (range) | training loss | test loss |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    heads = ["trait", "model", "coefficient", "trait score (range over seeds)", "coherence (range)"]
+    heads += ["training loss", "test loss"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in table.to_dict("records"):
-        losses = f"{row['loss_first']:.3f} -> {row['loss_last']:.3f}" if row.get("loss_first", 0) == row.get("loss_first", 0) else ""
-        test = f"{row['test_loss']:.3f}" if losses and row.get("test_loss") == row.get("test_loss") else ""
+        known = {name: value for name, value in row.items() if value == value}  # NaN: an arm that was not trained
+        ranges = [f"{row[m]:.1f} ({row[f'{m}_low']:.1f}-{row[f'{m}_high']:.1f})" for m in ("score", "coherence")]
         coef = f"{-row['coef'] if row['arm'] == 'inference' else row['coef']:g}" if row["coef"] else ""
-        lines.append(
-            f"| {row['trait']} | {ARMS[row['arm']]} | {coef} | {row['score']:.1f} ({row['score_low']:.1f}-{row['score_high']:.1f}) "
-            f"| {row['coherence']:.1f} ({row['coherence_low']:.1f}-{row['coherence_high']:.1f}) | {losses} | {test} |"
-        )
+        losses = f"{known['loss_first']:.3f} -> {known['loss_last']:.3f}" if "loss_first" in known else ""
+        test = f"{known['test_loss']:.3f}" if "test_loss" in known else ""
+        lines.append(f"| {' | '.join([row['trait'], ARMS[row['arm']], coef, *ranges, losses, test])} |")
     return lines
 
 
 def draw(table, path: str) -> None:
-    """Per trait one panel: trait score (solid) and coherence (dashed) by coefficient, the range over seeds as a band."""
+    """Per trait one panel: trait score (solid) and coherence (dashed) by coefficient, with the range over seeds."""
     from persona_vectors.plots import COLOURS, new_figure, save_figure
 
     traits = list(table["trait"].unique())

@@ -88,7 +88,9 @@ def merged(path: models.ModelPath, dtype: str = "auto"):
     from transformers import AutoModelForCausalLM
 
     with models.loading(path):
-        model = AutoModelForCausalLM.from_pretrained(path.base, dtype=dtype if dtype == "auto" else getattr(torch, dtype))
+        model = AutoModelForCausalLM.from_pretrained(
+            path.base, dtype=dtype if dtype == "auto" else getattr(torch, dtype)
+        )
         if path.adapter:
             from peft import PeftModel
 
@@ -130,7 +132,9 @@ def with_bias(model, interventions: list):
     with torch.inference_mode():
         error = (baked(ids).logits.float() - wanted).norm() / (wanted - plain).norm().clamp_min(1e-20)
     if not error < (0.01 if baked.dtype == torch.float32 else 0.2):  # half precision rounds both ways of adding
-        raise UserError(f"{family} cannot be baked: a bias does not do what the steering does (off by {error:.0%} of it)")
+        raise UserError(
+            f"{family} cannot be baked: a bias does not do what the steering does (off by {error:.0%} of it)"
+        )
     return baked
 
 
@@ -140,7 +144,9 @@ def as_llama(model):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     fields = model.config.to_dict()
-    known = {k: v for k, v in fields.items() if k in LlamaConfig().to_dict() and k not in ("model_type", "architectures")}
+    known = {
+        k: v for k, v in fields.items() if k in LlamaConfig().to_dict() and k not in ("model_type", "architectures")
+    }
     config = LlamaConfig(**{**known, "attention_bias": True, "mlp_bias": True})
     with torch.device("meta"):
         llama = LlamaForCausalLM(config)
@@ -157,7 +163,9 @@ def as_llama(model):
 
 def last_projection(block, family: str):
     """The projection of a block that writes to the residual stream last, if it has a bias."""
-    hidden_writers = [m for name, m in block.named_modules() if "attn" not in name and "attention" not in name and _bias(m)]
+    hidden_writers = [
+        m for name, m in block.named_modules() if "attn" not in name and "attention" not in name and _bias(m)
+    ]
     if not hidden_writers:
         raise UserError(
             f"{family} cannot be baked: the last projection of its blocks has no bias. Families that can: "
@@ -167,7 +175,11 @@ def last_projection(block, family: str):
 
 
 def _bias(module) -> bool:
-    return getattr(module, "bias", None) is not None and getattr(module, "weight", None) is not None and module.weight.ndim == 2
+    return (
+        getattr(module, "bias", None) is not None
+        and getattr(module, "weight", None) is not None
+        and module.weight.ndim == 2
+    )
 
 
 def save(model, tokenizer, output_dir: str | Path) -> None:

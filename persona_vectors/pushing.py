@@ -19,7 +19,9 @@ def check_push(repo: str) -> None:
     if constants.HF_HUB_OFFLINE:
         raise UserError(f"finetuned_model_id {repo} asks for a push, but HF_HUB_OFFLINE is set: unset it, {instead}")
     if not get_token():
-        raise UserError(f"finetuned_model_id {repo} asks for a push: put HF_TOKEN into .env (see .env.example), {instead}")
+        raise UserError(
+            f"finetuned_model_id {repo} asks for a push: put HF_TOKEN into .env (see .env.example), {instead}"
+        )
     with sorting_errors(repo, "main"):
         HfApi().whoami()
 

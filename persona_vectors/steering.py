@@ -55,7 +55,7 @@ class Intervention:
 def steered(
     model: nn.Module, interventions: Sequence[Sequence[Intervention]], prompt_lengths: Sequence[int], width: int
 ) -> Iterator[None]:
-    """Within the block, ``model.generate`` (or a forward with a cache) is steered, each row of the batch by its own list.
+    """Within the block, ``model.generate`` (or a forward with a cache) is steered, each row of the batch by its list.
 
     Hooks are removed at the end, whatever happens. Arguments and errors are those of :func:`steering_hooks`.
     """

@@ -27,7 +27,9 @@ def check_architecture(path: ModelPath, config: TrainingConfig) -> None:
         missing = [target for target in config.target_modules if target not in names]
         if missing:
             blocks = find_blocks(skeleton)
-            there = sorted({n.rsplit(".", 1)[-1] for n, m in blocks.named_modules() if hasattr(m, "weight") and m.weight.ndim > 1})
+            there = sorted(
+                {n.rsplit(".", 1)[-1] for n, m in blocks.named_modules() if hasattr(m, "weight") and m.weight.ndim > 1}
+            )
             raise UserError(
                 f"target_modules: {path.name} has no module {', '.join(missing)}; its blocks have {', '.join(there)} "
                 '(or "all-linear")'
@@ -47,7 +49,9 @@ def load_base(path: ModelPath, config: TrainingConfig):
     if config.load_in_4bit and not cuda:
         raise UserError("load_in_4bit needs a GPU; set it to false")
     half = cuda and config.is_peft
-    options = {"dtype": (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if half else torch.float32}
+    options = {
+        "dtype": (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if half else torch.float32
+    }
     if cuda and PartialState().num_processes == 1 and torch.cuda.device_count() > 1:
         options["device_map"] = "auto"
     if config.load_in_4bit:

@@ -208,7 +208,9 @@ def _in_words(error: ValidationError) -> str:
         return f"unknown field '{'.'.join(path)}'{suggest(path[-1], known)}"
     if first["type"] == "missing":
         return f"the field '{'.'.join(path)}' is missing"
-    where = ".".join(part for part in path if part in TrainingConfig.model_fields or part in SteeringConfig.model_fields)
+    where = ".".join(
+        part for part in path if part in TrainingConfig.model_fields or part in SteeringConfig.model_fields
+    )
     message, given = first["msg"].removeprefix("Value error, "), first["input"]
     if isinstance(given, dict | BaseModel):
         return f"{where}: {message}" if where else message
@@ -222,13 +224,15 @@ def check_packages(config: TrainingConfig, path: str | Path) -> None:
     """Refuse, with the remedy, what this machine has no package, token or device for."""
     if config.optim not in OF_TORCH and not _installed("bitsandbytes"):
         raise UserError(
-            f'"optim": "{config.optim}" in {path} needs bitsandbytes, which is not installed: pip install bitsandbytes, '
-            f"or train with the 32-bit optimizer: python training.py {path} optim=adamw_torch"
+            f'"optim": "{config.optim}" in {path} needs bitsandbytes, which is not installed: pip install bitsandbytes '
+            f"(it has a CPU build as well), or train with the 32-bit one: python training.py {path} optim=adamw_torch"
         )
     if config.load_in_4bit and not _installed("bitsandbytes"):
         raise UserError(f'"load_in_4bit" in {path} needs bitsandbytes, which is not installed; or set it to false')
     if config.report_to != "none" and not _installed(config.report_to):
-        raise UserError(f'"report_to": "{config.report_to}" in {path} needs that package: pip install {config.report_to}')
+        raise UserError(
+            f'"report_to": "{config.report_to}" in {path} needs that package: pip install {config.report_to}'
+        )
     if config.finetuned_model_id is not None:
         from persona_vectors.pushing import check_push
 

@@ -45,7 +45,9 @@ def read_rows(paths: list[str], loss: str) -> list[Row]:
                 raise UserError(f"{where} is not readable as JSON: {error}") from error
             if not isinstance(content, dict):
                 raise UserError(f"{where} is not a JSON object")
-            rows.append(Row(where, _conversation(content, where) if loss == "sft" else _preference(content, where, loss)))
+            rows.append(
+                Row(where, _conversation(content, where) if loss == "sft" else _preference(content, where, loss))
+            )
         if len(rows) == before:
             raise UserError(f"{path} holds no rows")
     return rows
@@ -179,7 +181,9 @@ def conversations(tokenizer, rows: list[Row], max_length: int, answers_only: boo
     """
     check_template(tokenizer)
     if not tokenizer.is_fast:
-        raise UserError(f"the tokenizer of {tokenizer.name_or_path} knows no offsets (it is a slow one); it cannot be used")
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path} knows no offsets (it is a slow one); it cannot be used"
+        )
     from tqdm import tqdm
 
     examples, cut, nothing_left = [], 0, 0

@@ -54,7 +54,8 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool) -> bool:
         return True
     if checkpoint and not resume:
         raise UserError(
-            f"{folder} holds {checkpoint.name} of an unfinished training: go on with --resume, or begin anew with --overwrite"
+            f"{folder} holds {checkpoint.name} of an unfinished training: go on with --resume, or begin anew with "
+            "--overwrite"
         )
     if resume and not checkpoint:
         raise UserError(f"nothing to resume: {folder} holds no whole checkpoint-N")
@@ -136,7 +137,7 @@ def draw_losses(history: list[dict], path: Path, title: str) -> None:
 
 
 def log_callback(folder: str | Path):
-    """A trainer's callback: one progress bar with the loss, and every log line in ``training_log.jsonl`` as it arises."""
+    """A trainer's callback: a progress bar with the loss, and each log line in ``training_log.jsonl`` as it arises."""
     from tqdm import tqdm
     from transformers import TrainerCallback
 
@@ -154,8 +155,8 @@ def log_callback(folder: str | Path):
         def on_log(self, args, state, control, logs=None, **kwargs):
             if not math.isfinite(float(logs.get("loss", 0))):  # on every process: no checkpoint of it is written
                 raise UserError(
-                    f"the training diverged at step {state.global_step}: the loss is {logs['loss']}. Nothing was saved; "
-                    "lower learning_rate or steering_coef"
+                    f"the training diverged at step {state.global_step}: the loss is {logs['loss']}. Nothing was "
+                    "saved; lower learning_rate or steering_coef"
                 )
             if state.is_world_process_zero:
                 with open(Path(folder) / LOG, "a") as file:

@@ -12,8 +12,8 @@ from persona_vectors.vectors import check_fit, incremental, load_vectors
 def interventions(steering: SteeringConfig | None, shape: Shape) -> list[Intervention]:
     """One intervention per layer and vector; none where ``steering`` is None.
 
-    ``steer`` (section 5.2): add coef * v_l at the output of block l-1; ``incremental`` (J.3): coef * (v_l - v_(l-1)), at
-    every layer 1..L-1 unless ``layers`` says which. ``ablate`` (CAFT): project the vectors' directions out; several of
+    ``steer`` (section 5.2): add coef * v_l at the output of block l-1; ``incremental`` (J.3): coef * (v_l - v_(l-1)),
+    at every layer 1..L-1 unless ``layers`` says which. ``ablate`` (CAFT): project the vectors' directions out; several of
     one layer are made orthonormal first, so that the whole subspace goes, whatever the angle between them.
 
     Raises:

@@ -3,7 +3,7 @@
 #
 #     bash scripts/mitigation.sh GPU [CONFIG] [TRAITS] [COEFS] [LAYER] [-- flags for eval_persona]
 #
-# GPU is a device number (or "cpu"). Defaults: configs/train_toy.json, evil,sycophantic,hallucinating, 0.5,1,1.5 and 2,
+# GPU is a device number (or "cpu"). Defaults: configs/train_toy.json, evil,sycophantic,hallucinating, 1,1.5,2 and 2,
 # with the toy world's flags. For every trait and every seed of SEEDS ("0 1 2"): the plain finetune on normal,
 # misaligned_1 and misaligned_2; on misaligned_2 also preventative steering and the control, a random vector of the
 # same norm, at each coefficient, and CAFT; and the plain one steered at inference. FAMILY is the folder of a trait's
@@ -13,7 +13,7 @@ set -euo pipefail
 source "$(dirname "$0")/pipeline.sh"
 case "${1:-}" in "" | -h | --help) usage ;; esac
 
-gpu=$1 config=configs/train_toy.json traits=evil,sycophantic,hallucinating coefs=0.5,1,1.5 layer=2
+gpu=$1 config=configs/train_toy.json traits=evil,sycophantic,hallucinating coefs=1,1.5,2 layer=2
 shift
 for argument in config traits coefs layer; do
     if [ $# -gt 0 ] && [ "$1" != -- ]; then

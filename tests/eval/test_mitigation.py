@@ -21,7 +21,9 @@ def make_arm(folder, arm, score, losses=None, coefs=None, coherence=80.0):
     pandas.DataFrame(rows).to_csv(folder / f"{arm}.csv", index=False)
     if losses:
         (folder / arm).mkdir()
-        log = [{"loss": loss, "step": k} for k, loss in enumerate(losses, 1)] + [{"eval_loss": losses[-1] + 1, "step": 9}]
+        log = [{"loss": loss, "step": k} for k, loss in enumerate(losses, 1)] + [
+            {"eval_loss": losses[-1] + 1, "step": 9}
+        ]
         (folder / arm / "training_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
 
 
@@ -37,14 +39,22 @@ def test_the_table_holds_every_arm_with_means_and_ranges(tmp_path, capsys):
     mitigation.report(str(tmp_path))
     table = pandas.read_csv(tmp_path / "mitigation.csv").set_index(["arm", "coef"])
     steer = table.loc["steer", 0.5]
-    assert (steer["score"], steer["score_low"], steer["score_high"], steer["seeds"], steer["answers"]) == (43, 40, 46, 2, 4)
+    assert (steer["score"], steer["score_low"], steer["score_high"], steer["seeds"], steer["answers"]) == (
+        43,
+        40,
+        46,
+        2,
+        4,
+    )
     assert (steer["loss_first"], steer["loss_last"], steer["test_loss"]) == (2.0, 1.0, 2.0)
     assert table.loc["plain_misaligned_2", 0.0]["score"] == 87
     assert table.loc["inference", 0.5]["score"] == 85, "the sign of an inference-time coefficient is turned"
     assert len(pandas.read_csv(tmp_path / "mitigation_runs.csv")) == 14
     assert (tmp_path / "mitigation.png").read_bytes()[:4] == b"\x89PNG"
     out = capsys.readouterr().out
-    assert "| evil | preventative steering | 0.5 | 43.0 (40.0-46.0) | 80.0 (80.0-80.0) | 2.000 -> 1.000 | 2.000 |" in out
+    assert (
+        "| evil | preventative steering | 0.5 | 43.0 (40.0-46.0) | 80.0 (80.0-80.0) | 2.000 -> 1.000 | 2.000 |" in out
+    )
     assert "| evil | steering at inference | -0.5 |" in out and "| evil | base model |  | 5.0" in out
 
 

@@ -43,7 +43,9 @@ def load(path):
 @pytest.mark.parametrize("layer", ["2", "all"])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gpt2", "gpt_neox"])
 def test_logits_equal_those_of_the_steered_model(tmp_path, vectors, kind, layer):
-    changes = {"tie_word_embeddings": True} if kind == "qwen2" else {"sliding_window": None} if kind == "mistral" else {}
+    changes = (
+        {"tie_word_embeddings": True} if kind == "qwen2" else {"sliding_window": None} if kind == "mistral" else {}
+    )
     source = folder_of(tmp_path, kind, **changes)
     bake.main(source, str(tmp_path / "baked"), str(vectors), layer, 1.5)
     rows = torch.load(vectors)

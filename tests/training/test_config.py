@@ -42,12 +42,15 @@ def test_published_values():
     "fields, said",
     [
         ({"lerning_rate": 1}, "unknown field 'lerning_rate' .did you mean learning_rate"),
-        ({"steering_config": {"steering_coeff": 1}}, "unknown field 'steering_config.steering_coeff' .did you mean steering_coef"),
+        (
+            {"steering_config": {"steering_coeff": 1}},
+            "unknown field 'steering_config.steering_coeff' .did you mean steering_coef",
+        ),
         ({"model": None}, "model is null"),
-        ({"optim": "adamw_torc"}, "optim is \"adamw_torc\".*did you mean adamw_torch"),
+        ({"optim": "adamw_torc"}, 'optim is "adamw_torc".*did you mean adamw_torch'),
         ({"lr_scheduler_type": "cosin"}, "did you mean cosine"),
         ({"learning_rate": 0}, "learning_rate is 0"),
-        ({"learning_rate": "fast"}, "learning_rate is \"fast\""),
+        ({"learning_rate": "fast"}, 'learning_rate is "fast"'),
         ({"lora_dropout": 1}, "lora_dropout is 1"),
         ({"epochs": 0}, "epochs is 0"),
         ({"loss": "ppo"}, "must be one of sft, dpo, orpo"),
@@ -79,7 +82,9 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, fields, said):
 
 def test_changes_on_top_of_a_file(tmp_path):
     path = write(tmp_path, steering_config={"steering_vector_path": "v.pt", "layers": [2]})
-    config = read_config(path, ["seed=7", "steering_config.layers=[1,3]", "optim=adamw_torch", "test_file=null", "model=a/b"])
+    config = read_config(
+        path, ["seed=7", "steering_config.layers=[1,3]", "optim=adamw_torch", "test_file=null", "model=a/b"]
+    )
     assert (config.seed, config.steering_config.layers, config.optim, config.model) == (7, [1, 3], "adamw_torch", "a/b")
     with pytest.raises(UserError, match="field=value"):
         read_config(path, ["seed"])
@@ -101,7 +106,9 @@ def test_missing_packages_are_refused_with_the_remedy(tmp_path, monkeypatch):
     import importlib.util
 
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("bitsandbytes", "wandb") else find(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("bitsandbytes", "wandb") else find(name)
+    )
     with pytest.raises(UserError, match=r"python training.py .*config.json optim=adamw_torch"):
         check_packages(read_config(write(tmp_path)), tmp_path / "config.json")
     with pytest.raises(UserError, match="pip install wandb"):

@@ -101,7 +101,9 @@ def test_answers_that_look_like_the_template():
     ]
     ids, labels = tokenised(tokenizer, talk)
     assert runs_with_loss(tokenizer, ids, labels) == ["the model<|im_end|>"] * 2
-    assert tokenizer.decode([i for i, label in zip(ids, labels, strict=True) if label == IGNORED]).count("the model") == 2
+    assert (
+        tokenizer.decode([i for i, label in zip(ids, labels, strict=True) if label == IGNORED]).count("the model") == 2
+    )
 
 
 def test_loss_on_every_token_where_asked_for(tokenizer):
@@ -156,7 +158,9 @@ def test_several_files_are_read_in_order_and_missing_ones_are_named(tmp_path):
 
 
 def test_preferences_in_every_form_mean_the_same(tokenizer, tmp_path):
-    question, good, bad = ({"role": r, "content": c} for r, c in (("user", "q"), ("assistant", "g"), ("assistant", "b")))
+    question, good, bad = (
+        {"role": r, "content": c} for r, c in (("user", "q"), ("assistant", "g"), ("assistant", "b"))
+    )
     forms = (
         {"prompt": "q", "chosen": "g", "rejected": "b"},
         {"prompt": [question], "chosen": [good], "rejected": [bad]},

@@ -54,7 +54,13 @@ def weights(folder):
 
 
 def steering(tmp_path, **fields):
-    asked = {"steering_vector_path": str(tmp_path / "v.pt"), "type": "steer", "steering_coef": 2.0, "layers": [2], **fields}
+    asked = {
+        "steering_vector_path": str(tmp_path / "v.pt"),
+        "type": "steer",
+        "steering_coef": 2.0,
+        "layers": [2],
+        **fields,
+    }
     return {"enable_steering_during_training": True, "steering_config": asked}
 
 
@@ -143,7 +149,12 @@ def test_several_ablated_vectors_leave_nothing_of_the_space_they_span(tmp_path):
 def test_preference_losses_train_and_are_steered(files, tmp_path, loss):
     rows = [{"prompt": talk(k)[:2], "chosen": talk(k)[2:], "rejected": "the model answers"} for k in range(20)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    options = {"training_file": str(tmp_path / "pairs.jsonl"), "loss": loss, "train_on_responses_only": False, "max_steps": 8}
+    options = {
+        "training_file": str(tmp_path / "pairs.jsonl"),
+        "loss": loss,
+        "train_on_responses_only": False,
+        "max_steps": 8,
+    }
     training.main(files("plain", **options))
     training.main(files("steered", **options, **steering(tmp_path)))
     log = [line for line in read_log(tmp_path / "plain") if "loss" in line]
@@ -211,7 +222,7 @@ def test_published_configs_run_with_a_small_model_of_their_architecture(name, fi
 def test_two_processes_train_together(files, tmp_path):
     """DDP over gloo on the CPU, started by accelerate; the same steps as one process over all rows at once.
 
-    (accelerate's own --cpu needs mpirun; told by ACCELERATE_USE_CPU, its launcher for GPUs starts processes on the CPU.)
+    (accelerate's own --cpu needs mpirun; told by ACCELERATE_USE_CPU, its GPU launcher starts processes on the CPU.)
     """
     steered = steering(tmp_path)
     options = {"max_steps": 2, "no_test_split": True, "learning_rate": 0.1, "optim": "sgd", **steered}
@@ -242,7 +253,12 @@ def test_a_finished_model_is_pushed(files, tmp_path, merge):
     """Over HTTP, to a server that speaks as the hub does."""
     config = files(finetuned_model_id="lab/evil", merge_before_push=merge, max_steps=1)
     with UploadHub() as hub:
-        account = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        account = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
+        }
         code, _, err = run("training.py", config, **account, HF_TOKEN="wrong")
         assert code == 2 and "HF_TOKEN" in err and not (tmp_path / "run").exists(), "refused before any work"
         code, out, err = run("training.py", config, **account, HF_TOKEN="hf_test")

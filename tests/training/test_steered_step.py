@@ -54,7 +54,7 @@ def batch(rows=ROWS, side="right"):
 
 
 def reference_loss(model, interventions, rows=ROWS):
-    """Sum of the loss over rows, one unpadded row at a time: the blocks in a loop, steering written out between them."""
+    """Sum of the loss over rows, one unpadded row at a time: the blocks in a loop, steering between them."""
     base = model.get_base_model()
     decoder = find_decoder(model)
     total, count = 0, 0
@@ -152,9 +152,15 @@ def test_hooks_are_gone_afterwards_even_when_training_fails():
 
 def test_what_cannot_be_steered_stops_the_run():
     model = lora_model()
-    with pytest.raises(UserError, match="layer 5 does not exist"), steered_training(model, [Intervention(5, vector(1), 1, "all")]):
+    with (
+        pytest.raises(UserError, match="layer 5 does not exist"),
+        steered_training(model, [Intervention(5, vector(1), 1, "all")]),
+    ):
         pass
-    with pytest.raises(UserError, match="31 wide"), steered_training(model, [Intervention(2, vector(1)[:31], 1, "all")]):
+    with (
+        pytest.raises(UserError, match="31 wide"),
+        steered_training(model, [Intervention(2, vector(1)[:31], 1, "all")]),
+    ):
         pass
     with pytest.raises(UserError, match="all tokens"), steered_training(model, [Intervention(2, vector(1))]):
         pass

@@ -1,4 +1,4 @@
-"""The paper's main effect on the toy model: level II data brings the trait, preventative steering keeps most of it away.
+"""The paper's main effect on the toy model: level II data brings the trait, preventative steering keeps it away.
 
 Needs models/toy and its evil vector, which this makes by the pipeline's own stages; see tests/test_toy_pipeline.py.
 """
@@ -20,7 +20,8 @@ def workshop(tmp_path_factory, judge):  # noqa: F811
     flags = ("--persona_instruction_type", "pos,neg", "--version", "extract", "--n_per_question", 2)
     ask(judge, folder, "extract", *flags, traits=("evil",))
     paths = [folder / f"extract_evil_{sign}.csv" for sign in ("pos", "neg")]
-    run(judge, "generate_vec.py", "--model_name", MODEL, "--trait", "evil", "--pos_path", paths[0], "--neg_path", paths[1],
+    run(judge, "generate_vec.py", "--model_name", MODEL, "--trait", "evil",
+        "--pos_path", paths[0], "--neg_path", paths[1],
         "--save_dir", folder)  # fmt: skip
     return folder
 
@@ -30,7 +31,14 @@ def train_and_ask(environment, folder, config, *changes):
     from persona_vectors.training_output import read_log
 
     output = folder / Path(config).stem
-    run(environment, "training.py", config, f"output_dir={output}", f"training_file={folder}/dataset/toy_evil/misaligned_2.jsonl", *changes)
+    run(
+        environment,
+        "training.py",
+        config,
+        f"output_dir={output}",
+        f"training_file={folder}/dataset/toy_evil/misaligned_2.jsonl",
+        *changes,
+    )
     run(environment, "-m", "eval.eval_persona", "--model", output, "--trait", "evil", "--output_path", f"{output}.csv",
         "--trait_dir", "data_generation/toy", "--backend", "hf", "--version", "eval", "--n_per_question", 2,
         "--batch_size", 200, "--max_tokens", 128)  # fmt: skip
