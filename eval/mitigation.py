@@ -139,6 +139,8 @@ def in_words(table) -> list[str]:
 
 def draw(table, path: str) -> None:
     """Per trait one panel: trait score (solid) and coherence (dashed) by coefficient, with the range over seeds."""
+    import pandas
+
     from persona_vectors.plots import COLOURS, new_figure, save_figure
 
     traits = list(table["trait"].unique())
@@ -148,7 +150,7 @@ def draw(table, path: str) -> None:
         plain = own[own["arm"] == "plain_misaligned_2"]
         for arm, colour in zip(("steer", "random", "inference"), COLOURS, strict=False):
             line = own[(own["arm"] == arm) & (own["coef"] > 0)].sort_values("coef")
-            line = type(own)(list(plain.assign(coef=0.0).to_dict("records")) + list(line.to_dict("records")))
+            line = pandas.concat([plain, line])  # coefficient 0 is the plain finetune
             for metric, style in (("score", "-"), ("coherence", "--")):
                 label = ARMS[arm] if metric == "score" else None
                 axis.plot(line["coef"], line[metric], style, color=colour, marker="o", markersize=3, label=label)
