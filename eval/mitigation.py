@@ -119,7 +119,8 @@ def over_seeds(runs):
         if column in runs:
             table[column] = groups[column].mean()
             table[f"{column}_low"], table[f"{column}_high"] = groups[column].min(), groups[column].max()
-    return table.reset_index().drop(columns="order")
+    table = table.reset_index().drop(columns="order")
+    return table.assign(model=table["arm"].map(ARMS))
 
 
 def in_words(table) -> list[str]:

@@ -1,0 +1,81 @@
+"""The report page: what is there is shown with its numbers, what is not is said, and nothing is loaded from elsewhere."""
+
+import json
+import re
+
+import pandas
+import pytest
+
+from persona_vectors.errors import UserError
+from persona_vectors.plots import new_figure, save_figure
+from tests.command import run_stage  # noqa: F401
+
+CORRELATION = {"r": 0.8125, "low": 0.7, "high": 0.9, "n": 160}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A reproduction of one trait, evil, of which mitigation and selection are missing."""
+    root = tmp_path / "reproduce"
+    (root / "monitoring").mkdir(parents=True)
+    (root / "screening").mkdir()
+
+    def figure(path):
+        save_figure(new_figure()[0], path)
+
+    within = {"r": 0.25, "low": None, "high": None, "conditions": {"a": 0.25}, "left_out": []}
+    (root / "monitoring" / "evil_system_prompts.json").write_text(json.dumps({"overall": CORRELATION, "within": within}))
+    figure(root / "monitoring" / "evil_system_prompts.png")
+    (root / "shift.json").write_text(json.dumps({"correlations": {"evil": {"evil": CORRELATION | {"r": 0.9625}}}}))
+    pandas.DataFrame([
+        {"model": "<b>a & b</b>", "trait": "evil", "layer": 2, "shift": 1.375, "score": 88.25},
+        {"model": "other", "trait": "evil", "layer": 2, "shift": -0.5, "score": None},
+    ]).to_csv(root / "shift.csv", index=False)  # fmt: skip
+    figure(root / "shift.png")
+    pandas.DataFrame([{"set": "toy_evil_normal", "vector": "evil", "difference": 0.4375}]).to_csv(root / "screening" / "sets.csv")
+    (root / "screening" / "sets.json").write_text(json.dumps({"against_shift": {"evil_response_avg_diff": CORRELATION}}))
+    prefix = root / "evil_steering"
+    best = {"layer": 2, "coef": 1.5, "coef_range": [0.5, 1.5], "unsteered": 9.5, "trait_score": 71.25, "coherence": 88.5}
+    (root / "evil_steering_best.json").write_text(json.dumps(best))
+    for kind in ("curves", "heatmap"):
+        figure(f"{prefix}_{kind}.png")
+    return root
+
+
+def make(run_stage, root):
+    done = run_stage("eval.report", "--model", "toy", "--trait", "evil", "--folder", root, "--steering", f"{root}/{{trait}}_steering")
+    assert done.returncode == 0, done.stderr
+    return (root / "report.html").read_text(), done.stdout
+
+
+def test_numbers_and_figures_are_in_the_page_and_nothing_comes_from_elsewhere(run_stage, folder):  # noqa: F811
+    page, said = make(run_stage, folder)
+    for number in ("0.812", "0.747", "0.963", "88.2", "71.2", "0.438", "0.839"):  # ours and the paper's
+        assert f"<td>{number}</td>" in page, number
+    assert page.count('src="data:image/png;base64,') == 4
+    assert not re.findall(r'(?:src|href)="(?!data:|#)(?:https?:|/)', page)
+    assert "&lt;b&gt;a &amp; b&lt;/b&gt;" in page and "<b>a" not in page
+    assert "None" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL) and "nan" not in page.lower().replace("nanc", "")
+    assert f"wrote {folder}/report.html" in said
+
+
+def test_links_lead_to_files_from_where_the_page_is(run_stage, folder):  # noqa: F811
+    page, _ = make(run_stage, folder)
+    links = [link for link in re.findall(r'<a href="([^"#]+)"', page)]
+    assert "shift.csv" in links and "screening/sets.csv" in links
+
+
+def test_what_is_missing_is_said(run_stage, folder):  # noqa: F811
+    page, _ = make(run_stage, folder)
+    missing = re.findall(r'<p class="missing">(.*?)</p>', page, flags=re.DOTALL)
+    assert "evil, many_shot: not made" in missing
+    assert sum("not made" in line for line in missing) >= 3
+    (folder / "evil_steering_best.json").write_text(json.dumps({"layer": None}))
+    assert "evil: no steered cell is coherent" in make(run_stage, folder)[0]
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    from eval.report import main
+
+    with pytest.raises(UserError, match="no folder"):
+        main("toy", "evil", str(tmp_path / "nothing"))
