@@ -6,7 +6,8 @@
 
 Shift of a model along a trait's vector: (mean activation at the last prompt token over the trait's evaluation
 questions, finetuned minus base) . v / |v|. Scores are the means of eval_persona's answers CSVs.
-Writes <output>.csv (model, trait, layer, shift, score), <output>.json (r on the own trait and across traits), <output>.png.
+Writes <output>.csv (model, trait, layer, shift, score), <output>.json (r on the own trait and across traits) and
+<output>.png.
 """
 
 import json

@@ -8,8 +8,8 @@ y' the model's own greedy answer to x. A set's is the mean of its rows'. Cheaper
 --sample rows only; --estimate prompt_last generates nothing, the projection of the last prompt token stands for y'.
 
 Writes to <output_dir>: <set>.jsonl (the rows with base_answer and projections), sets.csv and sets.json (a line per
-set and vector), histogram.png; with --select or --filter_above the chosen rows as training sets; with --shift_path
-shift.png.
+set and vector), histogram.png; with --select or --filter_above training sets of chosen rows, listed in selected.csv; with
+--shift_path shift.png.
 Resumable: answers and projections are on disk window by window.
 """
 
@@ -116,6 +116,8 @@ def main(
         vectors[file], layers[file] = load_vectors(file), chosen_layer(layer, traits[file])
         check_fit(file, vectors[file], shape.layers, shape.hidden, [layers[file]])
 
+    import pandas
+
     from persona_vectors import screening, selection
     from persona_vectors.file_projection import FileProjector
 
@@ -126,7 +128,7 @@ def main(
         "max_tokens": None if base_answers or estimate == "prompt_last" else max_tokens, "seed": seed, "dtype": dtype,
         "enable_thinking": enable_thinking, "base_answers": base_answers,
         "sets": {name: screening.file_digest(file) for name, file in sets.items()},
-        "vectors": {column.difference: screening.file_digest(file) for column, file in zip(columns, vectors, strict=True)},
+        "vectors": {c.difference: screening.file_digest(file) for c, file in zip(columns, vectors, strict=True)},
     }  # fmt: skip
     screening.check_settings(output_dir, settings, overwrite)
     files = {
@@ -146,14 +148,17 @@ def main(
     table = selection.summarise_sets(files, columns)
     written = save(table, files, columns, shifts, output_dir)
     print(table.round(3).to_string(index=False))
+    chosen = []
     for column in columns:
         for name, file in files.items():
             prefix = f"{output_dir}/{name}_{column.vector_name}"
-            chosen = selection.Selection(sets[name], file, column.difference, prefix)
-            for line in [chosen.write_end(end, k, seed) for end in ends] + (
-                chosen.write_screened(limit) if limit is not None else []
-            ):
-                print(f"{name}, {column.vector_name}: {line}")
+            selection_of = selection.Selection(name, sets[name], file, column.difference, prefix)
+            chosen += [selection_of.write_end(end, k, seed) for end in ends]
+            chosen += [selection_of.write_screened(limit)] if limit is not None else []
+    if chosen:
+        written.append(f"{output_dir}/selected.csv")
+        write_table(pandas.DataFrame(chosen), written[-1])
+        print(f"wrote {len(chosen)} training sets of chosen rows, listed in {written[-1]}")
     print(f"wrote {', '.join([*files.values(), *written])}")
 
 

@@ -71,7 +71,7 @@ def heat_maps(
     limits: tuple[float, float] = (0, 100),
     digits: int | None = 0,
 ) -> None:
-    """(title, DataFrame) side by side, rows: y, columns: x; numbers of ``digits`` decimals written in, None for none."""
+    """(title, DataFrame) side by side, rows: y, columns: x; with numbers of ``digits`` decimals, None for none."""
     cells = max(len(grid.columns) for _, grid in panels), max(len(grid) for _, grid in panels)
     size = (0.55, 0.4) if digits is not None else (0.14, 0.12)
     width, height = (max(1.6 + size[0] * cells[0], 2.8), max(1.4 + size[1] * cells[1], 2.4))

@@ -187,7 +187,7 @@ class DifferenceColumn:
 
 
 def difference_columns(model: str, vectors: dict, layers: dict, traits: dict, estimate: str) -> list[DifferenceColumn]:
-    """A :class:`DifferenceColumn` per vector file; with ``estimate`` prompt_last the last prompt token stands for y'."""
+    """A :class:`DifferenceColumn` per vector file; with ``estimate`` prompt_last the last prompt token stands in."""
     found = []
     for path, rows in vectors.items():
         name, layer = vector_name(path), layers[path]

@@ -14,8 +14,6 @@ from persona_vectors.errors import UserError
 from persona_vectors.results import replacing, write_table
 from persona_vectors.rows import JsonlRows, open_rows
 
-ENDS = ("high", "low", "random")
-
 
 def read_differences(path: str, column: str) -> tuple[numpy.ndarray, numpy.ndarray]:
     """(row numbers, differences) of a set file, NaN where a row has none."""
@@ -29,15 +27,16 @@ def read_differences(path: str, column: str) -> tuple[numpy.ndarray, numpy.ndarr
 
 @dataclass
 class Selection:
-    """Rows of ``source`` by the differences in ``column`` of the set file ``path``; what is written begins ``prefix``."""
+    """Rows of ``source`` by the differences in ``column`` of the set file ``path``; files are called ``prefix``_..."""
 
+    name: str
     source: str
     path: str
     column: str
     prefix: str
 
-    def write_end(self, end: str, k: int, seed: int) -> str:
-        """Write the ``k`` rows with the highest or lowest difference, or as many at random; says what was written."""
+    def write_end(self, end: str, k: int, seed: int) -> dict:
+        """Write the ``k`` rows with the highest or lowest difference, or any at random; returns what was written."""
         numbers, values = read_differences(self.path, self.column)
         there = numpy.flatnonzero(~numpy.isnan(values))
         if k > len(there):
@@ -49,9 +48,20 @@ class Selection:
             chosen = ordered[-k:] if end == "high" else ordered[:k]
         path = f"{self.prefix}_{end}_{k}.jsonl"
         self._copy(set(numbers[chosen].tolist()), path)
-        return f"{end} {k}: mean difference {values[chosen].mean():.3f}, wrote {path}"
+        return self._written(end, path, values[chosen])
 
-    def write_screened(self, limit: float) -> list[str]:
+    def _written(self, kind: str, path: str, values: numpy.ndarray) -> dict:
+        mean = float(values.mean()) if len(values) else None
+        return {
+            "set": self.name,
+            "column": self.column,
+            "kind": kind,
+            "rows": len(values),
+            "difference": mean,
+            "path": path,
+        }
+
+    def write_screened(self, limit: float) -> dict:
         """Write the set without rows whose difference is above ``limit``, and the list of dropped ones.
 
         Rows without a difference are dropped too: nothing is known of them.
@@ -78,7 +88,7 @@ class Selection:
             for number, value in zip(numbers[~kept].tolist(), values[~kept].tolist(), strict=True)
         ]
         write_table(pandas.DataFrame(lines, columns=["row", "difference", "reason", "answer"]), dropped)
-        return [f"kept {int(kept.sum())} of {len(values)} rows, wrote {screened} and the list {dropped}"]
+        return self._written(f"screened, {len(lines)} dropped", screened, values[kept])
 
     def _copy(self, numbers: set[int], path: str) -> None:
         with replacing(path) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:

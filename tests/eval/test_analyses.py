@@ -1,7 +1,8 @@
-"""The analyses on tiny models, each against a plain computation: monitoring, shifts, projection differences, cosines."""
+"""The analyses on tiny models, each against a plain computation: monitoring, shifts, differences, cosines."""
 
 import json
 import re
+from pathlib import Path
 
 import numpy
 import pandas
@@ -259,14 +260,17 @@ def test_projection_differences_selections_and_screening(run_stage, folder, qwen
                     assert out[column.format(trait)] == pytest.approx(own - base, abs=2e-4)
         by_row = {out["row"]: out[column.format("vile")] for out in made if out[column.format("vile")] is not None}
         ordered = sorted(by_row, key=by_row.get)
-        ids = lambda end: [
-            json.loads(x)["id"] for x in open(folder / "out" / f"{name}_vile_response_avg_diff_{end}.jsonl")
-        ]  # noqa: B023, E731
+        prefix = folder / "out" / f"{name}_vile_response_avg_diff"
+        ids = lambda end, p=prefix: [json.loads(x)["id"] for x in Path(f"{p}_{end}.jsonl").open()]  # noqa: E731
         assert ids("high_5") == sorted(ordered[-5:]) and ids("low_5") == sorted(ordered[:5])
         assert len(set(ids("random_5"))) == 5 and set(ids("random_5")) <= set(by_row)
         assert ids("screened") == sorted(row for row, value in by_row.items() if value <= 0)
         dropped = pandas.read_csv(folder / "out" / f"{name}_vile_response_avg_diff_dropped.csv")
         assert sorted([*dropped["row"], *ids("screened")]) == list(range(len(made)))
+    chosen = pandas.read_csv(folder / "out" / "selected.csv")
+    assert len(chosen) == 2 * 2 * 4 and all((folder / path).exists() for path in chosen["path"])
+    ends = chosen.groupby("kind")["difference"].mean()
+    assert ends["high"] > ends["random"] > ends["low"]
     table = pandas.read_csv(folder / "out" / "sets.csv").set_index(["set", "trait"])
     expected = numpy.mean([v for v in by_row.values()])
     assert table.loc[("data_bad", "vile"), "difference"] == pytest.approx(expected)

@@ -1,0 +1,108 @@
+"""Does projecting a JSONL of a million rows need more memory than one of ten thousand? And how fast is it?
+
+    python benchmarks/million_rows.py --rows 1000000 --kill
+
+Makes files of short chats, runs eval.cal_projection on each as a process of its own, samples the memory of that process
+(resident, with its children), kills the larger run once with SIGKILL half-way when --kill is given, and appends a
+section to benchmarks/RESULTS.md.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from report import report
+
+WORDS = [
+    "the",
+    "a",
+    "some",
+    "many",
+    "people",
+    "think",
+    "that",
+    "can",
+    "help",
+    "with",
+    "what",
+    "music",
+    "boats",
+    "light",
+]
+
+
+def write_rows(path: Path, count: int) -> None:
+    """``count`` one-turn chats of 3-12 words a side."""
+    draw = random.Random(0)
+    with open(path, "w") as file:
+        for _ in range(count):
+            question, answer = (" ".join(draw.choices(WORDS, k=draw.randint(3, 12))) for _ in range(2))
+            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps({"messages": messages}) + "\n")
+
+
+def run(command: list[str], parts: Path, kill_after_windows: int | None) -> tuple[float, float]:
+    """(seconds, peak memory in MB) of one run; killed after so many windows are on disk, if told to."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    watched, peak, start = psutil.Process(process.pid), 0, time.perf_counter()
+    while process.poll() is None:
+        try:
+            family = [watched, *watched.children(recursive=True)]
+            peak = max(peak, sum(one.memory_info().rss for one in family))
+        except psutil.NoSuchProcess:
+            break
+        if kill_after_windows is not None and len(list(parts.glob("*.npz"))) >= kill_after_windows:
+            process.send_signal(signal.SIGKILL)
+            kill_after_windows = None
+        time.sleep(0.05)
+    if process.wait() not in (0, -signal.SIGKILL):
+        sys.exit(f"failed with {process.returncode}: {' '.join(command)}")
+    return time.perf_counter() - start, peak / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="models/toy")
+    parser.add_argument("--vector", default="persona_vectors/toy/evil_response_avg_diff.pt")
+    parser.add_argument("--layer", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--small", type=int, default=10_000)
+    parser.add_argument("--kill", action="store_true", help="kill the larger run half-way and go on")
+    arguments = parser.parse_args()
+    lines = ["| rows | seconds | rows per second | peak memory, MB |", "|---|---|---|---|"]
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (arguments.small, arguments.rows):
+            path = Path(folder) / f"{count}.jsonl"
+            write_rows(path, count)
+            command = [
+                sys.executable, "-m", "eval.cal_projection", "--file_path", str(path), "--model_name", arguments.model,
+                "--vector_path", arguments.vector, "--layer", str(arguments.layer),
+            ]  # fmt: skip
+            parts, note = Path(f"{path}.parts"), ""
+            if arguments.kill and count == arguments.rows:
+                seconds, peak = run(command, parts, max(1, count // 4096 // 2))
+                kept = len(list(parts.glob("*.npz")))
+                again, peak_again = run(command, parts, None)
+                seconds, peak, note = seconds + again, max(peak, peak_again), f" (killed with {kept} windows done)"
+            else:
+                seconds, peak = run(command, parts, None)
+            with open(path) as file:
+                done = sum(1 for line in file if isinstance(list(json.loads(line).values())[-1], float))
+            if done != count:
+                sys.exit(f"{done} of {count} rows have a value")
+            peaks.append(peak)
+            lines.append(f"| {count:,}{note} | {seconds:.0f} | {count / seconds:,.0f} | {peak:.0f} |")
+    lines += ["", f"Peak memory of the larger file: {peaks[1] / peaks[0]:.2f} times that of the smaller one."]
+    report("Projecting a long file", lines)
+
+
+if __name__ == "__main__":
+    main()
