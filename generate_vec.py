@@ -13,7 +13,7 @@ from pathlib import Path
 from persona_vectors import chat, cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.pairs import effective_pairs, read_pairs
-from persona_vectors.results import make_folder
+from persona_vectors.results import locked, make_folder
 from persona_vectors.sharing import About, about_model, save_both
 
 
@@ -73,9 +73,10 @@ def main(
     counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
     told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
     files = []
-    for pool in means["pos"]:
-        about = About(trait=trait, kind=f"{pool}_diff", **told)
-        files += save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
+    with locked(Path(save_dir) / f".{trait}.lock", f"vectors of {trait} into {save_dir}"):
+        for pool in means["pos"]:
+            about = About(trait=trait, kind=f"{pool}_diff", **told)
+            files += save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
     odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
     aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
     report(means, aucs)

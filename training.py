@@ -9,7 +9,7 @@ it. The steering acts on all tokens and is gone when the model is saved; what is
 """
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ def main(config: str, *changes: str, resume: bool = False, overwrite: bool = Fal
     Args:
         config: JSON file with the fields of the method's training configs; see configs/.
         changes: fields that differ from the file, as field=value: seed=1, steering_config.layers=[16]
-        resume: go on from the latest checkpoint of an interrupted training.
+        resume: insist on going on from a checkpoint: of an interrupted training, the same command does so anyway.
         overwrite: begin anew where output_dir holds a training already.
     """
     resume, overwrite = cli.as_bool("resume", resume), cli.as_bool("overwrite", overwrite)
@@ -51,6 +51,7 @@ def main(config: str, *changes: str, resume: bool = False, overwrite: bool = Fal
         print(f"max_seq_length {config.max_seq_length} is more than the {shape.max_length} tokens that the model takes")
     longest = min(config.max_seq_length, shape.max_length or config.max_seq_length)
 
+    import torch
     from accelerate import PartialState
 
     from persona_vectors.steering import steered_training
@@ -61,24 +62,26 @@ def main(config: str, *changes: str, resume: bool = False, overwrite: bool = Fal
     check_architecture(base, config)
     if not (test_rows or config.no_test_split):
         rows, test_rows = split(rows, config.seed)
-    process, tokenizer = PartialState(), models.load_tokenizer(base)
+    cpu = not torch.cuda.is_available()  # said outright: without it, CPU processes do not see each other yet
+    process, tokenizer = PartialState(cpu=cpu), models.load_tokenizer(base)
     say = print if process.is_main_process else lambda *_: None
     train, test = (prepare(tokenizer, part, config, longest, say) for part in (rows, test_rows))
     say(describe(config, len(train), len(test), steering))
-    if process.is_main_process:
-        output.begin(config, overwrite)
-    process.wait_for_everyone()
-
-    model = load_base(base, config)
-    trainer = make_trainer(config, model, tokenizer, train, test, output.log_callback(config.output_dir))
-    with ExitStack() as steered:
-        for steered_model in (trainer.model, getattr(trainer, "ref_model", None)):  # dpo compares like with like
-            if steered_model is not None:
-                steered.enter_context(steered_training(steered_model, steering))
-        trainer.train(resume_from_checkpoint=str(output.last_checkpoint(config.output_dir)) if resume else None)
-    if test:
-        trainer.evaluate()
-    save(trainer, config)
+    with output.begun(config, resume, overwrite) if process.is_main_process else nullcontext():
+        process.wait_for_everyone()
+        model = load_base(base, config)
+        trainer = make_trainer(config, model, tokenizer, train, test, output.log_callback(config.output_dir))
+        checkpoint = output.last_checkpoint(config.output_dir)
+        if checkpoint:
+            say(f"going on from {checkpoint} of an unfinished training")
+        with ExitStack() as steered:
+            for steered_model in (trainer.model, getattr(trainer, "ref_model", None)):  # dpo compares like with like
+                if steered_model is not None:
+                    steered.enter_context(steered_training(steered_model, steering))
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if test:
+            trainer.evaluate()
+        save(trainer, config)
     if process.is_main_process:
         print(in_words(trainer.state.log_history, config))
         if config.finetuned_model_id is not None:

@@ -88,6 +88,9 @@ class AnswerSheet:
         very command that was interrupted).
         """
         self.journal = Journal(self.output_path, self.settings, overwrite=overwrite)
+        if not self.journal.records and not overwrite and Path(self.output_path).exists():
+            self.journal.close(remove=True)
+            raise UserError(f"{self.output_path} has appeared since this run began; --overwrite makes it anew")
         for record in self.journal.records:
             if "answer" in record:
                 self.answers[record["key"]] = record

@@ -94,12 +94,12 @@ class ChatClient:
             ) from error
         except (openai.OpenAIError, GivenUp, ValueError, TypeError, AttributeError) as error:
             self._failures_in_a_row += 1
-            self.counts.last_error = reason(error)
+            self.counts.last_error = why = reason(error, self._key)
             if self._failures_in_a_row >= 5 * max(4, self.max_concurrent):
                 raise UserError(
-                    f"{self.who} at {self.base_url} keeps failing: {reason(error)}; answers are kept, run again"
+                    f"{self.who} at {self.base_url} keeps failing: {why}; answers are kept, run again"
                 ) from error
-            raise GivenUp(reason(error)) from error
+            raise GivenUp(why) from error
         self._failures_in_a_row = 0
         return choices
 
@@ -119,10 +119,11 @@ class ChatClient:
         return split_reasoning(choice.message.content or "", "")[1].strip(), choice.finish_reason or "stop"
 
 
-def reason(error: Exception) -> str:
-    """An API error in a few words, without request bodies or keys."""
+def reason(error: Exception, key: str = "") -> str:
+    """An API error in a few words, without request bodies or keys (some servers repeat the ``key`` they were sent)."""
     status = getattr(error, "status_code", None)
     body = getattr(error, "body", None)
     message = body.get("message") if isinstance(body, dict) else None
-    text = str(message or error or type(error).__name__).strip().split("\n")[0][:200]
+    text = str(message or error or type(error).__name__).strip().split("\n")[0]
+    text = (text.replace(key, "***") if len(key) > 5 else text)[:200]
     return f"HTTP {status}: {text}" if status else f"{type(error).__name__}: {text}"

@@ -6,7 +6,9 @@ Knows flags and their values; knows nothing of models, traits or files.
 """
 
 import difflib
+import errno
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +45,33 @@ def run(main: Callable[..., None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: finished work is kept; the same command goes on from there", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        refused = disk_trouble(error)
+        if refused is None:
+            raise
+        print(f"error: {refused}; finished work is kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(2)
+
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+
+
+def disk_trouble(error: BaseException | None) -> str | None:
+    """What an error says of a disk that is full or not ours to write to (or read), None for any other error.
+
+    Libraries in Rust and C++ have texts of their own for it.
+    """
+    while error is not None:
+        code = error.errno if isinstance(error, OSError) else None
+        inside = re.search(r"\(os error (\d+)\)", str(error))
+        code = int(inside[1]) if code is None and inside else code
+        if code in _OF_THE_DISK:
+            where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+            return os.strerror(code) + where
+        if "PytorchStreamWriter failed" in str(error):
+            return "a file could not be written (is the disk full?)"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def run_one_of(commands: dict[str, Callable[..., None]]) -> None:

@@ -123,7 +123,7 @@ class Judge:
             score = score_binary_text((await self._texts(messages, n=1))[0])
         elif self.kind in ("binary", "0_10") or self.method == "token":
             function = {"0_100": score_0_100, "0_10": score_0_10, "binary": score_binary}[self.kind]
-            score = function(await self._first_token(messages) or {})
+            score = function(await self._weights(messages))
         elif self.method == "digits":
             score = score_0_100(await self._numbers(messages, "", 1.0))
         else:
@@ -141,7 +141,7 @@ class Judge:
 
         A number ends where the next token is not a digit. Branches under 1 % are left out.
         """
-        following = await self._first_token(messages, beginning) or {}
+        following = await self._weights(messages, beginning)
         digits = {t: q for t, q in following.items() if re.fullmatch("[0-9]+", t) and int(beginning + t) <= 100}
         weights = {beginning: p * max(0.0, 1 - sum(digits.values()))} if beginning else {}
         longer = []
@@ -156,6 +156,13 @@ class Judge:
                 weights[number] = weights.get(number, 0) + q
         return weights
 
+    async def _weights(self, messages: list[dict], beginning: str = "") -> dict[str, float]:
+        """:meth:`_first_token` of a judge that gives logprobs; a reply without them is a fault, not a refusal."""
+        weights = await self._first_token(messages, beginning)
+        if weights is None:
+            raise GivenUp("the reply holds no logprobs")
+        return weights
+
     async def _first_token(self, messages: list[dict], beginning: str = "") -> dict[str, float] | None:
         """Probability of each of the 20 likeliest first tokens (stripped of spaces); None if there are no logprobs.
 
@@ -166,14 +173,17 @@ class Judge:
             messages = [*messages, {"role": "assistant", "content": beginning}]
             extra = {"continue_final_message": True, "add_generation_prompt": False}
         choices = await self._call(messages, max_tokens=1, logprobs=True, top_logprobs=20, extra_body=extra)
-        logprobs = choices[0].logprobs
-        if logprobs is None or not logprobs.content:
-            return None
         weights: dict[str, float] = {}
-        for entry in logprobs.content[0].top_logprobs or []:
-            p = math.exp(min(0.0, entry.logprob)) if math.isfinite(entry.logprob) else 0.0
-            weights[entry.token.strip()] = weights.get(entry.token.strip(), 0) + p
-        return weights
+        try:
+            logprobs = choices[0].logprobs
+            if logprobs is None or not logprobs.content:
+                return None
+            for entry in logprobs.content[0].top_logprobs or []:
+                p = math.exp(min(0.0, entry.logprob)) if math.isfinite(entry.logprob) else 0.0
+                weights[entry.token.strip()] = weights.get(entry.token.strip(), 0) + p
+        except (AttributeError, TypeError, KeyError, IndexError) as error:  # the client takes replies of any form
+            raise GivenUp(f"the reply's logprobs cannot be read: {error}") from error
+        return weights or None
 
     async def _texts(self, messages: list[dict], n: int, max_tokens: int | None = None) -> list[str]:
         """``n`` replies; asked for one by one where the endpoint gives fewer than ``n`` at a time."""
@@ -185,7 +195,10 @@ class Judge:
         ]
         for more in await asyncio.gather(*rest):
             choices = [*choices, *more]
-        return [choice.message.content or "" for choice in choices]
+        try:
+            return [str(choice.message.content or "") for choice in choices]
+        except AttributeError as error:
+            raise GivenUp(f"the reply holds no message: {error}") from error
 
     async def _call(self, messages: list[dict], **options) -> list:
         """One chat completion's choices, as certain and repeatable as the endpoint can be unless told otherwise."""

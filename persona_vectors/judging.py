@@ -7,7 +7,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from tqdm import tqdm
 
@@ -49,10 +49,13 @@ class JudgeThread:
             return
         try:
             on_score(await self.judge.score(prompt))
-        except GivenUp:
+        except GivenUp as error:
             self.judge.counts.given_up += 1
+            self.judge.counts.last_error = str(error)
         except Exception as error:
             self._error = self._error or error
+            for future in self._pending.copy():  # no call more is paid for whose reply cannot be kept
+                future.cancel()
         on_done()
 
     def check(self) -> None:
@@ -63,7 +66,7 @@ class JudgeThread:
     def finish(self) -> None:
         """Wait for every score that was asked for."""
         while self._pending:
-            next(iter(self._pending.copy())).result()
+            wait(self._pending.copy(), return_when=FIRST_COMPLETED)
             self.check()
         self.check()
 

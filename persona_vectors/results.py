@@ -7,10 +7,12 @@ import csv
 import fcntl
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from persona_vectors.errors import UserError
 
@@ -19,9 +21,16 @@ ANSWER_COLUMNS = ("question", "prompt", "answer", "question_id")
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; rename it into place when the block ends well, remove it otherwise."""
+    """Give a path beside ``path`` to write to; rename it into place when the block ends well, remove it otherwise.
+
+    What a killed process of this machine left beside ``path`` is removed as well.
+    """
     path = Path(path)
     make_folder(path.parent)
+    for left in path.parent.glob(".*.part"):
+        found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.part", left.name)
+        if found and not _is_alive(int(found[1])):
+            left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield beside
@@ -32,12 +41,59 @@ def replacing(path: str | Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # alive, and somebody else's
+        pass
+    return True
+
+
+def take_lock(path: Path, output: str | Path) -> BinaryIO:
+    """Open (or make) a file and lock it against other processes until it is closed; a killed process holds no lock.
+
+    Raises:
+        UserError: another run holds it, or it cannot be written.
+    """
+    make_folder(path.parent)
+    while True:
+        try:
+            file = open(path, "a+b")
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except BlockingIOError:
+            file.close()
+            raise UserError(f"another run is writing {output}; wait for it or choose another output") from None
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise UserError(f"cannot lock {path}: {error.strerror}") from error
+        file.close()  # the run that held it has just ended and removed it: what we locked is no longer the file there
+
+
+@contextmanager
+def locked(path: Path, output: str | Path) -> Iterator[None]:
+    """Within the block, no other run writes ``output``; ``path`` is the lock's file, which is gone afterwards."""
+    file = take_lock(path, output)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
 def make_folder(path: Path) -> None:
     """Make a folder for output, or say in one line why that cannot be."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):
-            raise PermissionError(f"no permission to write into {path}")
+            raise PermissionError("it is read-only, or somebody else's")
     except OSError as error:
         raise UserError(f"cannot write into {path}: {error.strerror or error}") from error
 
@@ -93,17 +149,8 @@ class Journal:
         ``overwrite`` forgets an earlier journal if its work was finished or had other settings.
         """
         self.path = self.path_of(output_path)
-        make_folder(self.path.parent)
         self._lock = threading.Lock()
-        try:
-            self._file = open(self.path, "a+b")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise UserError(f"another run is writing {output_path}; wait for it or choose another output") from None
+        self._file = take_lock(self.path, output_path)
         self.records: list[dict] = self._read()
         if overwrite and (self.records[:1] != [{"settings": settings}] or self.records[-1] == {"finished": True}):
             self.records = []
@@ -126,7 +173,7 @@ class Journal:
         for line in self._file:
             try:
                 record = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict):
                 break
@@ -147,11 +194,17 @@ class Journal:
             )
 
     def append(self, record: dict) -> None:
-        """Add one record; it is with the operating system when this returns."""
-        line = json.dumps(record).encode() + b"\n"
+        """Add one record; it is with the operating system when this returns, or (a full disk) nothing of it is."""
+        rest = memoryview(json.dumps(record).encode() + b"\n")
         with self._lock:
-            self._file.write(line)
-            self._file.flush()
+            descriptor = self._file.fileno()
+            end = os.fstat(descriptor).st_size
+            try:
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            except OSError:
+                os.ftruncate(descriptor, end)  # what is appended later must not follow half a line
+                raise
 
     def close(self, remove: bool = False) -> None:
         """Give the output free again; ``remove`` when the output is whole and the journal has nothing more to say."""

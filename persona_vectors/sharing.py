@@ -69,12 +69,12 @@ def about_model(path, config, dtype: str) -> dict[str, str]:
 
 def save_shared(vectors, path: str | Path, about: About) -> None:
     """Write float32 [layers + 1, hidden] with its metadata as safetensors, whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if not vectors.isfinite().all():
         raise ValueError(f"refusing to save NaN or infinity to {path}")
     with replacing(path) as beside:
-        save_file({"vectors": vectors.float().contiguous()}, beside, metadata=asdict(about))
+        beside.write_bytes(save({"vectors": vectors.float().contiguous()}, metadata=asdict(about)))
 
 
 def save_both(vectors, folder: str | Path, about: About) -> list[Path]:

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from persona_vectors.errors import UserError
-from persona_vectors.results import make_folder, replacing
+from persona_vectors.results import locked, replacing
 from persona_vectors.training_config import TrainingConfig
 
+LOCK = ".lock"
 RECORD, LOG, CURVE = "training_config.json", "training_log.jsonl", "training_loss.png"
 STARTED = ".training_config.json"  # of a training under way: what --resume must agree with
 LAST = ("adapter_config.json", "config.json", RECORD)  # in this order
@@ -33,9 +34,11 @@ def recorded(config: TrainingConfig) -> dict:
 def is_finished(config: TrainingConfig, resume: bool, overwrite: bool) -> bool:
     """Whether ``output_dir`` holds this very training already, finished; refuses to touch another one.
 
+    An unfinished one with the same settings is this one, interrupted, and is gone on with.
+
     Raises:
-        UserError: a finished training with other settings, an unfinished one that was not asked to be resumed, nothing
-            to resume, or a model that came from elsewhere.
+        UserError: a training with other settings, a checkpoint of which nothing is recorded, nothing to resume, or a
+            model that came from elsewhere.
     """
     folder = Path(config.output_dir)
     if overwrite and resume:
@@ -52,14 +55,11 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool) -> bool:
             )
     if (folder / RECORD).exists():
         return True
-    if checkpoint and not resume:
-        raise UserError(
-            f"{folder} holds {checkpoint.name} of an unfinished training: go on with --resume, or begin anew with "
-            "--overwrite"
-        )
+    if checkpoint and not resume and not (folder / STARTED).exists():
+        raise UserError(f"{folder} holds {checkpoint.name}, and no record of its training: --resume or --overwrite?")
     if resume and not checkpoint:
         raise UserError(f"nothing to resume: {folder} holds no whole checkpoint-N")
-    if any((folder / name).exists() for name in LAST):
+    if any((folder / name).exists() for name in LAST) and not (folder / STARTED).exists():
         raise UserError(f"{folder} holds a model that came from elsewhere; choose another output_dir")
     return False
 
@@ -75,22 +75,40 @@ def changes(record: Path, config: TrainingConfig) -> list[str]:
 
 def last_checkpoint(folder: str | Path) -> Path | None:
     """The latest ``checkpoint-N`` that is whole (the trainer's state is written last), or None."""
-    whole = [p.parent for p in Path(folder).glob("checkpoint-*/trainer_state.json")]
+    whole = [p.parent for p in Path(folder).glob("checkpoint-*/trainer_state.json") if _is_json(p)]
     numbered = {int(p.name.split("-")[1]): p for p in whole if p.name.split("-")[1].isdigit()}
     return numbered[max(numbered)] if numbered else None
 
 
-def begin(config: TrainingConfig, overwrite: bool) -> None:
-    """Make the output folder; with ``overwrite``, remove what an earlier training has put there, and nothing else."""
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return True
+
+
+@contextmanager
+def begun(config: TrainingConfig, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Within the block the output folder is this training's alone: made, and recorded as begun.
+
+    With ``overwrite``, what an earlier training has put there is removed, and nothing else.
+
+    Raises:
+        UserError: another training is writing there, or has just ended.
+    """
     folder = Path(config.output_dir)
-    make_folder(folder)
-    if overwrite:
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        for name in (*reversed(LAST), LOG, CURVE):
-            (folder / name).unlink(missing_ok=True)
-    with replacing(folder / STARTED) as beside:
-        beside.write_text(json.dumps(recorded(config), indent=2) + "\n")
+    with locked(folder / LOCK, folder):
+        if is_finished(config, resume, overwrite):
+            raise UserError(f"another run has finished this training in {folder} meanwhile")
+        if overwrite:
+            for checkpoint in folder.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint)
+            for name in (*reversed(LAST), STARTED, LOG, CURVE):
+                (folder / name).unlink(missing_ok=True)
+        with replacing(folder / STARTED) as beside:
+            beside.write_text(json.dumps(recorded(config), indent=2) + "\n")
+        yield
 
 
 @contextmanager

@@ -4,6 +4,7 @@ A vector file holds a float tensor [layers + 1, hidden_size]; row l is the mean 
 l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3, appendix C).
 """
 
+import io
 import json
 import re
 from pathlib import Path
@@ -93,8 +94,10 @@ def save_vectors(vectors, path: str | Path) -> None:
 
     if not vectors.isfinite().all():
         raise ValueError(f"refusing to save NaN or infinity to {path}")
+    content = io.BytesIO()  # torch writes a file's name into it, and of a full disk it says something else
+    torch.save(vectors.float().contiguous(), content)
     with replacing(path) as beside:
-        torch.save(vectors.float().contiguous(), beside)
+        beside.write_bytes(content.getbuffer())
 
 
 def incremental(vectors):

@@ -36,6 +36,7 @@ class WindowedWork:
         self.rows, self.columns, self.settings, self.most_rows = rows, list(columns), settings, most_rows
         self.folder = Path(f"{rows.path}.parts")
         self.journal: Journal | None = None
+        self._state = self._file_state()
 
     def begin(self, overwrite: bool = False) -> list[int]:
         """Lock the output, drop what other settings left; returns how many rows each window has."""
@@ -44,11 +45,13 @@ class WindowedWork:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         settings = {**self.settings, "file": digest, "columns": self.columns, "most_rows": self.most_rows}
         self.journal = Journal(self.rows.path, settings, overwrite=overwrite)
+        if self._file_state() != self._state:  # another run has ended in between
+            self.journal.close(remove=not self.journal.records)
+            raise UserError(f"{self.rows.path} was changed since this run began; run the command again")
         if not self.journal.records:  # nothing of ours was begun
             shutil.rmtree(self.folder, ignore_errors=True)
             self.journal.append({"parts": self.folder.name})
         make_folder(self.folder)
-        self._state = self._file_state()
         return sizes
 
     def _file_state(self) -> tuple[int, int]:

@@ -1,13 +1,23 @@
 """An OpenAI-compatible server on loopback whose replies a test scripts; real HTTP, real sockets, no mock client.
 
-``reply(number of the call, request body) -> (status, headers, body)``; helpers below build bodies.
+``reply(number of the call, request body) -> (status, headers, body)``; helpers below build bodies. A status None hangs
+up without a word, a body of bytes breaks off after them.
 """
 
 import json
 import math
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class _Quiet(ThreadingHTTPServer):
+    request_queue_size = 256
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):  # of a client that was killed
+            super().handle_error(request, client_address)
 
 
 class JudgeServer:
@@ -35,20 +45,21 @@ class JudgeServer:
                 if status is None:  # hang up in the middle
                     self.close_connection = True
                     return
-                data = json.dumps(content).encode()
+                cut = isinstance(content, bytes)  # the beginning of a reply, then nothing
+                data = content if cut else json.dumps(content).encode()
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Length", str(len(data) + 100 * cut))
                 self.end_headers()
                 self.wfile.write(data)
+                self.close_connection = self.close_connection or cut
 
             def log_message(self, *_):
                 pass
 
-        ThreadingHTTPServer.request_queue_size = 256
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Quiet(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 
