@@ -22,6 +22,7 @@ from persona_vectors.answers import RESERVED
 from persona_vectors.chat_client import ChatClient, GivenUp
 from persona_vectors.errors import UserError
 from persona_vectors.results import Journal, replacing
+from persona_vectors.settings import shown
 from persona_vectors.traits import VERSIONS
 
 FIELDS = ("instruction", "questions", "eval_prompt")
@@ -122,7 +123,7 @@ async def ask(client: ChatClient, prompt: str, trait: str, journal: Journal, att
             messages = again(prompt, text, faults, finish)
     except GivenUp as error:
         raise UserError(
-            f"{client.model} at {client.base_url} gave no reply: {error}; earlier ones are kept, run it again"
+            f"{client.model} at {shown(client.base_url)} gave no reply: {error}; earlier ones are kept, run it again"
         ) from error
     finally:
         await client.close()

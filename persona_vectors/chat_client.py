@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from persona_vectors.chat import split_reasoning
 from persona_vectors.errors import UserError
-from persona_vectors.settings import judge_endpoint
+from persona_vectors.settings import judge_endpoint, shown
 
 
 @dataclass
@@ -86,18 +86,18 @@ class ChatClient:
                 raise GivenUp("the reply holds no choices")
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise UserError(
-                f"{self.who} at {self.base_url} refuses the key (HTTP {error.status_code}); check OPENAI_API_KEY"
+                f"{self.who} at {shown(self.base_url)} refuses the key (HTTP {error.status_code}); check OPENAI_API_KEY"
             ) from error
         except openai.NotFoundError as error:
             raise UserError(
-                f"{self.who} at {self.base_url} does not know the model '{self.model}' (HTTP 404)"
+                f"{self.who} at {shown(self.base_url)} does not know the model '{self.model}' (HTTP 404)"
             ) from error
         except (openai.OpenAIError, GivenUp, ValueError, TypeError, AttributeError) as error:
             self._failures_in_a_row += 1
             self.counts.last_error = why = reason(error, self._key)
             if self._failures_in_a_row >= 5 * max(4, self.max_concurrent):
                 raise UserError(
-                    f"{self.who} at {self.base_url} keeps failing: {why}; answers are kept, run again"
+                    f"{self.who} at {shown(self.base_url)} keeps failing: {why}; answers are kept, run again"
                 ) from error
             raise GivenUp(why) from error
         self._failures_in_a_row = 0

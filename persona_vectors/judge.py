@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from persona_vectors.chat_client import ChatClient, Counts, GivenUp
 from persona_vectors.errors import UserError
+from persona_vectors.settings import shown
 
 KINDS = ("0_100", "0_10", "binary", "binary_text")
 MINIMUM_MASS = 0.25  # less probability than this on usable replies is no score (published code)
@@ -105,7 +106,7 @@ class Judge:
                 if following and following.get("7", 0) >= 0.5:
                     self.method = "digits"
         except GivenUp as error:
-            raise UserError(f"the judge {self.model} at {self.client.base_url} cannot be used: {error}") from error
+            raise UserError(f"the judge {self.model} at {shown(self.client.base_url)} cannot be used: {error}") from error
 
     async def close(self) -> None:
         """Close the client's connections."""

@@ -109,10 +109,17 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no answers file at {path}; python -m eval.eval_persona makes one")
+    options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
-        table = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        names = pandas.read_csv(path, header=None, nrows=1, **options).iloc[0].tolist()
+        table = pandas.read_csv(path, **options)
     except (ValueError, OSError) as error:  # pandas' parser and empty-file errors, and bad encodings, are ValueErrors
         raise UserError(f"{path} is not readable as CSV: {str(error).strip()}") from error
+    for name in names:
+        if name and names.count(name) > 1:  # pandas would rename the second
+            raise UserError(f"{path} names the column '{name[:40]}' twice")
+    if not isinstance(table.index, pandas.RangeIndex):  # pandas has taken the first for names of rows
+        raise UserError(f"{path} is not readable as CSV: its rows have more fields than the header has names")
     for column in scores:
         if column not in table:
             raise UserError(f"{path} has no column '{column}' (it has {', '.join(table.columns)})")

@@ -171,7 +171,7 @@ def read_config(path: str | Path, changes: list[str] | tuple[str, ...] = ()) -> 
         fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"no training config at {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not readable as JSON: {error}") from error
     if not isinstance(fields, dict):
         raise UserError(f"{path} must hold one JSON object")
@@ -195,7 +195,7 @@ def read_config(path: str | Path, changes: list[str] | tuple[str, ...] = ()) -> 
 def _value(text: str) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -41,7 +41,7 @@ def read_rows(paths: list[str], loss: str) -> list[Row]:
         for where, line in _lines(path):
             try:
                 content = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is not readable as JSON: {error}") from error
             if not isinstance(content, dict):
                 raise UserError(f"{where} is not a JSON object")

@@ -39,9 +39,10 @@ def load_vectors(path: str | Path):
         raise UserError(f"{path} is not a readable tensor file: {reason}") from error
     if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
         raise UserError(f"{path} must hold one float tensor [layers + 1, hidden_size]")
+    vectors = vectors.float()
     if not vectors.isfinite().all():
         raise UserError(f"{path} holds NaN or infinity; it came from no or broken answers: make it again")
-    return vectors.float()
+    return vectors
 
 
 def check_fit(
@@ -79,7 +80,7 @@ def chosen_layer(value: object, trait: str) -> int:
         return int(text)
     try:
         layer = json.loads(Path(text).read_text())["layer"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{text} is not a recommendation of eval.select_layer: {error}") from error
     if not isinstance(layer, int):
         raise UserError(f"{text} recommends no single layer for {trait} (it says {layer}); give --layer as a number")
