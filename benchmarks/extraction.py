@@ -235,7 +235,7 @@ def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, 
                 worker.stdin.close()
                 worker.wait()
         lines = []
-        reference = torch.load(f"{folder}/published loop.rows")
+        reference = torch.load(f"{folder}/published loop.rows", weights_only=True)
         base = statistics.median(run["seconds"] for run in runs["published loop"])
         base_extra = max(run["extra_mb"] for run in runs["published loop"])
         for name in names:
@@ -243,7 +243,7 @@ def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, 
                 reason = Path(f"{folder}/{name}.errors").read_text().strip().splitlines()
                 lines.append(f"| {size} | {name} | did not run: {reason[-1] if reason else 'no message'} | | | | |")
                 continue
-            rows = torch.load(f"{folder}/{name}.rows")
+            rows = torch.load(f"{folder}/{name}.rows", weights_only=True)
             difference = ((rows - reference).abs().amax((1, 2)) / reference.abs().amax((1, 2))).max().item()
             seconds = [run["seconds"] for run in runs[name]]
             middle, extra = statistics.median(seconds), max(run["extra_mb"] for run in runs[name])

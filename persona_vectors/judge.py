@@ -106,7 +106,8 @@ class Judge:
                 if following and following.get("7", 0) >= 0.5:
                     self.method = "digits"
         except GivenUp as error:
-            raise UserError(f"the judge {self.model} at {shown(self.client.base_url)} cannot be used: {error}") from error
+            where = f"{self.model} at {shown(self.client.base_url)}"
+            raise UserError(f"the judge {where} cannot be used: {error}") from error
 
     async def close(self) -> None:
         """Close the client's connections."""

@@ -27,8 +27,8 @@ def logprobs(*top: dict) -> dict:
     return {"content": [{**ENTRY, "top_logprobs": list(top)}], "refusal": None}
 
 
-# A faulty call is answered so. Passing: only the first time, so that a retry mends it. Lost: always; given up, asked for
-# again by a rerun. Silent: no number, which is an answer. The rest are numbers, oddly written.
+# A faulty call is answered so. Passing: only the first time, so that a retry mends it. Lost: always; given up, asked
+# for again by a rerun. Silent: no number, which is an answer. The rest are numbers, oddly written.
 PASSING = {
     "429 with Retry-After": error(429, **{"Retry-After": "0.2"}),
     "429 without": error(429),
@@ -86,7 +86,7 @@ class BadJudge:
         draw = random.Random(f"{self.seed} {prompt}")
         return draw.choice(self.forms) if draw.random() < self.rate else None
 
-    def expected(self, prompt: str) -> float | None | str:
+    def expected(self, prompt: str) -> float | str | None:
         """The score, None for no number, "lost" for a call that has to be given up."""
         form = self.form(prompt)
         if form in LOST or form in DEAD:
@@ -194,7 +194,17 @@ def compare(table, expected: dict, healed: bool) -> list[str]:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    head = ["faulty", "calls", "HTTP requests", "retried", "no score", "given up", "asked for by the rerun", "wrong cells", "s"]
+    head = [
+        "faulty",
+        "calls",
+        "HTTP requests",
+        "retried",
+        "no score",
+        "given up",
+        "asked for by the rerun",
+        "wrong cells",
+        "s",
+    ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for o in outcomes:
         cells = [f"{o.rate:.0%}", o.calls, o.requests, o.retried, o.unscored, o.given_up, o.asked_again, len(o.wrong)]

@@ -11,8 +11,9 @@ import signal
 import sys
 from pathlib import Path
 
-PRELOADED = ["torch", "transformers.models.qwen2.modeling_qwen2", "transformers.generation.utils", "pandas", "openai",
-             "safetensors.torch", "peft", "trl", "trl.trainer.sft_trainer", "datasets", "matplotlib.pyplot"]  # fmt: skip
+PRELOADED = ["torch", "transformers.models.qwen2.modeling_qwen2", "transformers.generation.utils", "pandas",
+             "openai", "safetensors.torch", "peft", "trl", "trl.trainer.sft_trainer", "datasets",
+             "matplotlib.pyplot"]  # fmt: skip
 
 
 def _become(arguments: list[str], environment: dict[str, str], log: Path) -> None:

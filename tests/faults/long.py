@@ -37,7 +37,9 @@ def of_stage(stage, args) -> list:
         counts.append(show(count))
         if not forked:
             continue
-        counts.append(show(breaking.stop_at_random(stage, reference, max(1, args.kills // 3), args.seed, signal.SIGINT)))
+        counts.append(
+            show(breaking.stop_at_random(stage, reference, max(1, args.kills // 3), args.seed, signal.SIGINT))
+        )
         counts.append(show(breaking.two_at_once(stage, reference, 3)))
         if isinstance(stage, Asking | Projecting):
             counts.append(show(breaking.torn_tail(stage, reference, 3, args.seed)))
@@ -61,7 +63,9 @@ def table(counts: list) -> str:
     lines = ["| stage | fault | times tried | times recovered | finished work done again | lost | calls in flight |",
              "|---|---|---|---|---|---|---|"]  # fmt: skip
     for c in counts:
-        lines.append(f"| {c.stage} | {c.fault} | {c.tried} | {c.recovered} | {c.done_again} | {c.lost} | {c.in_flight} |")
+        lines.append(
+            f"| {c.stage} | {c.fault} | {c.tried} | {c.recovered} | {c.done_again} | {c.lost} | {c.in_flight} |"
+        )
     return "\n".join(lines)
 
 
@@ -97,7 +101,9 @@ What was broken, how often, and what the same command made of it afterwards. Wri
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="kill -9 per stage")
-    parser.add_argument("--fresh", type=int, default=10, help="how many of these hit a command that starts from nothing")
+    parser.add_argument(
+        "--fresh", type=int, default=10, help="how many of these hit a command that starts from nothing"
+    )
     parser.add_argument("--calls", type=int, default=10_000, help="judge calls at each rate of faults; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", nargs="*", help="only these")

@@ -1,7 +1,7 @@
-"""The stages as commands that a fault can hit: tiny inputs, what they write, and which work in it must not be done twice.
+"""The stages as commands that a fault can hit: tiny inputs, what they write, which work must not be done twice.
 
-Every stage runs in a folder of its own that is made anew for each trial, always at the same path, so that an undisturbed
-run's files can be compared byte by byte.
+Every stage runs in a folder of its own that is made anew for each trial, always at the same path, so that an
+undisturbed run's files can be compared byte by byte.
 """
 
 import json
@@ -121,7 +121,7 @@ class Asking(Stage):
 
     def is_busy(self) -> bool:
         """From the first answer on: the journal is there long before it."""
-        return (self.folder / "out.csv").exists() or self.journal.exists() and self.journal.stat().st_size > 1000
+        return (self.folder / "out.csv").exists() or (self.journal.exists() and self.journal.stat().st_size > 1000)
 
     def _lines(self, path: Path) -> list[dict]:
         lines = path.read_bytes().splitlines(True) if path.exists() else []
@@ -133,7 +133,9 @@ class Asking(Stage):
         answers = {line["key"]: line for line in lines if "answer" in line}
         prompts = {"vile": TRAIT["eval_prompt"], "coherence": coherence_prompt()}
         scored = {
-            prompts[line["metric"]].format(question=answers[line["key"]]["question"], answer=answers[line["key"]]["answer"])
+            prompts[line["metric"]].format(
+                question=answers[line["key"]]["question"], answer=answers[line["key"]]["answer"]
+            )
             for line in lines
             if "metric" in line
         }
@@ -187,7 +189,7 @@ class Projecting(Stage):
     def prepare(self) -> None:
         super().prepare()
         draw = random.Random(0)
-        words = "the model answers the question what is it because of".split()
+        words = ["the", "model", "answers", "the", "question", "what", "is", "it", "because", "of"]
         text = lambda: " ".join(draw.choice(words) for _ in range(draw.randint(1, 8)))  # noqa: E731
         turn = lambda role: {"role": role, "content": text()}  # noqa: E731
         lines = [json.dumps({"messages": [turn("user"), turn("assistant")]}) + "\n" for _ in range(9000)]
@@ -241,7 +243,7 @@ class Training(Stage):
         return [sys.executable, "training.py", str(self.world.root / "train.json")]
 
     def result(self) -> dict:
-        """Weights, config and the losses of every step; seconds differ from run to run, and so do checkpoints' states."""
+        """Weights, config and the losses of every step; seconds and checkpoints' states differ from run to run."""
         out = self.folder / "out"
         log = [json.loads(line) for line in (out / "training_log.jsonl").read_text().splitlines()]
         names = {str(path.relative_to(out)): b"" for path in out.iterdir()}

@@ -1,4 +1,4 @@
-"""A judge that answers a part of all calls badly: every cell of the CSV is what it should be, reruns ask for the rest."""
+"""A judge that answers a part of all calls badly: every cell is what it should be, reruns ask for the rest."""
 
 import pytest
 from bad_judge import measure
@@ -12,4 +12,4 @@ def test_every_fault_ends_as_it_should(rate, monkeypatch, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", "")
     outcome = measure(rate, 500, seed=0, dead=False)
     assert not outcome.wrong, outcome
-    assert outcome.given_up == outcome.asked_again and outcome.retried > 0 or rate < 0.1
+    assert (outcome.given_up == outcome.asked_again and outcome.retried > 0) or rate < 0.1

@@ -53,7 +53,7 @@ def test_a_torn_journal(stage):
 
 @needs_mount
 def test_a_full_disk(stage):
-    whole(disk_full(*stage, sizes=(0.4,)), 1)
+    whole(disk_full(*stage, sizes=(0.1, 0.4)), 1)
 
 
 @needs_mount

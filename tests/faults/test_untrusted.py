@@ -25,11 +25,28 @@ from persona_vectors.vectors import chosen_layer, load_vectors
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))  # of each fuzz test; FUZZ_EXAMPLES=5000 for a long one
 fuzz = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
-    ["", " ", "NA", "nan", "1e999", "{answer}", "=cmd|' /C calc'!A0", "../../x", "\ufeff", "\0", "50", "\r", '"', "\u2028"]
+    [
+        "",
+        " ",
+        "NA",
+        "nan",
+        "1e999",
+        "{answer}",
+        "=cmd|' /C calc'!A0",
+        "../../x",
+        "\ufeff",
+        "\0",
+        "50",
+        "\r",
+        '"',
+        "\u2028",
+    ]
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
@@ -62,8 +79,13 @@ def damaged(draw, data: bytes) -> bytes:
 @st.composite
 def tables(draw):
     """Bytes of a CSV that is more or less an answers file."""
-    names = draw(st.lists(st.sampled_from(["question", "prompt", "answer", "question_id", "evil", "coherence"]) | texts))
-    lines = [names, *draw(st.lists(st.lists(texts | st.sampled_from(["12", "90.5", "101", "-1"]), max_size=8), max_size=5))]
+    names = draw(
+        st.lists(st.sampled_from(["question", "prompt", "answer", "question_id", "evil", "coherence"]) | texts)
+    )
+    lines = [
+        names,
+        *draw(st.lists(st.lists(texts | st.sampled_from(["12", "90.5", "101", "-1"]), max_size=8), max_size=5)),
+    ]
     separator = draw(st.sampled_from([",", ",", ";", "\t"]))
     doubled = draw(st.booleans())
     quoted = [['"' + field.replace('"', '""') + '"' if doubled else field for field in line] for line in lines]
@@ -111,7 +133,9 @@ def test_fuzz_rows_of_cal_projection(tmp_path, data):
             continue
 
         def walk(found=found):
-            kept = [(record, found.exchange(record)) for window in row_files.windows(found, 2) for record in window.records]
+            kept = [
+                (record, found.exchange(record)) for window in row_files.windows(found, 2) for record in window.records
+            ]
             found.write_extended(["new"], [[1.5]] * len(kept))
             return kept
 
@@ -130,8 +154,8 @@ def test_fuzz_traits(tmp_path, content):
         assert all(q.messages for sign in (None, "pos", "neg") for q in make_questions(trait, sign, "x/{y}/../%s"))
 
 
-CONFIG = {"model": "m", "training_file": "x.jsonl", "steering_config": {"steering_vector_path": "v", "layers": [1]}, "seed": 1,
-          "learning_rate": 0.1, "target_modules": ["a"], "output_dir": "x"}  # fmt: skip
+CONFIG = {"model": "m", "training_file": "x.jsonl", "steering_config": {"steering_vector_path": "v", "layers": [1]},
+          "seed": 1, "learning_rate": 0.1, "target_modules": ["a"], "output_dir": "x"}  # fmt: skip
 
 
 @fuzz
@@ -245,7 +269,7 @@ def test_json_of_any_depth_and_size(tmp_path, content):
 
 def test_csv_cells_of_10_mb_and_formulas(tmp_path):
     path = tmp_path / "a.csv"
-    cells = ["x" * 10_000_000, "=HYPERLINK(\"http://x\")", "+1", "@SUM(A1)", "{answer}", "\t=1"]
+    cells = ["x" * 10_000_000, '=HYPERLINK("http://x")', "+1", "@SUM(A1)", "{answer}", "\t=1"]
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["prompt", "answer", "evil"])
@@ -254,7 +278,9 @@ def test_csv_cells_of_10_mb_and_formulas(tmp_path):
     found = row_files.open_rows(path)
     assert [found.exchange(record).answer for record in found.records()] == cells
     found.write_extended(["new"], [[0.5]] * len(cells))
-    assert read_answers(path)["answer"].tolist() == cells, "texts stay as they are: it is for the reader to quote formulas"
+    assert read_answers(path)["answer"].tolist() == cells, (
+        "texts stay as they are: it is for the reader to quote formulas"
+    )
 
 
 @pytest.mark.parametrize("data", ["answer;evil\nx;1\n", "answer\tevil\nx\t1\n"])
