@@ -79,7 +79,7 @@ def main(
         selection_section(traits, root / "selected"),
     ]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"embedded": embedded, "cell": cell}
+    environment.filters |= {"embedded": embedded, "is_wide": is_wide, "cell": cell}
     template = environment.from_string((Path(__file__).parent / "report.html.jinja").read_text())
     page = template.render(
         model=model, traits=traits, sections=sections, made=time.strftime("%Y-%m-%d %H:%M"),
@@ -96,13 +96,17 @@ def embedded(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
+def is_wide(path: Path) -> bool:
+    """Whether a PNG is more than two and a half times as wide as high (a row of panels)."""
+    header = path.read_bytes()[16:24]
+    return int.from_bytes(header[:4]) > 2.5 * int.from_bytes(header[4:])
+
+
 def cell(value: object) -> str:
-    """A number with the digits that matter, everything else as it is, nothing for nothing."""
+    """A number with three digits, everything else as it is, nothing for nothing."""
     if value is None or value != value:
         return ""
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 1 and value else f"{value:.1f}"
-    return str(value)
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
 
 
 def read_json(path: Path) -> dict | None:
