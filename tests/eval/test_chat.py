@@ -146,6 +146,7 @@ def test_the_page_in_a_browser(page, tmp_path):
 
     def user(browser):
         tab = browser.new_context(accept_downloads=True).new_page()
+        tab.set_default_timeout(120_000)  # a busy machine is not an error
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.goto(page)
