@@ -96,9 +96,11 @@ def test_coefficient_0_is_the_identity_and_minus_c_undoes_c(qwen2, tokenizer):
 
 
 def test_hooks_are_gone_afterwards_also_after_an_error(qwen2):
+    hooks = lambda: [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in qwen2.modules()]  # noqa: E731
+    before = hooks()  # transformers leaves some of its own behind where hidden states were asked for
     with pytest.raises(RuntimeError), steered(qwen2, [(Intervention(2, vector(1)),)], [3], 3):
         raise RuntimeError
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in qwen2.modules())
+    assert hooks() == before
 
 
 def test_two_threads_steer_two_models(tokenizer):
