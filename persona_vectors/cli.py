@@ -49,7 +49,8 @@ def run(main: Callable[..., None]) -> None:
         refused = disk_trouble(error)
         if refused is None:
             raise
-        print(f"error: {refused}; finished work is kept, and the same command goes on from there", file=sys.stderr)
+        # on a line of its own: a progress bar may be under way
+        print(f"\nerror: {refused}; finished work is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(2)
 
 
@@ -68,7 +69,7 @@ def disk_trouble(error: BaseException | None) -> str | None:
         if code in _OF_THE_DISK:
             where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
             return os.strerror(code) + where
-        if "PytorchStreamWriter failed" in str(error):
+        if re.search(r"PytorchStreamWriter failed|inline_container\.cc.* unexpected pos", str(error)):
             return "a file could not be written (is the disk full?)"
         error = error.__cause__ or error.__context__
     return None
