@@ -72,3 +72,9 @@ def request_seed(seed: int, key: str) -> int:
     """A seed of 63 bits for one request, the same on every machine and in every batch."""
     digest = hashlib.sha256(f"{seed}|{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def stop_ids(own: int | list[int] | None, tokenizer) -> list[int]:
+    """The tokens that end an answer: the model's own (its generation config's ``eos_token_id``) and the tokenizer's."""
+    own = own if isinstance(own, list) else [own]
+    return sorted({token for token in [*own, tokenizer.eos_token_id] if token is not None})

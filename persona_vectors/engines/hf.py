@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from persona_vectors import models
-from persona_vectors.engines.base import Answer, Request, Sampling
+from persona_vectors.engines.base import Answer, Request, Sampling, stop_ids
 from persona_vectors.steering import steered
 
 
@@ -33,9 +33,9 @@ class HFEngine:
         for start in range(0, len(ordered), self.batch_size):
             batch = ordered[start : start + self.batch_size]
             rows = self._generate_batch(batch, sampling)
-            stop_ids = set(self._stop_ids())
+            ends = set(stop_ids(self.model.generation_config.eos_token_id, self.tokenizer))
             for request, ids in zip(batch, rows, strict=True):
-                ended = next((k for k, token in enumerate(ids) if token in stop_ids), None)
+                ended = next((k for k, token in enumerate(ids) if token in ends), None)
                 ids = ids if ended is None else ids[: ended + 1]
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
                 yield Answer(request.key, text, ids, "length" if ended is None else "stop")
@@ -63,7 +63,7 @@ class HFEngine:
             max_new_tokens=min(sampling.max_tokens, longest - width),
             min_new_tokens=1,
             do_sample=False,  # SeededSampling draws
-            eos_token_id=self._stop_ids(),
+            eos_token_id=stop_ids(self.model.generation_config.eos_token_id, self.tokenizer),
             pad_token_id=pad,
         )
         processors = [SeededSampling(batch, sampling)] if sampling.temperature > 0 else []
@@ -77,12 +77,6 @@ class HFEngine:
         finally:
             base.generation_config = own
         return output[:, width:].tolist()
-
-    def _stop_ids(self) -> list[int]:
-        """The model's own stop tokens, and the tokenizer's."""
-        own = self.model.generation_config.eos_token_id
-        own = own if isinstance(own, list) else [own]
-        return sorted({token for token in [*own, self.tokenizer.eos_token_id] if token is not None})
 
 
 def _strength(request: Request) -> float:

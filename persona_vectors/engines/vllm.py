@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from persona_vectors import models
-from persona_vectors.engines.base import Answer, Request, Sampling
+from persona_vectors.engines.base import Answer, Request, Sampling, stop_ids
 from persona_vectors.engines.vllm_selftest import SelfTest
 from persona_vectors.engines.vllm_setup import (
     available,
@@ -117,7 +117,8 @@ class VLLMEngine:
             ]
         config = self._copies[0].vllm_config
         self._window = 2 * config.scheduler_config.max_num_seqs  # requests given to each copy at a time
-        self._stop_ids = self._model_stop_ids()
+        generation = self._copies[0].model_config.try_get_generation_config()
+        self._stop_ids = stop_ids(generation.get("eos_token_id"), self.tokenizer)
         self._adapter = self._load_adapter(path)
         self._slots = self._steering(slots, rows, ablations) if steer else None
         if steer:
@@ -260,12 +261,6 @@ class VLLMEngine:
                 return LLMEngine.from_engine_args(EngineArgs(**arguments))
             except (ValueError, OSError, RuntimeError) as error:
                 raise UserError(f"vLLM cannot load {arguments['model']}: {first_line(error)}") from error
-
-    def _model_stop_ids(self) -> list[int]:
-        """The model's own stop tokens, and the tokenizer's: the same as those of the HF engine."""
-        own = self._copies[0].model_config.try_get_generation_config().get("eos_token_id")
-        own = own if isinstance(own, list) else [own]
-        return sorted({token for token in [*own, self.tokenizer.eos_token_id] if token is not None})
 
     def _load_adapter(self, path: models.ModelPath):
         """The ``LoRARequest`` that goes with every prompt, or None; loaded now, so that a refusal comes now."""
