@@ -170,20 +170,21 @@ class Judge:
 
         ``beginning`` is text that the answer has already, for endpoints that can go on from it.
         """
-        extra = None
+        further = {}
         if beginning:
             messages = [*messages, {"role": "assistant", "content": beginning}]
-            extra = {"continue_final_message": True, "add_generation_prompt": False}
-        choices = await self._call(messages, max_tokens=1, logprobs=True, top_logprobs=20, extra_body=extra)
+            further = {"continue_final_message": True, "add_generation_prompt": False}
+        choices = await self._call(messages, max_tokens=1, logprobs=True, top_logprobs=20, **further)
         weights: dict[str, float] = {}
         try:
-            logprobs = choices[0].logprobs
-            if logprobs is None or not logprobs.content:
+            logprobs = choices[0].get("logprobs")
+            if logprobs is None or not logprobs.get("content"):
                 return None
-            for entry in logprobs.content[0].top_logprobs or []:
-                p = math.exp(min(0.0, entry.logprob)) if math.isfinite(entry.logprob) else 0.0
-                weights[entry.token.strip()] = weights.get(entry.token.strip(), 0) + p
-        except (AttributeError, TypeError, KeyError, IndexError) as error:  # the client takes replies of any form
+            for entry in logprobs["content"][0]["top_logprobs"] or []:
+                token, logprob = entry["token"].strip(), entry["logprob"]
+                p = math.exp(min(0.0, logprob)) if math.isfinite(logprob) else 0.0
+                weights[token] = weights.get(token, 0) + p
+        except (AttributeError, TypeError, LookupError) as error:  # a server may reply anything
             raise GivenUp(f"the reply's logprobs cannot be read: {error}") from error
         return weights or None
 
@@ -198,8 +199,8 @@ class Judge:
         for more in await asyncio.gather(*rest):
             choices = [*choices, *more]
         try:
-            return [str(choice.message.content or "") for choice in choices]
-        except AttributeError as error:
+            return [str(choice["message"]["content"] or "") for choice in choices]
+        except (TypeError, LookupError) as error:
             raise GivenUp(f"the reply holds no message: {error}") from error
 
     async def _call(self, messages: list[dict], **options) -> list:
