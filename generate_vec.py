@@ -42,6 +42,8 @@ def main(
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
     threshold = cli.as_numbers("threshold", threshold)[0]
+    if not 0 <= threshold <= 100:
+        raise UserError(f"--threshold is a score, 0 to 100, not {threshold:g}")
     cli.as_choice("dtype", dtype, models.DTYPES)
     token_budget = cli.as_int("token_budget", token_budget, 1)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from persona_vectors import chat, cli, models
 from persona_vectors.errors import UserError
-from persona_vectors.results import read_answers, replacing, write_table
+from persona_vectors.results import make_folder, read_answers, replacing, write_table
 from persona_vectors.traits import Trait, load_trait, make_questions
 from persona_vectors.vectors import check_fit, chosen_layer, load_vectors, project
 
@@ -74,6 +74,7 @@ def main(
         check_fit(file, vectors, shape.layers, shape.hidden, [layers[name]])
         directions[name] = vectors[layers[name]]
     scores = read_scores(answers, finetuned, traits) if answers else {}
+    make_folder(Path(f"{output}.csv").parent)
 
     import pandas
 

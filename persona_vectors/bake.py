@@ -14,6 +14,7 @@ from pathlib import Path
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
+from persona_vectors.results import make_folder
 
 AS_LLAMA = ("llama", "mistral", "qwen2")
 PROBE_TOKENS = 24
@@ -50,6 +51,7 @@ def main(
         raise UserError(f"nothing to do: {model} is no LoRA adapter, and no --vector_path is given")
     if Path(output_dir).exists():
         raise UserError(f"{output_dir} exists already; choose another --output_dir")
+    make_folder(Path(output_dir).parent)
     shape = models.describe(path)
     grid.load([""])
     grid.check(shape.layers, shape.hidden)
@@ -57,10 +59,11 @@ def main(
     if interventions:
         check_family(path)
 
+    tokenizer = models.load_tokenizer(path)
     network = merged(path, dtype)
     if interventions:
         network = with_bias(network, list(interventions))
-    save(network, models.load_tokenizer(path), output_dir)
+    save(network, tokenizer, output_dir)
     done = f"steering by {coef:g} x {vector_path} at layer {layer}" if interventions else f"{path.adapter} merged"
     print(f"wrote {output_dir}: {type(network).__name__} of {path.base}, {done}")
 

@@ -13,6 +13,10 @@ from persona_vectors.errors import UserError
 Message = dict[str, str]
 
 
+class Refused(UserError):
+    """What a chat template has against some messages."""
+
+
 def render(tokenizer, messages: list[Message], enable_thinking: bool = False) -> str:
     """The templated prompt, ending where the assistant's answer begins.
 
@@ -22,11 +26,21 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
 
     Raises:
         UserError: the tokenizer has no chat template.
+        Refused: it has one that is broken, or will not have these messages.
     """
+    from jinja2 import TemplateError
+
     check_template(tokenizer)
-    return tokenizer.apply_chat_template(
-        as_template_takes(tokenizer, messages), tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking
-    )
+    try:
+        return tokenizer.apply_chat_template(
+            as_template_takes(tokenizer, messages),
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=enable_thinking,
+        )
+    except (TemplateError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0][:80]
+        raise Refused(f"refused by the chat template of {tokenizer.name_or_path}: {reason}") from error
 
 
 def check_template(tokenizer) -> None:

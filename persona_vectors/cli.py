@@ -199,7 +199,7 @@ def as_numbers(name: str, value: object, kind: type = float) -> list:
         numbers, finite = [], False
     if not numbers or not finite:
         what = "whole numbers" if kind is int else "numbers"
-        raise UserError(f"--{name} takes {what} separated by commas, not '{value}'")
+        raise UserError(f"--{name} takes {what} separated by commas, not '{str(value)[:80]}'")
     if len(set(numbers)) < len(numbers):
         raise UserError(f"--{name} names a value twice: '{value}'")
     return numbers

@@ -65,10 +65,13 @@ class Grid:
         return self.vector_path.replace("{trait}", trait)
 
     def check(self, layers: int, hidden: int) -> None:
-        """Refuse vectors of another model and layers outside 1..L."""
+        """Refuse vectors of another model, layers outside 1..L, and a product that overflows."""
         used = [cell.layer for cell in self.cells if isinstance(cell.layer, int)]
         for trait, vectors in self.vectors.items():
             check_fit(self.path_for(trait), vectors, layers, hidden, used)
+            for coef in {cell.coef for cell in self.cells}:
+                if not (vectors * coef).isfinite().all():
+                    raise UserError(f"--coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
 
     def settings(self, trait: str) -> dict:
         """What a journal must remember of the steering: the cells, and the vector file by its content."""

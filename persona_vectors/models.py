@@ -40,12 +40,13 @@ def resolve(name: str) -> ModelPath:
     """
     path = Path(name)
     if not path.exists():
-        if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) and not name.startswith(("models/", "output/", "checkpoints/")):
+        if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) and not name.startswith(
+            ("models/", "output/", "checkpoints/")
+        ):
             return ModelPath(name, name)
         raise UserError(f"no model at {name}: neither a local folder nor a Hugging Face id (owner/name)")
     if (path / "adapter_config.json").exists():
-        adapter = json.loads((path / "adapter_config.json").read_text())
-        return ModelPath(name, adapter["base_model_name_or_path"], str(path))
+        return ModelPath(name, _base_of(path / "adapter_config.json"), str(path))
     if (path / "config.json").exists():
         return ModelPath(name, str(path))
     checkpoints = [p for p in path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
@@ -53,6 +54,17 @@ def resolve(name: str) -> ModelPath:
         raise UserError(f"{name} holds no model: no config.json, adapter_config.json or checkpoint-N folder in it")
     latest = resolve(str(max(checkpoints, key=lambda p: int(p.name.split("-")[1]))))
     return ModelPath(name, latest.base, latest.adapter)
+
+
+def _base_of(config: Path) -> str:
+    """The base model that an ``adapter_config.json`` names."""
+    try:
+        base = json.loads(config.read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{config} does not say which base model the adapter is for: {error!r}"[:300]) from error
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{config}: base_model_name_or_path must name the adapter's base model, not {base!r}"[:300])
+    return base
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,11 @@ def shape_of(config) -> Shape:
 
 
 def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
-    """The model's tokenizer (an adapter's own where it brings one), with a padding token."""
+    """The model's tokenizer (an adapter's own where it brings one), with a padding token.
+
+    Raises:
+        UserError: there is none. (transformers may make one without any words for a folder that has a config alone.)
+    """
     from transformers import AutoTokenizer
 
     own = path.adapter and (Path(path.adapter) / "tokenizer_config.json").exists()
@@ -88,6 +104,8 @@ def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
         tokenizer = AutoTokenizer.from_pretrained(
             path.adapter if own else path.base, trust_remote_code=trust_remote_code
         )
+    if not tokenizer("a b", add_special_tokens=False)["input_ids"]:
+        raise UserError(f"cannot load {path.name}: it has no tokenizer (tokenizer.json, tokenizer_config.json)")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -144,7 +162,10 @@ class Loader:
 
 
 class loading:
-    """Turns what transformers says of a model that is missing, gated or out of reach into one line."""
+    """Turns what transformers says of a model that is missing, broken, gated or out of reach into one line.
+
+    An accelerator out of memory, and what else is no fault of the files, keeps its traceback.
+    """
 
     def __init__(self, path: ModelPath) -> None:
         self.path = path
@@ -152,9 +173,19 @@ class loading:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind, error, _traceback) -> None:
-        if isinstance(error, (OSError, ValueError)):
-            first_line = str(error).strip().split("\n")[0]
-            raise UserError(
-                f"cannot load {self.path.name}: {first_line} (download it first: python download_hf_models.py "
-                f"--model_name {self.path.base}; gated models need HF_TOKEN in .env)"
-            ) from error
+        if error is None or isinstance(error, UserError):
+            return
+        of_files = isinstance(error, (OSError, ValueError, TypeError, KeyError, AttributeError))
+        if of_files or type(error).__module__.startswith(("huggingface_hub", "safetensors", "tokenizers")):
+            first_line = (
+                " ".join(str(error).split())[:200] if ":\n" in str(error) else str(error).strip().split("\n")[0]
+            )
+            hint = (
+                "the folder is incomplete or damaged"
+                if Path(self.path.base).is_dir()
+                else (
+                    f"download it first: python download_hf_models.py --model_name {self.path.base}; gated models need "
+                    "HF_TOKEN in .env"
+                )
+            )
+            raise UserError(f"cannot load {self.path.name}: {first_line} ({hint})") from error

@@ -49,12 +49,10 @@ def make_samples(
 
 def _rendered(tokenizer, messages: list[chat.Message], enable_thinking: bool) -> tuple[str, str]:
     """(templated prompt, ""), or ("", what the template has against these messages)."""
-    from jinja2 import TemplateError
-
     try:
         return chat.render(tokenizer, messages, enable_thinking), ""
-    except (TemplateError, ValueError) as error:
-        return "", f"refused by the chat template: {str(error).strip().splitlines()[0][:80]}"
+    except chat.Refused as error:
+        return "", str(error)
 
 
 def _is_unicode(text: str) -> bool:

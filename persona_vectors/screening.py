@@ -101,8 +101,11 @@ def join_base_answers(path: str, given: str) -> None:
                     raise UserError(f"{given} has no line for row {wanted} of the set; it needs one per row")
             yield [_given_answer(line, given, number)]
 
-    with open(given, encoding="utf-8") as file:
-        rows.write_extended([BASE_ANSWER], answers(file))
+    try:
+        with open(given, encoding="utf-8") as file:
+            rows.write_extended([BASE_ANSWER], answers(file))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{given} is not UTF-8: {error}") from error
 
 
 def _given_answer(line: str, path: str, number: int) -> str:

@@ -33,9 +33,9 @@ Texts = str | list[str]
 
 
 class _Fields(BaseModel):
-    """An unknown field is an error, and so is a text where a number belongs."""
+    """An unknown field is an error, and so are a text where a number belongs, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class SteeringConfig(_Fields):
@@ -100,7 +100,7 @@ class TrainingConfig(_Fields):
     loss: Literal["sft", "dpo", "orpo"] = "sft"
     beta: float = Field(0.1, gt=0, description="of dpo and orpo")
     is_peft: bool = Field(True, description="LoRA; false trains all weights and reads none of the LoRA fields")
-    target_modules: Literal["all-linear"] | list[str] = list(LINEAR_LAYERS)
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = list(LINEAR_LAYERS)
     lora_bias: Literal["none", "all", "lora_only"] = "none"
     r: Positive = 16
     lora_alpha: Annotated[float, Field(gt=0)] = 16

@@ -3,6 +3,7 @@
 Knows configs and vector files; the hooks are in :mod:`persona_vectors.steering`.
 """
 
+from persona_vectors.errors import UserError
 from persona_vectors.models import Shape
 from persona_vectors.steering import Intervention
 from persona_vectors.training_config import SteeringConfig
@@ -28,14 +29,14 @@ def interventions(steering: SteeringConfig | None, shape: Shape) -> list[Interve
     for path, vectors in zip(steering.paths, files, strict=True):
         check_fit(path, vectors, shape.layers, shape.hidden, layers, flag="steering_config.layers:")
     if max(layers) > highest:
-        from persona_vectors.errors import UserError
-
         raise UserError(f"steering_config.layers: incremental steering ends at layer {highest}, not {max(layers)}")
     for layer in layers:
         if steering.type == "ablate":
             made += [Intervention(layer, unit, positions="all", kind="ablate") for unit in _orthonormal(files, layer)]
             continue
-        for vectors, coef in zip(files, steering.coefs, strict=True):
+        for path, vectors, coef in zip(steering.paths, files, steering.coefs, strict=True):
+            if not (vectors * coef).isfinite().all():
+                raise UserError(f"steering_coef {coef:g} times {path} is more than float32 can hold")
             row = incremental(vectors)[layer - 1] if steering.incremental else vectors[layer]
             made.append(Intervention(layer, row, coef, "all"))
     return made

@@ -72,10 +72,14 @@ def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> T
         raise UserError(f"unknown trait '{name}'{suggest(name, known)}: {there}; --trait_dir chooses another folder")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path} is not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold one JSON object with instruction, questions and eval_prompt")
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} holds half a character (a lone surrogate, \\ud800..\\udfff); mend its text") from error
     return Trait(name, **{field: check(content, path) for field, check in _CHECKS.items()})
 
 

@@ -36,10 +36,10 @@ def load_vectors(path: str | Path):
             vectors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a broken or hostile file makes the readers raise
         reason = str(error).strip().split("\n")[0][:200]
-        raise UserError(f"{path} is not a readable tensor file: {reason}") from error
+        raise UserError(f"{path} is not a readable tensor file: {type(error).__name__} {reason}".rstrip()) from error
     if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
         raise UserError(f"{path} must hold one float tensor [layers + 1, hidden_size]")
-    vectors = vectors.float()
+    vectors = vectors.detach().float()
     if not vectors.isfinite().all():
         raise UserError(f"{path} holds NaN or infinity; it came from no or broken answers: make it again")
     return vectors
@@ -48,7 +48,7 @@ def load_vectors(path: str | Path):
 def check_fit(
     path: str | Path, vectors, layers: int, hidden: int, used_layers: list[int], lowest: int = 1, flag: str = "--layer"
 ) -> None:
-    """Refuse a vector file of another model, and layers (given by ``flag``) that do not exist in this one."""
+    """Refuse a vector file of another model, and layers (given by ``flag``) that this one has not or that are zero."""
     if vectors.shape[1] != hidden:
         raise UserError(f"{path} is {vectors.shape[1]} wide but the model's residual stream is {hidden}: wrong model?")
     if vectors.shape[0] != layers + 1:
@@ -58,6 +58,8 @@ def check_fit(
     for layer in used_layers:
         if not lowest <= layer <= layers:
             raise UserError(f"{flag} {layer} does not exist: this model has layers {lowest}..{layers}")
+        if not vectors[layer].any():
+            raise UserError(f"row {layer} of {path} is zero: nothing can be projected onto it or steered with it")
 
 
 def short_names(paths: list[str]) -> list[str]:
@@ -75,8 +77,8 @@ def chosen_layer(value: object, trait: str) -> int:
     """A trait's layer from ``--layer``: a number, or the JSON of eval.select_layer ({trait} is filled in)."""
     text = str(value).strip().replace("{trait}", trait)
     if not text.endswith(".json"):
-        if not re.fullmatch(r"\d+", text):
-            raise UserError(f"--layer takes one whole number or a best.json of eval.select_layer, not '{value}'")
+        if not re.fullmatch(r"\d{1,9}", text):
+            raise UserError(f"--layer takes one whole number or a best.json of eval.select_layer, not '{text[:80]}'")
         return int(text)
     try:
         layer = json.loads(Path(text).read_text())["layer"]

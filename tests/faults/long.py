@@ -48,12 +48,12 @@ def pieces(args, worlds: dict) -> dict:
             return stage, breaking.undisturbed(stage)
 
         stops, ctrl_c = args.kills - args.fresh, max(1, args.kills // 3)
-        faults = {"kill -9": lambda f=forked: breaking.stop_at_random(*f(), stops, args.seed, signal.SIGKILL)}
+        faults = {"kill -9": lambda f=forked, n=stops: breaking.stop_at_random(*f(), n, args.seed, signal.SIGKILL)}
         if args.fresh:
             faults["kill -9, from nothing"] = lambda f=fresh: breaking.stop_at_random(
                 *f(), args.fresh, args.seed + 1, signal.SIGKILL
             )
-        faults["SIGINT"] = lambda f=forked: breaking.stop_at_random(*f(), ctrl_c, args.seed, signal.SIGINT)
+        faults["SIGINT"] = lambda f=forked, n=ctrl_c: breaking.stop_at_random(*f(), n, args.seed, signal.SIGINT)
         faults["two runs at once"] = lambda f=forked: breaking.two_at_once(*f(), 3)
         if issubclass(kind, Asking | Projecting):
             faults["torn journal"] = lambda f=forked: breaking.torn_tail(*f(), 3, args.seed)
@@ -169,9 +169,7 @@ The quick part, `pytest tests/faults`: {quick}.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="kill -9 per stage")
-    parser.add_argument(
-        "--fresh", type=int, default=6, help="how many of these hit a command that starts from nothing"
-    )
+    parser.add_argument("--fresh", type=int, default=6, help="how many of these hit a command that starts from nothing")
     parser.add_argument("--calls", type=int, default=10_000, help="judge calls at each rate of faults; 0: none")
     parser.add_argument("--fuzz", type=int, default=1000, help="files per reader; 0: none, and no timing of the suite")
     parser.add_argument("--seed", type=int, default=0)
