@@ -25,7 +25,7 @@ def main(
     save_dir: str,
     threshold: int = 50,
     dtype: str = "auto",
-    token_budget: int = 4096,
+    token_budget: int = None,
     trust_remote_code: bool = False,
 ):
     """Make a trait's persona vectors from the judged answers of eval_persona.
@@ -38,14 +38,14 @@ def main(
         save_dir: folder to write to.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch; lower it if memory runs out.
+        token_budget: padded tokens per batch (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
     threshold = cli.as_numbers("threshold", threshold)[0]
     if not 0 <= threshold <= 100:
         raise UserError(f"--threshold is a score, 0 to 100, not {threshold:g}")
     cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.as_int("token_budget", token_budget, 1)
+    token_budget = None if token_budget is None else cli.as_int("token_budget", token_budget, 1)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     path = models.resolve(model_name)
     pairs = read_pairs(pos_path, neg_path, trait)
@@ -93,7 +93,7 @@ def tokenised(tokenizer, pairs, sign: str) -> list:
     return [Sample(chat.token_ids(tokenizer, prompt), chat.token_ids(tokenizer, answer)) for prompt, answer in texts]
 
 
-def mean_activations(model, samples: list, token_budget: int, label: str) -> tuple[dict, object]:
+def mean_activations(model, samples: list, token_budget: int | None, label: str) -> tuple[dict, object]:
     """Means over the samples by pool, float32 [layers + 1, hidden], and each answer's own mean in half precision.
 
     The single answers, [samples, layers + 1, hidden] bfloat16, only serve to measure separation.

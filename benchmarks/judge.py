@@ -3,8 +3,8 @@
     python benchmarks/judge.py --calls 3000 --concurrency 100 --latency 0.2
 
 A local OpenAI-compatible server answers every call after a fixed latency. Ideal is concurrency / latency.
-The second part runs `eval_persona` on a tiny model of random weights three times: generating alone (nothing to judge),
-judging alone (the answers are there), and both; ideal is the longer of the two.
+The second part runs `eval_persona` three times, whole processes: generating alone (a judge that answers at once),
+judging alone (the answers are there, their scores are missing), and both; ideal is the longer of the two.
 """
 
 import asyncio
@@ -101,12 +101,15 @@ def measure_calls(calls: int, concurrency: int, latency: float, repeats: int) ->
     ]
 
 
-def ask(model: str, folder: str, latency: float, concurrency: int) -> float:
-    """Wall seconds of a whole `eval_persona` (start-up included): 200 answers, 400 scores."""
+ANSWERS = 1000  # 20 questions, 50 answers each; two scores each
+
+
+def ask(model: str, path: Path, latency: float, concurrency: int) -> float:
+    """Wall seconds of a whole `eval_persona`, start-up included, that makes whatever is missing at ``path``."""
     command = [
         sys.executable, "-m", "eval.eval_persona", "--model", model, "--trait", "evil", "--backend", "hf",
-        "--trait_dir", "data_generation/toy", "--n_per_question", "10", "--judge_model", "judge", "--overwrite",
-        "--output_path", f"{folder}/answers.csv", "--max_concurrent_judges", str(concurrency),
+        "--trait_dir", "data_generation/toy", "--n_per_question", str(ANSWERS // 20), "--judge_model", "judge",
+        "--output_path", str(path), "--max_concurrent_judges", str(concurrency),
     ]  # fmt: skip
     with Server(latency) as url:
         begin = time.perf_counter()
@@ -115,19 +118,29 @@ def ask(model: str, folder: str, latency: float, concurrency: int) -> float:
         return time.perf_counter() - begin
 
 
+def without_scores(path: Path) -> None:
+    """Empty the scores of an answers CSV: a rerun asks for just those."""
+    import pandas
+
+    table = pandas.read_csv(path)
+    table[["evil", "coherence"]] = None
+    table.to_csv(path, index=False)
+
+
 def measure_overlap(model: str, latency: float, concurrency: int, repeats: int) -> list[str]:
     rows = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
-            alone = ask(model, folder, 0.0, 100)
-            with Server(latency) as url:
-                judging = asyncio.run(score_all(url, 400, concurrency))
-            both = ask(model, folder, latency, concurrency)
+            path = Path(folder) / "answers.csv"
+            alone = ask(model, path, 0.0, 100)
+            without_scores(path)
+            judging = ask(model, path, latency, concurrency)
+            both = ask(model, Path(folder) / "both.csv", latency, concurrency)
         rows.append((alone, judging, both, both / max(alone, judging)))
     alone, judging, both, ratio = (statistics.median(column) for column in zip(*rows, strict=True))
     return [
-        f"`eval_persona`, 200 answers and 400 scores ({1000 * latency:g} ms each, {concurrency} at a time), whole process, "
-        f"median of {repeats}: with a judge that answers at once {alone:.1f} s, judging alone {judging:.1f} s, "
+        f"`eval_persona`, {ANSWERS} answers and {2 * ANSWERS} scores ({1000 * latency:g} ms each, {concurrency} at a time), "
+        f"whole process, median of {repeats}: with a judge that answers at once {alone:.1f} s, judging alone {judging:.1f} s, "
         f"both {both:.1f} s: **{ratio:.2f}** x the longer one."
     ]
 
@@ -136,7 +149,7 @@ def main(calls: int = 3000, concurrency: int = 100, latency: float = 0.2, repeat
     from report import report
 
     lines = measure_calls(calls, concurrency, latency, repeats)
-    for each in (0.2, 0.5):  # judging is the shorter one, then the longer one
+    for each in (0.1, 0.4):  # judging is the shorter one, then the longer one
         lines += ["", *measure_overlap(model, each, 20, repeats)]
     report("Judge", lines)
 

@@ -30,7 +30,7 @@ def main(
     layer_list: cli.Several = None,
     base_model: str = None,
     dtype: str = "auto",
-    token_budget: int = 8192,
+    token_budget: int = None,
     enable_thinking: bool = False,
     trust_remote_code: bool = False,
 ):
@@ -48,7 +48,7 @@ def main(
         layer_list: another name of --layer.
         base_model: project the difference of activations, model_name minus this one (shift).
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch; lower it if memory runs out.
+        token_budget: padded tokens per batch (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
         enable_thinking: render messages with the template's thinking on.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
@@ -60,7 +60,7 @@ def main(
     layers = cli.as_numbers("layer", either("layer", layer, layer_list), int)
     overwrite = cli.as_bool("overwrite", overwrite)
     cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.as_int("token_budget", token_budget, 1)
+    token_budget = None if token_budget is None else cli.as_int("token_budget", token_budget, 1)
     enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     rows = open_rows(file_path)

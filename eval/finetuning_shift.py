@@ -30,7 +30,7 @@ def main(
     answers: str = None,
     trait_dir: str = "data_generation",
     dtype: str = "auto",
-    token_budget: int = 8192,
+    token_budget: int = None,
     enable_thinking: bool = False,
     overwrite: bool = False,
     trust_remote_code: bool = False,
@@ -48,13 +48,13 @@ def main(
             Without it there are shifts only.
         trait_dir: folder of trait_data_eval/.
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch; lower it if memory runs out.
+        token_budget: padded tokens per batch (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
         enable_thinking: render questions with the template's thinking on.
         overwrite: measure shifts again that an earlier table of this output has.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
     cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.as_int("token_budget", token_budget, 1)
+    token_budget = None if token_budget is None else cli.as_int("token_budget", token_budget, 1)
     enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
@@ -152,7 +152,7 @@ def earlier(path: str, layers: dict[str, int]) -> dict[tuple[str, str], float]:
     return {(row.model, row.trait): row.shift for row in rows if layers.get(row.trait) == row.layer}
 
 
-def last_token_means(model, samples: dict, layers: dict[str, int], token_budget: int) -> dict:
+def last_token_means(model, samples: dict, layers: dict[str, int], token_budget: int | None) -> dict:
     """Mean activation at the last prompt token, float64 [hidden], per trait: its questions, at its layer."""
     from persona_vectors.activations import pooled_activations
 

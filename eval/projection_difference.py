@@ -46,7 +46,7 @@ def main(
     backend: str = "auto",
     batch_size: int = 64,
     dtype: str = "auto",
-    token_budget: int = 8192,
+    token_budget: int = None,
     enable_thinking: bool = False,
     overwrite: bool = False,
     trust_remote_code: bool = False,
@@ -76,7 +76,7 @@ def main(
         backend: auto, hf or vllm.
         batch_size: sequences per batch of the hf backend.
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch of projecting; lower it if memory runs out.
+        token_budget: padded tokens per batch of projecting (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
         enable_thinking: let models that can think do so; differences are of the answers without the reasoning.
         overwrite: begin anew although outputs exist.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
@@ -97,7 +97,7 @@ def main(
         gpu_memory_utilization=gpu_memory_utilization,
     )
     dtype = cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.as_int("token_budget", token_budget, 1)
+    token_budget = None if token_budget is None else cli.as_int("token_budget", token_budget, 1)
     enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from persona_vectors.blocks import find_blocks, find_decoder
 
 POOLS = ("prompt_avg", "response_avg", "prompt_last")
+# Padded tokens per batch by kind of device: a GPU wants much to do at once, a CPU is as fast with a small batch, whose
+# activations stay near it.
+TOKEN_BUDGETS = {"cpu": 1024, "cuda": 8192}
 SHARED_SHARE = 0.1  # of all tokens; below it one pass over everything is quicker than two
 
 
@@ -51,7 +54,7 @@ def pooled_activations(
     model: nn.Module,
     samples: Sequence[Sample],
     pools: Sequence[str] = POOLS,
-    token_budget: int = 4096,
+    token_budget: int | None = None,
     layers: Sequence[int] | None = None,
     on_cpu: bool = True,
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
@@ -62,7 +65,7 @@ def pooled_activations(
 
     Args:
         pools: which of :data:`POOLS` to make.
-        token_budget: padded tokens per batch; batches are padded on the right.
+        token_budget: padded tokens per batch, padded on the right; None is :data:`TOKEN_BUDGETS`.
         layers: the rows to make, ascending; by default all of them. The forward pass ends after the last one.
         on_cpu: move what was pooled to the CPU; otherwise it stays on the device of the embedding.
 
@@ -76,7 +79,9 @@ def pooled_activations(
         raise ValueError(f"layers must ascend within 0..{len(blocks)}, not {layers}")
     if "response_avg" in pools and not all(sample.answer_ids for sample in samples):
         raise ValueError("a sample without an answer has no response average")
-    run = _Run(decoder, blocks, layers, pools, model.get_input_embeddings().weight.device)
+    device = model.get_input_embeddings().weight.device
+    token_budget = token_budget or TOKEN_BUDGETS.get(device.type, 4096)
+    run = _Run(decoder, blocks, layers, pools, device)
     make = shared_batches if "response_avg" in pools and sharing_pays(decoder, samples) else plain_batches
     for indices, pooled in make(run, samples, token_budget):
         yield indices, {pool: rows.cpu() if on_cpu else rows for pool, rows in pooled.items()}
@@ -165,19 +170,19 @@ class _Run:
         width = max(map(len, sequences))
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in sequences], device=self.device)
         ends = torch.tensor(list(map(len, sequences)), device=self.device)
-        mask = torch.arange(width, device=self.device) < ends[:, None]
         weights = torch.zeros(len(sequences), len(spans), width)
         for k, pool in enumerate(spans):
             for row, (start, end) in enumerate(spans[pool]):
                 weights[row, k, start:end] = 1 / (end - start)
-        more = {}
+        more = {}  # padding on the right needs no mask: no token looks ahead
         if starts is not None:
-            mask = torch.cat([seen, mask], dim=1)
+            mask = torch.arange(width, device=self.device) < ends[:, None]
+            more["attention_mask"] = torch.cat([seen, mask], dim=1).long()
             more["position_ids"] = starts[:, None] + torch.arange(width, device=self.device)
         if past_key_values is not None:
             more["past_key_values"] = past_key_values
         with _pooling(self.decoder, self.blocks, weights, self.layers) as rows:
-            self.decoder(input_ids=ids, attention_mask=mask.long(), use_cache=past_key_values is not None, **more)
+            self.decoder(input_ids=ids, use_cache=past_key_values is not None, **more)
         pooled = torch.stack([row.to(self.device) for row in rows], dim=2)  # [batch, pools, rows, hidden]
         return {pool: pooled[:, k] for k, pool in enumerate(spans)}
 

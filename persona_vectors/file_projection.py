@@ -52,7 +52,7 @@ class FileProjector:
         path: models.ModelPath,
         dtype: str,
         trust_remote_code: bool = False,
-        token_budget: int = 8192,
+        token_budget: int | None = None,
         enable_thinking: bool = False,
     ) -> None:
         self.path, self.dtype, self.trust, self.token_budget = path, dtype, trust_remote_code, token_budget
