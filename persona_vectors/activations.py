@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from persona_vectors.blocks import find_blocks, find_decoder
+from persona_vectors.blocks import find_blocks, find_decoder, of_this_thread
 
 POOLS = ("prompt_avg", "response_avg", "prompt_last")
 # Padded tokens per batch by kind of device: a GPU wants much to do at once, a CPU is as fast with a small batch, whose
@@ -192,7 +192,7 @@ class _EndOfPass(Exception):
 
 
 class _pooling:
-    """Hooks that pool ``layers`` with ``weights`` [batch, pools, tokens] while the block is active."""
+    """Hooks that pool ``layers`` with ``weights`` [batch, pools, tokens] of this thread's forwards, while it is active."""
 
     def __init__(self, decoder: nn.Module, blocks: nn.ModuleList, weights: Tensor, layers: list[int]) -> None:
         self.decoder, self.blocks, self.weights, self.layers = decoder, blocks, weights, layers
@@ -201,9 +201,9 @@ class _pooling:
     def __enter__(self) -> list[Tensor]:
         # A block's input is the output of the one before it; the decoder's own output closes the list after the norm.
         self.handles = [
-            self.blocks[layer].register_forward_pre_hook(self._input, with_kwargs=True)
+            self.blocks[layer].register_forward_pre_hook(of_this_thread(self._input), with_kwargs=True)
             if layer < len(self.blocks)
-            else self.decoder.register_forward_hook(self._output)
+            else self.decoder.register_forward_hook(of_this_thread(self._output))
             for layer in self.layers
         ]
         return self.rows

@@ -4,6 +4,10 @@ Found by structure, not by a list of attribute paths, so that an architecture ne
 arrives: the decoder holds exactly one outermost ``ModuleList`` with as many entries as the config says.
 """
 
+import functools
+import threading
+from collections.abc import Callable
+
 from torch import nn
 
 from persona_vectors.errors import UserError
@@ -18,6 +22,21 @@ def find_decoder(model: nn.Module) -> nn.Module:
     base = get_base() if get_base is not None else model
     decoder = base.get_decoder()
     return decoder if hasattr(decoder, "config") else base.base_model  # where a head goes by the name of decoder
+
+
+def of_this_thread(hook: Callable) -> Callable:
+    """A forward (pre-)hook for forwards of the thread that calls this one; those of other threads are left as they are.
+
+    Hooks hang on the model, which threads may share: without this, one thread's steering would reach the answers of
+    all others.
+    """
+    ours = threading.get_ident()
+
+    @functools.wraps(hook, assigned=())
+    def guarded(*args, **kwargs):
+        return hook(*args, **kwargs) if threading.get_ident() == ours else None
+
+    return guarded
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:

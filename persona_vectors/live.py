@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_vectors import models
-from persona_vectors.blocks import find_blocks
+from persona_vectors.blocks import find_blocks, of_this_thread
 from persona_vectors.engines.base import Request, Sampling
 from persona_vectors.engines.hf import SeededSampling
 from persona_vectors.errors import UserError
@@ -134,7 +134,7 @@ def stop_ids(model: nn.Module, tokenizer) -> list[int]:
 @contextmanager
 def reading(block: nn.Module, reader: "_Reader") -> Iterator[None]:
     """Within the block of code, ``reader`` sees what the decoder block puts out."""
-    handle = block.register_forward_hook(reader)
+    handle = block.register_forward_hook(of_this_thread(reader))
     try:
         yield
     finally:

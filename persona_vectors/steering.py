@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from persona_vectors.blocks import find_blocks, find_decoder
+from persona_vectors.blocks import find_blocks, find_decoder, of_this_thread
 from persona_vectors.errors import UserError
 from persona_vectors.grid import POSITIONS
 
@@ -57,7 +57,8 @@ def steered(
 ) -> Iterator[None]:
     """Within the block, ``model.generate`` (or a forward with a cache) is steered, each row of the batch by its list.
 
-    Hooks are removed at the end, whatever happens. Arguments and errors are those of :func:`steering_hooks`.
+    What other threads run on the same model meanwhile is not steered by it: each may steer its own way. Hooks are
+    removed at the end, whatever happens. Arguments and errors are those of :func:`steering_hooks`.
     """
     with attached(model, steering_hooks(model, interventions, prompt_lengths, width)):
         yield
@@ -94,7 +95,9 @@ def steered_training(model: nn.Module, interventions: Sequence[Intervention]) ->
 
     For training (sections 5.2 and J.3: preventative steering, CAFT): the model may be wrapped by PEFT, accelerate's
     wrappers come later, and a block that gradient checkpointing computes a second time is steered a second time.
-    Padding, as the forward's attention mask has it, is never steered. Hooks are removed at the end, whatever happens.
+    Padding, as the forward's attention mask has it, is never steered. Every thread's forwards are steered, as autograd
+    computes blocks again in threads of its own: do nothing else with a model in training. Hooks are removed at the end,
+    whatever happens.
 
     Args:
         interventions: all of positions ``all``; those at one layer act one after another, ablations first.
@@ -113,7 +116,7 @@ def steered_training(model: nn.Module, interventions: Sequence[Intervention]) ->
     }
     watch = find_decoder(model).register_forward_pre_hook(padding.see, with_kwargs=True) if hooks else None
     try:
-        with attached(model, hooks):
+        with attached(model, hooks, every_thread=True):
             yield
     finally:
         if watch is not None:
@@ -136,11 +139,12 @@ def _check(model: nn.Module, interventions: Sequence[Intervention]) -> int:
 
 
 @contextmanager
-def attached(model: nn.Module, hooks: "dict[int, _BlockHook]") -> Iterator[None]:
-    """Within the block, each layer's hook is on its decoder block."""
+def attached(model: nn.Module, hooks: "dict[int, _BlockHook]", every_thread: bool = False) -> Iterator[None]:
+    """Within the block, each layer's hook is on its decoder block, for forwards of this thread or of every one."""
     blocks, handles = find_blocks(model), []
     try:
-        handles += [blocks[layer - 1].register_forward_hook(hook) for layer, hook in hooks.items()]
+        for layer, hook in hooks.items():
+            handles.append(blocks[layer - 1].register_forward_hook(hook if every_thread else of_this_thread(hook)))
         yield
     finally:
         for handle in handles:

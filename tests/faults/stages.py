@@ -258,8 +258,10 @@ class Training(Stage):
 
     def done_again(self, before: int, first_call: int, log: str) -> int:
         """Steps that a whole checkpoint had already."""
-        if not before or "nothing to do" in log or "going on from" not in log:
-            return 0 if not before or "nothing to do" in log else before
+        if not before or not re.search(r"\b\d+/40\b", log):  # nothing to do, or killed before it began to train
+            return 0
+        if "going on from" not in log:
+            return before
         return max(0, before - int(re.search(r"checkpoint-(\d+) of an unfinished", log)[1]))
 
 
