@@ -9,7 +9,7 @@ it. The steering acts on all tokens and is gone when the model is saved; what is
 """
 
 import json
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,7 @@ def main(config: str, *changes: str, resume: bool = False, overwrite: bool = Fal
         checkpoint = output.last_checkpoint(config.output_dir)
         if checkpoint:
             say(f"going on from {checkpoint} of an unfinished training")
-        with ExitStack() as steered:
+        with suppress(output.StepsAreDone), ExitStack() as steered:
             for steered_model in (trainer.model, getattr(trainer, "ref_model", None)):  # dpo compares like with like
                 if steered_model is not None:
                     steered.enter_context(steered_training(steered_model, steering))
@@ -148,11 +148,9 @@ def in_words(history: list[dict], config: "TrainingConfig") -> str:
     """Steps, seconds and losses in one line."""
     losses = [line["loss"] for line in history if "loss" in line]
     tested = [line["eval_loss"] for line in history if "eval_loss" in line]
-    summary = next(line for line in reversed(history) if "train_runtime" in line)
+    took = next((f" in {line['train_runtime']:.0f} s" for line in reversed(history) if "train_runtime" in line), "")
     after = f", test loss {tested[-1]:.3f}{' (unsteered)' if config.steering else ''}" if tested else ""
-    return (
-        f"{summary['step']} steps in {summary['train_runtime']:.0f} s, loss {losses[0]:.3f} -> {losses[-1]:.3f}{after}"
-    )
+    return f"{history[-1]['step']} steps{took}, loss {losses[0]:.3f} -> {losses[-1]:.3f}{after}"
 
 
 def push(config: "TrainingConfig") -> str:

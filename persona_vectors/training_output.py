@@ -154,8 +154,15 @@ def draw_losses(history: list[dict], path: Path, title: str) -> None:
     save_figure(figure, path)
 
 
+class StepsAreDone(Exception):
+    """The checkpoint that a training goes on from is its last one (transformers would take one more step)."""
+
+
 def log_callback(folder: str | Path):
-    """A trainer's callback: a progress bar with the loss, and each log line in ``training_log.jsonl`` as it arises."""
+    """A trainer's callback: a progress bar with the loss, and each log line in ``training_log.jsonl`` as it arises.
+
+    Raises :class:`StepsAreDone` out of ``trainer.train``, model and state as the last checkpoint has them.
+    """
     from tqdm import tqdm
     from transformers import TrainerCallback
 
@@ -165,6 +172,11 @@ def log_callback(folder: str | Path):
                 with replacing(Path(folder) / LOG) as beside:  # after --resume: what the checkpoint knows
                     beside.write_text("".join(json.dumps(line) + "\n" for line in state.log_history))
                 self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training")
+
+        def on_epoch_begin(self, args, state, control, **kwargs):
+            if state.global_step >= state.max_steps:
+                self.on_train_end(args, state, control)
+                raise StepsAreDone
 
         def on_step_end(self, args, state, control, **kwargs):
             if state.is_world_process_zero:

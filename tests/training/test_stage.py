@@ -104,6 +104,12 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(files, tmp_path):
     assert [line["step"] for line in read_log(cut) if "loss" in line] == [1, 2, 3, 4]
     one, other = weights(tmp_path / "whole"), weights(cut)
     assert all(torch.equal(one[name], other[name]) for name in one)
+    (cut / "training_config.json").rename(cut / ".training_config.json")  # as if killed after its last checkpoint,
+    (cut / "adapter_config.json").unlink()  # which transformers would train a step beyond
+    training.main(config)
+    assert [line["step"] for line in read_log(cut) if "loss" in line] == [1, 2, 3, 4]
+    assert all(torch.equal(one[name], value) for name, value in weights(cut).items())
+    assert models.resolve(str(cut)).adapter and not (cut / "checkpoint-5").exists()
     with pytest.raises(UserError, match="nothing to resume"):
         training.main(files("new"), resume=True)
 
