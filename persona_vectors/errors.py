@@ -1,9 +1,18 @@
 """The one exception that means: the user can mend this."""
 
+LONGEST = 1500  # characters of one line
+
 
 class UserError(Exception):
     """A mistake in a command, a file or an account, said in one line: what, where, what to do.
 
     Stages let it rise to :func:`persona_vectors.cli.run`, which prints it and exits with code 2, without a traceback.
-    Any other exception is a defect of ours and keeps its traceback.
+    Any other exception is a defect of ours and keeps its traceback. What a message quotes may come from anybody's file:
+    characters that a terminal would obey (line ends, escapes) become spaces, and what is very long is cut in its middle.
     """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(character if character.isprintable() else " " for character in message)
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+        super().__init__(line)

@@ -191,7 +191,7 @@ class Journal:
 
     def _check(self, earlier: dict | None, now: dict, output_path: str | Path) -> None:
         if earlier != now:
-            earlier = earlier or {}
+            earlier = earlier if isinstance(earlier, dict) else {}
             changed = [k for k in now if earlier.get(k) != now[k]] or [k for k in earlier if k not in now]
             what = ", ".join(f"{k} was {earlier.get(k)!r}, now {now.get(k)!r}" for k in changed)
             self._file.close()

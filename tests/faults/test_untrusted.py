@@ -61,7 +61,7 @@ def reads(reader, *arguments):
     try:
         return reader(*arguments)
     except UserError as error:
-        assert "\n" not in str(error).strip() and len(str(error)) < 2000, error
+        assert str(error).isprintable() and len(str(error)) < 2000, error
         return error
 
 
