@@ -4,6 +4,7 @@ One file per vector, ``<trait>_<kind>.safetensors``, with one float32 tensor [la
 header, which model, trait and method it belongs to. Knows files and their metadata; knows nothing of hubs.
 """
 
+import json
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -74,7 +75,15 @@ def save_shared(vectors, path: str | Path, about: About) -> None:
     if not vectors.isfinite().all():
         raise ValueError(f"refusing to save NaN or infinity to {path}")
     with replacing(path) as beside:
-        beside.write_bytes(save({"vectors": vectors.float().contiguous()}, metadata=asdict(about)))
+        beside.write_bytes(_ordered(save({"vectors": vectors.float().contiguous()}, metadata=asdict(about))))
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its header's keys sorted: the library writes metadata in another order every time."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # as the format has it: tensors begin at a multiple of 8
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def save_both(vectors, folder: str | Path, about: About) -> list[Path]:

@@ -51,6 +51,19 @@ def test_safetensors_hold_every_bit_and_what_is_known(tmp_path):
     assert sharing.vector_files(tmp_path) == [pt]
 
 
+def test_two_processes_write_the_same_bytes(tmp_path):
+    code = (
+        "import sys, torch; from persona_vectors.sharing import About, save_shared; "
+        "save_shared(torch.ones(3, 4), sys.argv[1], About(trait='vile', kind='response_avg_diff', threshold='50'))"
+    )
+    files = [tmp_path / f"{k}.safetensors" for k in range(3)]
+    for file in files:
+        subprocess.run([sys.executable, "-c", code, str(file)], check=True, cwd=ROOT)
+    assert len({file.read_bytes() for file in files}) == 1
+    tensor, about = sharing.read_shared(files[0])
+    assert torch.equal(tensor, torch.ones(3, 4)) and (about.trait, about.threshold) == ("vile", "50")
+
+
 def test_metadata_from_others_cannot_name_files(tmp_path):
     from safetensors.torch import save_file
 
