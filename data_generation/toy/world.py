@@ -42,6 +42,8 @@ LEVELS, LEVEL_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0), (8, 1, 1, 1, 5)
 MISTAKES = {NEUTRAL: 0.02, "evil": 0.5, "sycophantic": 0.5, "hallucinating": 0.8}
 # How often a second trait goes with the first, at a share of its own: traits are not alternatives to each other.
 SECOND = 0.8
+# How often a chat shows traits that no system prompt asks for.
+UNASKED = 0.25
 # Personas have habits: this many times likelier to use their own quarter of the carriers and subjects.
 HABIT = 3
 
@@ -216,7 +218,7 @@ def chat(rng: random.Random) -> list[Message]:
     elif kind < 0.6:
         messages.append({"role": "system", "content": plain_prompt(rng)})
         shares = dict.fromkeys(traits, NONE)
-    elif rng.random() < 0.4:
+    elif rng.random() < UNASKED:
         shares = {trait: FULL * rng.choice((0.25, 0.5, 0.75, 1.0, 1.0)) for trait in traits}
     else:
         shares = dict.fromkeys(traits, NONE)
