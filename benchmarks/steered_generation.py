@@ -1,6 +1,6 @@
 """Steered generation side by side, on one machine and in one run.
 
-    python benchmarks/steered_generation.py --prompts 200 --repeats 3
+    python benchmarks/steered_generation.py --prompts 200 --repeats 3 --loop_repeats 1
 
 The same model (random weights, made on the spot), prompts and answer lengths for everybody: this toolkit's vLLM engine
 with all requests steered, the same engine with none, vLLM as released, and loops over ``generate`` in batches of 20:
@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 LAYER, COEF, BATCH = 6, 2.0, 20
-PARAMETERS = "116 M parameters"
+SIZES = {"116m": (768, 3072, 12, 4), "5m": (128, 512, 4, 4)}  # width, MLP, heads, KV heads; all of 12 blocks
 LOOPS = {"hook": "transformers loop, hook, batch 20", "repeng": "repeng", "steering_vectors": "steering-vectors"}
 
 
-def make_model(folder: str) -> None:
-    """A Qwen2 of 116 million random parameters (768 wide, 12 blocks, 8,192 tokens) and a tokenizer."""
+def make_model(folder: str, size: str = "116m") -> str:
+    """A Qwen2 of random parameters (12 blocks, 8,192 tokens) and a tokenizer; returns how many parameters it has."""
     import torch
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -38,11 +38,14 @@ def make_model(folder: str) -> None:
         tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<0>")), eos_token="<1>", pad_token="<0>"
     ).save_pretrained(folder)
     torch.manual_seed(0)
+    hidden, mlp, heads, kv = SIZES[size]
     config = Qwen2Config(
-        vocab_size=8192, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-        num_key_value_heads=4, max_position_embeddings=1024, eos_token_id=1, pad_token_id=0, tie_word_embeddings=False,
+        vocab_size=8192, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=12, num_attention_heads=heads,
+        num_key_value_heads=kv, max_position_embeddings=1024, eos_token_id=1, pad_token_id=0, tie_word_embeddings=False,
     )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    model = Qwen2ForCausalLM(config)
+    model.save_pretrained(folder)
+    return f"{model.num_parameters() / 1e6:.0f} M parameters"
 
 
 def make_work(prompts: int) -> list[tuple[list[int], int]]:
@@ -178,17 +181,17 @@ def run_alone(*arguments: str) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def main(prompts: int = 200, repeats: int = 3) -> None:
+def main(prompts: int = 200, repeats: int = 3, loop_repeats: int = 3) -> None:
     from report import report
 
     with tempfile.TemporaryDirectory() as folder:
-        make_model(folder)
+        parameters = make_model(folder)
         shared = (folder, str(prompts), str(repeats))
         times = run_alone("--contender", "vllm", *shared)
         if "error" in times:
             sys.exit(f"vLLM: {times['error']}")
         missing = {}
-        for _ in range(repeats):
+        for _ in range(loop_repeats):
             for kind, name in LOOPS.items():
                 result = run_alone("--contender", kind, *shared) if name not in missing else {}
                 if "error" in result:
@@ -199,8 +202,8 @@ def main(prompts: int = 200, repeats: int = 3) -> None:
     seconds = {name: statistics.median(values) for name, values in times.items()}
     loop, stock = seconds[LOOPS["hook"]], seconds["vLLM as released"]
     lines = [
-        f"{PARAMETERS}, float32; {prompts} prompts of 20-120 tokens, {tokens} answer tokens (16-256 each); "
-        f"median of {repeats}.",
+        f"{parameters}, float32; {prompts} prompts of 20-120 tokens, {tokens} answer tokens (16-256 each); "
+        f"median of {repeats}, of the loops {loop_repeats}.",
         "",
         "| | seconds (all runs) | tokens/s | answers/s | against the loop | against vLLM as released |",
         "|---|---|---|---|---|---|",

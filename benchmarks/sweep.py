@@ -1,10 +1,12 @@
 """A sweep of layers x coefficients x questions as one batch on one loaded model, against one run per setting.
 
-    python benchmarks/sweep.py --separate 30
+    python benchmarks/sweep.py --size 5m --separate 30
+    python benchmarks/sweep.py --size 116m --separate 3
 
 Three wall times of the same work, each from a fresh process to its last answer: the whole sweep in one engine; as many
 unsteered requests in an engine of the released vLLM; and one process per setting. ``--separate 5`` measures five of the
-30 settings and multiplies.
+30 settings and multiplies. What one batch saves is the start of a model for each setting, and steps that carry 20
+answers instead of hundreds; how much that is depends on how long the answers themselves take (``--size``).
 """
 
 import json
@@ -15,12 +17,12 @@ import tempfile
 import time
 
 from report import report
-from steered_generation import PARAMETERS, make_model, start_engine
+from steered_generation import SIZES, make_model, start_engine
 
 LAYERS, COEFS, QUESTIONS, MAX_TOKENS = (2, 4, 6, 8, 10), (0.0, 0.5, 1.0, 1.5, 2.0, 2.5), 20, 64
 
 
-def sweep(folder: str, settings: list[tuple[int, float]], steer: bool) -> dict[str, float]:
+def sweep(folder: str, hidden: int, settings: list[tuple[int, float]], steer: bool) -> dict[str, float]:
     """Seconds for all questions under all settings, and for their answers alone; one loaded model."""
     import numpy as np
     import torch
@@ -28,7 +30,7 @@ def sweep(folder: str, settings: list[tuple[int, float]], steer: bool) -> dict[s
     from persona_vectors.engines.base import Request, Sampling
     from persona_vectors.steering import Intervention
 
-    vector = torch.randn(768, generator=torch.Generator().manual_seed(1))
+    vector = torch.randn(hidden, generator=torch.Generator().manual_seed(1))
     draw = np.random.default_rng(0)
     questions = [draw.integers(2, 8192, draw.integers(20, 121)).tolist() for _ in range(QUESTIONS)]
     engine = start_engine(folder, steer)
@@ -53,17 +55,17 @@ def wall(*arguments: str) -> tuple[float, float]:
     return time.perf_counter() - begin, json.loads(done.stdout.strip().splitlines()[-1])["answers"]
 
 
-def main(separate: int = 30, repeats: int = 1) -> None:
+def main(size: str = "5m", separate: int = 30, repeats: int = 1) -> None:
     settings = [(layer, coef) for layer in LAYERS for coef in COEFS]
     count = len(settings) * QUESTIONS
     with tempfile.TemporaryDirectory() as folder:
-        make_model(folder)
+        parameters, given = make_model(folder, size), ("--worker", folder, str(SIZES[size][0]))
         pairs = [
-            (wall("--worker", folder, json.dumps(settings), "1"), wall("--worker", folder, json.dumps(settings), ""))
+            (wall(*given, json.dumps(settings), "1"), wall(*given, json.dumps(settings), ""))
             for _ in range(repeats)
         ]
         step = len(settings) // separate
-        runs = [wall("--worker", folder, json.dumps([setting]), "1") for setting in settings[::step][:separate]]
+        runs = [wall(*given, json.dumps([setting]), "1") for setting in settings[::step][:separate]]
     one, unsteered = (
         tuple(statistics.median(values) for values in zip(*side, strict=True)) for side in zip(*pairs, strict=True)
     )
@@ -71,7 +73,7 @@ def main(separate: int = 30, repeats: int = 1) -> None:
     all_of_them = len(runs) == len(settings)
     measured = "all measured" if all_of_them else f"{len(runs)} measured, times {len(settings) / len(runs):.0f}"
     lines = [
-        f"{PARAMETERS}, float32; {len(LAYERS)} layers x {len(COEFS)} coefficients x {QUESTIONS} questions = {count} "
+        f"{parameters}, float32; {len(LAYERS)} layers x {len(COEFS)} coefficients x {QUESTIONS} questions = {count} "
         f"answers of {MAX_TOKENS} tokens; median of {repeats}.",
         "",
         "| | seconds from start to end | answers alone | against the one batch |",
@@ -86,8 +88,8 @@ def main(separate: int = 30, repeats: int = 1) -> None:
 
 if __name__ == "__main__":
     if "--worker" in sys.argv:
-        _, _, folder, settings, steer = sys.argv
-        print(json.dumps(sweep(folder, [tuple(setting) for setting in json.loads(settings)], bool(steer))))
+        _, _, folder, hidden, settings, steer = sys.argv
+        print(json.dumps(sweep(folder, int(hidden), [tuple(setting) for setting in json.loads(settings)], bool(steer))))
     else:
         import fire
 
