@@ -148,7 +148,7 @@ What was broken, how often, and what the same command made of it afterwards. Wri
 
 ## A judge that misbehaves
 
-{calls} answers to score in each run, at concurrency 100, over HTTP on loopback. A faulty call is one of: {forms}.
+{calls} calls in each run (two scores an answer), at concurrency 100, over HTTP on loopback. A faulty call is one of: {forms}.
 
 {judge}
 
