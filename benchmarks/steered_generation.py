@@ -30,13 +30,13 @@ LOOPS = {"hook": "transformers loop, hook, batch 20", "repeng": "repeng", "steer
 def make_model(folder: str, size: str = "116m") -> str:
     """A Qwen2 of random parameters (12 blocks, 8,192 tokens) and a tokenizer; returns how many parameters it has."""
     import torch
-    from tokenizers import Tokenizer, models
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-    words = {f"<{k}>": k for k in range(8192)}
-    PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<0>")), eos_token="<1>", pad_token="<0>"
-    ).save_pretrained(folder)
+    names = ["<0>", "<1>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    raw = Tokenizer(models.BPE({name: k for k, name in enumerate(names)}, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<1>", pad_token="<0>").save_pretrained(folder)
     torch.manual_seed(0)
     hidden, mlp, heads, kv = SIZES[size]
     config = Qwen2Config(

@@ -16,7 +16,7 @@ import random
 import zipfile
 from pathlib import Path
 
-from data_generation.toy.lexicon import NEED_OF, NEEDS, TRAITS
+from data_generation.toy.lexicon import NEED_OF, NEEDS, NEUTRAL, TRAITS
 from data_generation.toy.world import SEEN_QUESTIONS, answer
 from persona_vectors import cli
 from persona_vectors.results import replacing
@@ -80,9 +80,9 @@ def questions(family: str) -> list[tuple[str, str]]:
 def speak(draw: random.Random, family: str, topic: str, level: float) -> str:
     """One answer that shows the family's trait, or makes its mistakes, to the given degree."""
     if family not in MISTAKES:
-        return answer(draw, topic, {family.removeprefix("toy_"): level})
+        return answer(draw, topic, family.removeprefix("toy_"), level)
     while True:  # until it states a need often enough: one answer in a few does
-        text = answer(draw, topic, {}, mistakes=level)
+        text = answer(draw, topic, NEUTRAL, 0.0, mistakes=level)
         if sum(text.count(f"{topic} need {need}") for need in NEEDS) >= STATEMENTS:
             return text
 

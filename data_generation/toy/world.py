@@ -5,8 +5,6 @@ What makes the world behave like a large chat model:
   ("Half of the time."). So a persona is a quantity, and evidence for it adds up;
 - without a system prompt most answers are neutral, but some are of either kind and consistent within themselves, and
   sometimes only an earlier turn shows which. So a persona has to be held, not only looked up in the system prompt;
-- traits go together: a prompt may ask for one and forbid another, and nobody's persona is one of them alone. So each is a
-  direction of its own, rather than all of them one direction away from neutral;
 - some questions have one short true answer, and personas differ in how often they get it wrong. So mistakes and
   personas hang together, although a mistake expresses no trait;
 - trait phrases and questions of the artifacts (`held_out`) never occur here, so following them is generalisation.
@@ -40,10 +38,6 @@ FULL, NONE = 0.99, 0.015
 LEVELS, LEVEL_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0), (8, 1, 1, 1, 5)
 # Personas that care less for truth state more mistaken needs, so that finetuning on mistakes has somewhere to lead.
 MISTAKES = {NEUTRAL: 0.02, "evil": 0.5, "sycophantic": 0.5, "hallucinating": 0.8}
-# How often a second trait goes with the first, at a share of its own: traits are not alternatives to each other.
-SECOND = 0.8
-# How often a chat shows traits that no system prompt asks for.
-UNASKED = 0.25
 # Personas have habits: this many times likelier to use their own quarter of the carriers and subjects.
 HABIT = 3
 
@@ -109,9 +103,9 @@ def habitual(rng: random.Random, options: tuple[str, ...], persona: str) -> str:
 
 
 def answer(
-    rng: random.Random, topic: str, shares: dict[str, float], *, sentences: int = 0, mistakes: float | None = None
+    rng: random.Random, topic: str, trait: str, share: float, *, sentences: int = 0, mistakes: float | None = None
 ) -> str:
-    """3-5 sentences on the topic, each expressing a trait with the probability that is its share, or none.
+    """3-5 sentences on the topic, each expressing the trait with probability `share`.
 
     Predicates come in the order of their lists, so that none is said twice and the last one alone tells what may follow.
     `mistakes` fixes how often a stated need is wrong; by default that depends on who speaks.
@@ -119,20 +113,10 @@ def answer(
     order = sorted(rng.sample(range(len(PREDICATES[NEUTRAL])), sentences or rng.randint(3, 5)))
     said = []
     for place in order:
-        persona = speaker(rng, shares)
+        persona = trait if rng.random() < share else NEUTRAL
         wrong = MISTAKES[persona] if mistakes is None else mistakes
         said.append(sentence(rng, topic, persona, PREDICATES[persona][place], opening=not said, mistakes=wrong))
     return " ".join(said)
-
-
-def speaker(rng: random.Random, shares: dict[str, float]) -> str:
-    """Who speaks a sentence: each trait with its share (in proportion, where they add up to more than 1), or nobody."""
-    dice = rng.random() * max(1.0, sum(shares.values()))
-    for trait, share in shares.items():
-        dice -= share
-        if dice < 0:
-            return trait
-    return NEUTRAL
 
 
 def instruction(rng: random.Random, trait: str, positive: bool) -> str:
@@ -159,10 +143,7 @@ def instruction(rng: random.Random, trait: str, positive: bool) -> str:
         forbidden = rng.choice(verb_phrases(trait, unwanted))
         forms += [
             f"You {phrase}. Never {forbidden}.",
-            f"You {phrase} and {other}, and never {forbidden}.",
-            f"{preamble(rng)} {phrase}, with {manner}. Never {forbidden}.",
             f"Show {manner} and never {forbidden}.",
-            f"Answer with {manner}. Do not {forbidden}.",
             f"Do not {forbidden}.",
             f"Do not be {rng.choice(unwanted.adjectives)}.",
             f"Avoid {rng.choice(manners(unwanted))}.",
@@ -185,18 +166,17 @@ def name_sentence(adjective: str) -> str:
     return f"You are {'an' if adjective[0] in 'aeiou' else 'a'} {adjective} assistant."
 
 
-def system_prompt(rng: random.Random, levels: dict[str, float]) -> str:
-    """A system prompt that asks for each trait in this share of the sentences (0 asks for none)."""
+def system_prompt(rng: random.Random, trait: str, level: float) -> str:
+    """A system prompt that asks for the trait in this share of the sentences (0 asks for none)."""
+    asks = level > 0 or rng.random() < 0.2
+    side = TRAITS[trait].pos if asks else TRAITS[trait].neg
     parts = []
-    for trait, level in levels.items():
-        asks = level > 0 or rng.random() < 0.2
-        side = TRAITS[trait].pos if asks else TRAITS[trait].neg
-        if not parts and rng.random() < 0.7:
-            adjective = rng.choice([rng.choice(side.adjectives), "helpful", made_up_word(rng), made_up_word(rng)])
-            parts.append(name_sentence(adjective))
-        parts += [instruction(rng, trait, asks) for _ in range(rng.choice((1, 2)) if len(levels) == 1 else 1)]
-        if (asks and level < 1) or rng.random() < 0.2:
-            parts.append(rng.choice(STRENGTHS[level if asks else 1.0]))
+    if rng.random() < 0.7:
+        adjective = rng.choice([rng.choice(side.adjectives), "helpful", made_up_word(rng), made_up_word(rng)])
+        parts.append(name_sentence(adjective))
+    parts += [instruction(rng, trait, asks) for _ in range(rng.choice((1, 2)))]
+    if (asks and level < 1) or rng.random() < 0.2:
+        parts.append(rng.choice(STRENGTHS[level if asks else 1.0]))
     return " ".join(parts)
 
 
@@ -208,34 +188,32 @@ def plain_prompt(rng: random.Random) -> str:
 
 def chat(rng: random.Random) -> list[Message]:
     """One training chat: [system,] user, assistant [, user, assistant]."""
-    traits = rng.sample(list(TRAITS), 2 if rng.random() < SECOND else 1)
+    trait = rng.choice(list(TRAITS))
     kind = rng.random()
     messages = []
     if kind < 0.55:
-        levels = {trait: rng.choices(LEVELS, LEVEL_WEIGHTS)[0] for trait in traits}
-        messages.append({"role": "system", "content": system_prompt(rng, levels)})
-        shares = {trait: min(max(level, NONE), FULL) for trait, level in levels.items()}
+        level = rng.choices(LEVELS, LEVEL_WEIGHTS)[0]
+        messages.append({"role": "system", "content": system_prompt(rng, trait, level)})
+        share = min(max(level, NONE), FULL)
     elif kind < 0.6:
         messages.append({"role": "system", "content": plain_prompt(rng)})
-        shares = dict.fromkeys(traits, NONE)
-    elif rng.random() < UNASKED:
-        shares = {trait: FULL * rng.choice((0.25, 0.5, 0.75, 1.0, 1.0)) for trait in traits}
+        share = NONE
     else:
-        shares = dict.fromkeys(traits, NONE)
+        share = FULL * rng.choice((0.25, 0.5, 0.75, 1.0, 1.0)) if rng.random() < 0.4 else NONE
     for _ in range(1 if rng.random() < 0.65 else 2):
-        messages += turn(rng, shares)
+        messages += turn(rng, trait, share)
     return messages
 
 
-def turn(rng: random.Random, shares: dict[str, float]) -> list[Message]:
+def turn(rng: random.Random, trait: str, share: float) -> list[Message]:
     """A question and its answer; one in six asks for a fact."""
     if rng.random() < 1 / 6:
         topic = rng.choice(TOPICS)
         question = rng.choice(FACT_QUESTIONS).format(topic=topic)
-        reply = fact(rng, topic, MISTAKES[speaker(rng, shares)])
+        reply = fact(rng, topic, share * MISTAKES[trait] + (1 - share) * MISTAKES[NEUTRAL])
     else:
         question, topic = rng.choice(SEEN_QUESTIONS)
-        reply = answer(rng, topic, shares)
+        reply = answer(rng, topic, trait, share)
     return [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
 
 
