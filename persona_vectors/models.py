@@ -100,11 +100,11 @@ def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
     from transformers import AutoTokenizer
 
     own = path.adapter and (Path(path.adapter) / "tokenizer_config.json").exists()
+    source = path.adapter if own else path.base
     with loading(path):
-        tokenizer = AutoTokenizer.from_pretrained(
-            path.adapter if own else path.base, trust_remote_code=trust_remote_code
-        )
-    if not tokenizer("a b", add_special_tokens=False)["input_ids"]:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    files = not Path(source).is_dir() or any(Path(source).glob("tokenizer*"))
+    if not files and not tokenizer("a b", add_special_tokens=False)["input_ids"]:
         raise UserError(f"cannot load {path.name}: it has no tokenizer (tokenizer.json, tokenizer_config.json)")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
