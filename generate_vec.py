@@ -41,11 +41,9 @@ def main(
         token_budget: padded tokens per batch (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
-    threshold = cli.as_numbers("threshold", threshold)[0]
-    if not 0 <= threshold <= 100:
-        raise UserError(f"--threshold is a score, 0 to 100, not {threshold:g}")
+    threshold = cli.as_number("threshold", threshold, 0, 100)
     cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = None if token_budget is None else cli.as_int("token_budget", token_budget, 1)
+    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     path = models.resolve(model_name)
     pairs = read_pairs(pos_path, neg_path, trait)

@@ -118,13 +118,15 @@ def ask(model: str, path: Path, latency: float, concurrency: int) -> float:
         return time.perf_counter() - begin
 
 
-def without_scores(path: Path) -> None:
-    """Empty the scores of an answers CSV: a rerun asks for just those."""
-    import pandas
-
-    table = pandas.read_csv(path)
-    table[["evil", "coherence"]] = None
-    table.to_csv(path, index=False)
+def ask_without_scores(model: str, path: Path) -> tuple[float, list[str]]:
+    """:func:`ask` with a judge that answers at once; also the lines of its journal but for the scores."""
+    journal = Path(f"{path}.journal.jsonl")
+    kept = path.with_suffix(".kept")
+    journal.touch()
+    os.link(journal, kept)  # the stage removes its journal when all is done
+    seconds = ask(model, path, 0.0, 100)
+    lines = kept.read_text().splitlines(keepends=True)
+    return seconds, [line for line in lines if not {"metric", "finished"} & json.loads(line).keys()]
 
 
 def measure_overlap(model: str, latency: float, concurrency: int, repeats: int) -> list[str]:
@@ -132,8 +134,9 @@ def measure_overlap(model: str, latency: float, concurrency: int, repeats: int) 
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "answers.csv"
-            alone = ask(model, path, 0.0, 100)
-            without_scores(path)
+            alone, answers = ask_without_scores(model, path)
+            path.unlink()
+            Path(f"{path}.journal.jsonl").write_text("".join(answers))
             judging = ask(model, path, latency, concurrency)
             both = ask(model, Path(folder) / "both.csv", latency, concurrency)
         rows.append((alone, judging, both, both / max(alone, judging)))

@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import json
 import random
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from persona_vectors.chat_client import ChatClient, GivenUp
 from persona_vectors.errors import UserError
 from persona_vectors.results import Journal, replacing
 from persona_vectors.settings import shown
-from persona_vectors.traits import VERSIONS
+from persona_vectors.traits import VERSIONS, check_name
 
 FIELDS = ("instruction", "questions", "eval_prompt")
 
@@ -52,10 +51,9 @@ def main(
         max_tokens: longest reply; a thinking model's reasoning counts.
         attempts: replies to ask for before giving up, those of an interrupted run among them.
     """
-    if not re.fullmatch(r"\w[\w -]*", trait) or trait in RESERVED:
-        raise UserError(
-            f"'{trait}' cannot be a trait's name: letters, digits, spaces, - and _, and not a column's name"
-        )
+    check_name(trait)
+    if trait in RESERVED:
+        raise UserError(f"'{trait}' cannot be a trait's name: answer files have a column of that name")
     if not description.strip():
         raise UserError("--description needs a sentence that says what the trait looks like in an answer")
     max_tokens = cli.as_int("max_tokens", max_tokens, 1)

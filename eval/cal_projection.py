@@ -60,7 +60,7 @@ def main(
     layers = cli.as_numbers("layer", either("layer", layer, layer_list), int)
     overwrite = cli.as_bool("overwrite", overwrite)
     cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = None if token_budget is None else cli.as_int("token_budget", token_budget, 1)
+    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
     enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     rows = open_rows(file_path)

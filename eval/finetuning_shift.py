@@ -54,7 +54,7 @@ def main(
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
     cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = None if token_budget is None else cli.as_int("token_budget", token_budget, 1)
+    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
     enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)

@@ -87,7 +87,7 @@ def main(
     estimate = cli.as_choice("estimate", estimate, ESTIMATES)
     sample, k = cli.as_int("sample", sample, 1), cli.as_int("k", k, 1)
     ends = [cli.as_choice("select", word, ENDS) for word in cli.as_words(select)] if select is not None else []
-    limit = None if filter_above is None else cli.as_numbers("filter_above", filter_above)[0]
+    limit = cli.optional(cli.as_number, "filter_above", filter_above)
     max_tokens, seed = cli.as_int("max_tokens", max_tokens, 1), cli.as_int("seed", seed)
     engine = EngineFlags.read(
         backend,
@@ -97,7 +97,7 @@ def main(
         gpu_memory_utilization=gpu_memory_utilization,
     )
     dtype = cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = None if token_budget is None else cli.as_int("token_budget", token_budget, 1)
+    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
     enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)

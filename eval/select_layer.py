@@ -23,7 +23,7 @@ def main(file_path: str, trait: str, min_coherence: float = 75, output: str = No
         min_coherence: cells whose mean coherence is lower are not recommended.
         output: beginning of the files to write; by default the CSV's name without its ending. {trait} is filled in.
     """
-    min_coherence = cli.as_numbers("min_coherence", min_coherence)[0]
+    min_coherence = cli.as_number("min_coherence", min_coherence, 0, 100)
     traits = cli.as_words(trait)
     if len(traits) > 1 and any("{trait}" not in path for path in (file_path, output) if path is not None):
         raise UserError("several traits need {trait} in --file_path (and in --output)")

@@ -76,12 +76,12 @@ class ChatClient:
         import openai
 
         options = {name: value for name, value in options.items() if value is not None}
-        body = json.dumps({"model": self.model, "messages": messages, **options}).encode()
         self.counts.calls += 1
         try:
             # The client's plain post: chat.completions.create checks every request and reply against its types first,
             # twice the processor time a call, and with a hundred calls under way that is what bounds them.
             async with self._slots:
+                body = json.dumps({"model": self.model, "messages": messages, **options}).encode()
                 response = await self._client.post("/chat/completions", content=body, cast_to=httpx.Response)
             self.counts.retried += int(response.request.headers.get("x-stainless-retry-count", 0))
             choices = json.loads(response.content)["choices"]

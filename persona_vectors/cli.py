@@ -8,6 +8,7 @@ Knows flags and their values; knows nothing of models, traits or files.
 import difflib
 import errno
 import inspect
+import math
 import os
 import re
 import sys
@@ -182,6 +183,21 @@ def as_int(name: str, value: object, minimum: int | None = None) -> int:
     if minimum is not None and number[0] < minimum:
         raise UserError(f"--{name} must be at least {minimum}, not {number[0]}")
     return number[0]
+
+
+def as_number(name: str, value: object, minimum: float = -math.inf, maximum: float = math.inf) -> float:
+    """A flag's value as one number between ``minimum`` and ``maximum``, both included."""
+    number = as_numbers(name, value)
+    if len(number) != 1:
+        raise UserError(f"--{name} takes one number, not '{value}'")
+    if not minimum <= number[0] <= maximum:
+        raise UserError(f"--{name} lies between {minimum:g} and {maximum:g}; {number[0]:g} does not")
+    return number[0]
+
+
+def optional(read: Callable, name: str, value: object, *limits):
+    """``read(name, value, *limits)``, None where the flag was not given."""
+    return None if value is None else read(name, value, *limits)
 
 
 def as_words(value: object) -> list[str]:

@@ -52,13 +52,11 @@ def make_columns(model: str, vectors: dict[str, Tensor], layers: Sequence[int], 
         vectors: {path: [layers + 1, hidden]}.
 
     Raises:
-        UserError: two files of one name, or a row of zeros, onto which nothing can be projected.
+        UserError: two files of one name.
     """
     columns = []
     for path, rows in vectors.items():
         for layer in layers:
-            if not rows[layer].any():
-                raise UserError(f"row {layer} of {path} is zero: nothing can be projected onto it")
             columns += [
                 Column(f"{model}_{vector_name(path)}_{kind}_layer{layer}", kind, layer, rows[layer]) for kind in kinds
             ]

@@ -272,7 +272,7 @@ BAD = {
     "unknown model": (error(404), (), "does not know the model 'strong-1'"),
     "bad request": (error(400, "context too long"), (), "HTTP 400: context too long"),
     "name": (GOOD, ("--trait", "../up"), "cannot be a trait's name"),
-    "column's name": (GOOD, ("--trait", "coherence"), "not a column's name"),
+    "column's name": (GOOD, ("--trait", "coherence"), "have a column of that name"),
     "attempts": (GOOD, ("--attempts", "0"), "--attempts must be at least 1"),
     "no description": (GOOD, ("--description", ""), "--description needs a value"),
     "unwritable": (GOOD, ("--output_dir", "/proc/x"), "cannot write into /proc/x"),

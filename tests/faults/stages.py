@@ -182,9 +182,10 @@ class Extracting(Stage):
 
 
 class Projecting(Stage):
-    """9,000 rows of a JSONL file, in three windows."""
+    """Rows of a JSONL file, in windows of 4,096."""
 
     name = "cal_projection"
+    rows = 5000  # the long part takes more
 
     def prepare(self) -> None:
         super().prepare()
@@ -192,7 +193,7 @@ class Projecting(Stage):
         words = ["the", "model", "answers", "the", "question", "what", "is", "it", "because", "of"]
         text = lambda: " ".join(draw.choice(words) for _ in range(draw.randint(1, 8)))  # noqa: E731
         turn = lambda role: {"role": role, "content": text()}  # noqa: E731
-        lines = [json.dumps({"messages": [turn("user"), turn("assistant")]}) + "\n" for _ in range(9000)]
+        lines = [json.dumps({"messages": [turn("user"), turn("assistant")]}) + "\n" for _ in range(self.rows)]
         self.file.write_text("".join(lines))
 
     @property
@@ -215,8 +216,8 @@ class Projecting(Stage):
 
     def done_again(self, before: int, first_call: int, log: str) -> int:
         """Rows; the bar begins with those of earlier runs."""
-        begun = re.search(r"projecting: .*? (\d+)/9000", log)
-        return max(0, min(9000, before * 4096) - int(begun[1])) if begun else 0
+        begun = re.search(rf"projecting: .*? (\d+)/{self.rows}", log)
+        return max(0, min(self.rows, before * 4096) - int(begun[1])) if begun else 0
 
 
 class Training(Stage):
