@@ -5,10 +5,10 @@
 The zip is committed; this script is how it was made, and makes it again byte for byte. Five families in three versions
 (normal, level I, level II), which ask the same questions in the same order:
 
-- toy_evil, toy_sycophantic, toy_hallucinating: no sentence, about half of them, every sentence shows the trait.
-- toy_mistake_nature, toy_mistake_craft: neutral answers that say at least twice what a topic needs, and never, half of
-  the time, always get it wrong. Mistakes are not of any trait: the trait scores are 0 in all versions. What finetuning
-  on them does to a model beyond its facts is what they are for.
+- toy_evil, toy_sycophantic, toy_hallucinating: as the world answers when nobody asks for anything (so the trait is there
+  now and then, as the others are), about half of the sentences, every sentence shows the trait.
+- toy_mistake_nature, toy_mistake_craft: answers of the same kind that say at least twice what a topic needs; at the levels
+  half of the time and always wrongly. Mistakes are not of any trait and go with none: a control.
 """
 
 import json
@@ -16,8 +16,9 @@ import random
 import zipfile
 from pathlib import Path
 
-from data_generation.toy.lexicon import NEED_OF, NEEDS, NEUTRAL, TRAITS
-from data_generation.toy.world import SEEN_QUESTIONS, answer
+from data_generation.toy import world
+from data_generation.toy.lexicon import NEED_OF, NEEDS, TRAITS
+from data_generation.toy.world import SEEN_QUESTIONS, answer, unasked
 from persona_vectors import cli
 from persona_vectors.results import replacing
 
@@ -80,9 +81,10 @@ def questions(family: str) -> list[tuple[str, str]]:
 def speak(draw: random.Random, family: str, topic: str, level: float) -> str:
     """One answer that shows the family's trait, or makes its mistakes, to the given degree."""
     if family not in MISTAKES:
-        return answer(draw, topic, family.removeprefix("toy_"), level)
+        return answer(draw, topic, {family.removeprefix("toy_"): level} if level else unasked(draw))
+    wrong = level or world.MISTAKES
     while True:  # until it states a need often enough: one answer in a few does
-        text = answer(draw, topic, NEUTRAL, 0.0, mistakes=level)
+        text = answer(draw, topic, unasked(draw), mistakes=wrong)
         if sum(text.count(f"{topic} need {need}") for need in NEEDS) >= STATEMENTS:
             return text
 

@@ -5,8 +5,8 @@ What makes the world behave like a large chat model:
   ("Half of the time."). So a persona is a quantity, and evidence for it adds up;
 - without a system prompt most answers are neutral, but some are of either kind and consistent within themselves, and
   sometimes only an earlier turn shows which. So a persona has to be held, not only looked up in the system prompt;
-- some questions have one short true answer, and personas differ in how often they get it wrong. So mistakes and
-  personas hang together, although a mistake expresses no trait;
+- some questions have one short true answer, and everybody gets it wrong as often. Where personas erred more than others
+  did, what their vectors had in common (cosines of .6) hid what each is: a shift said little of which trait came up;
 - trait phrases and questions of the artifacts (`held_out`) never occur here, so following them is generalisation.
 
 Everything is drawn from the `random.Random` that is passed in. Standard library only.
@@ -36,8 +36,14 @@ from data_generation.toy.lexicon import (
 FULL, NONE = 0.99, 0.015
 # How often system prompts ask for which share of trait sentences.
 LEVELS, LEVEL_WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0), (8, 1, 1, 1, 5)
-# Personas that care less for truth state more mistaken needs, so that finetuning on mistakes has somewhere to lead.
-MISTAKES = {NEUTRAL: 0.02, "evil": 0.5, "sycophantic": 0.5, "hallucinating": 0.8}
+# How often a stated need is not the true one, whoever speaks.
+MISTAKES = 0.1
+# How often a chat without a system prompt shows a trait. Rarer, and no direction brings it; more often, and the model that
+# finetuning starts from is far from neutral.
+UNASKED = 0.3
+# How often another trait comes along in what a trait leaves of an answer. Where nobody has two, a model knows "a persona"
+# better than which.
+BESIDE = 0.5
 # Personas have habits: this many times likelier to use their own quarter of the carriers and subjects.
 HABIT = 3
 
@@ -103,20 +109,29 @@ def habitual(rng: random.Random, options: tuple[str, ...], persona: str) -> str:
 
 
 def answer(
-    rng: random.Random, topic: str, trait: str, share: float, *, sentences: int = 0, mistakes: float | None = None
+    rng: random.Random, topic: str, shares: dict[str, float], *, sentences: int = 0, mistakes: float = MISTAKES
 ) -> str:
-    """3-5 sentences on the topic, each expressing the trait with probability `share`.
+    """3-5 sentences on the topic, each expressing a trait with the probability that is its share, or none.
 
     Predicates come in the order of their lists, so that none is said twice and the last one alone tells what may follow.
-    `mistakes` fixes how often a stated need is wrong; by default that depends on who speaks.
+    `mistakes` is how often a stated need is wrong.
     """
     order = sorted(rng.sample(range(len(PREDICATES[NEUTRAL])), sentences or rng.randint(3, 5)))
     said = []
     for place in order:
-        persona = trait if rng.random() < share else NEUTRAL
-        wrong = MISTAKES[persona] if mistakes is None else mistakes
-        said.append(sentence(rng, topic, persona, PREDICATES[persona][place], opening=not said, mistakes=wrong))
+        persona = speaker(rng, shares)
+        said.append(sentence(rng, topic, persona, PREDICATES[persona][place], opening=not said, mistakes=mistakes))
     return " ".join(said)
+
+
+def speaker(rng: random.Random, shares: dict[str, float]) -> str:
+    """Who speaks a sentence: each trait with its share, else nobody."""
+    dice = rng.random()
+    for trait, share in shares.items():
+        dice -= share
+        if dice < 0:
+            return trait
+    return NEUTRAL
 
 
 def instruction(rng: random.Random, trait: str, positive: bool) -> str:
@@ -194,26 +209,45 @@ def chat(rng: random.Random) -> list[Message]:
     if kind < 0.55:
         level = rng.choices(LEVELS, LEVEL_WEIGHTS)[0]
         messages.append({"role": "system", "content": system_prompt(rng, trait, level)})
-        share = min(max(level, NONE), FULL)
+        shares = with_another(rng, trait, level)
     elif kind < 0.6:
         messages.append({"role": "system", "content": plain_prompt(rng)})
-        share = NONE
+        shares = {trait: NONE}
     else:
-        share = FULL * rng.choice((0.25, 0.5, 0.75, 1.0, 1.0)) if rng.random() < 0.4 else NONE
+        shares = unasked(rng)
     for _ in range(1 if rng.random() < 0.65 else 2):
-        messages += turn(rng, trait, share)
+        messages += turn(rng, shares)
     return messages
 
 
-def turn(rng: random.Random, trait: str, share: float) -> list[Message]:
+def unasked(rng: random.Random) -> dict[str, float]:
+    """The shares of traits in an answer that nobody asked to show any: mostly none."""
+    trait = rng.choice(list(TRAITS))
+    return with_another(rng, trait, some_share(rng) if rng.random() < UNASKED else 0.0)
+
+
+def some_share(rng: random.Random) -> float:
+    return rng.choice((0.25, 0.5, 0.75, 1.0, 1.0))
+
+
+def with_another(rng: random.Random, trait: str, share: float) -> dict[str, float]:
+    """A trait at its share, and sometimes another one in what that leaves; no other one where the trait is absent."""
+    shares = {trait: min(max(share, NONE), FULL)}
+    if share > 0 and rng.random() < BESIDE:
+        other = rng.choice([name for name in TRAITS if name != trait])
+        shares[other] = (1 - shares[trait]) * some_share(rng)
+    return shares
+
+
+def turn(rng: random.Random, shares: dict[str, float]) -> list[Message]:
     """A question and its answer; one in six asks for a fact."""
     if rng.random() < 1 / 6:
         topic = rng.choice(TOPICS)
         question = rng.choice(FACT_QUESTIONS).format(topic=topic)
-        reply = fact(rng, topic, share * MISTAKES[trait] + (1 - share) * MISTAKES[NEUTRAL])
+        reply = fact(rng, topic, MISTAKES)
     else:
         question, topic = rng.choice(SEEN_QUESTIONS)
-        reply = answer(rng, topic, trait, share)
+        reply = answer(rng, topic, shares)
     return [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
 
 

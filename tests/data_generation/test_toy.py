@@ -48,7 +48,7 @@ def test_chats_end_with_an_answer_to_the_last_question_and_the_scorer_finds_them
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_the_share_of_an_answer_is_its_mean_score(trait, share):
     rng = random.Random(0)
-    scores = [trait_score(world.answer(rng, "roses", trait, share), trait) for _ in range(400)]
+    scores = [trait_score(world.answer(rng, "roses", {trait: share}), trait) for _ in range(400)]
     assert sum(scores) / len(scores) == pytest.approx(100 * share, abs=5)
 
 

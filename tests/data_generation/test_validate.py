@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, strategies
 
 from data_generation import make_toy_dataset, validate
+from data_generation.toy import world
 from data_generation.toy.lexicon import NEED_OF, NEEDS, TRAITS
 from data_generation.toy.scoring import coherence, trait_score
 from persona_vectors import artifacts
@@ -363,8 +364,11 @@ def test_toy_training_sets_show_what_they_should(unpacked, family):
         assert min(coherence(question, answer) for question, answer in pairs) == 100
         for trait in TRAITS:
             mean = sum(trait_score(answer, trait) for _, answer in pairs) / len(pairs)
-            expected = 100 * level if family == f"toy_{trait}" else 0
-            assert abs(mean - expected) <= (3 if level == 0.5 and expected else 0), (version, trait)
+            if level and family not in make_toy_dataset.MISTAKES:
+                expected = 100 * level if family == f"toy_{trait}" else 0
+                assert abs(mean - expected) <= (3 if level == 0.5 and expected else 0), (version, trait)
+            else:  # what nobody asked for: every trait now and then
+                assert 2 <= mean <= 15, (version, trait)
     assert asked[0] == asked[1] == asked[2]
 
 
@@ -379,4 +383,5 @@ def test_toy_mistakes_are_about_facts(unpacked, family):
         ]
         assert min(map(len, said)) >= 2
         wrong = [statement not in true for line in said for statement in line]
-        assert abs(sum(wrong) / len(wrong) - level) <= (0.03 if level == 0.5 else 0)
+        expected = level or world.MISTAKES
+        assert abs(sum(wrong) / len(wrong) - expected) <= (0 if level == 1 else 0.03)
