@@ -5,6 +5,7 @@ What makes the world behave like a large chat model:
   ("Half of the time."). So a persona is a quantity, and evidence for it adds up;
 - without a system prompt most answers are neutral, but some are of either kind and consistent within themselves, and
   sometimes only an earlier turn shows which. So a persona has to be held, not only looked up in the system prompt;
+- a trait may bring another one along, where it leaves room in the answer;
 - some questions have one short true answer, and everybody gets it wrong as often. Where personas erred more than others
   did, what their vectors had in common (cosines of .6) hid what each is: a shift said little of which trait came up;
 - trait phrases and questions of the artifacts (`held_out`) never occur here, so following them is generalisation.
@@ -227,6 +228,7 @@ def unasked(rng: random.Random) -> dict[str, float]:
 
 
 def some_share(rng: random.Random) -> float:
+    """How much of an answer a trait takes that nobody asked for."""
     return rng.choice((0.25, 0.5, 0.75, 1.0, 1.0))
 
 
