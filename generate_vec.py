@@ -38,7 +38,7 @@ def main(
         save_dir: folder to write to.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
+        token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
     threshold = cli.as_number("threshold", threshold, 0, 100)

@@ -14,7 +14,6 @@ Projection: one answer to each prompt, its mean activation at half depth onto a 
 import contextlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -178,7 +177,7 @@ CONTENDERS = {
 }
 PROJECTING = {"ours": ours_projecting, "published loop": published_projecting}
 WORK = {"extraction": (CONTENDERS, 10), "projection": (PROJECTING, 1)}  # and answers per prompt
-BUDGET, FOLDER = 1024, ""
+BUDGET, FOLDER = 512, ""
 PLAIN = True  # a block of transformers 5 returns the hidden states themselves, not a tuple
 
 
@@ -192,8 +191,9 @@ def serve(work: str, name: str, folder: str, prompts: int, dtype: str, budget: i
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     contenders, each = WORK[work]
     samples, contender = make_samples(prompts, each), contenders[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     contender(model, samples[:2], dtype)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of loading the model is forgotten
+    before = memory("VmRSS")
     for line in sys.stdin:
         begin = time.perf_counter()
         rows = contender(model, samples, dtype)
@@ -204,8 +204,13 @@ def serve(work: str, name: str, folder: str, prompts: int, dtype: str, budget: i
             torch.save(rows[None, :, None], line.strip())
         elif line.strip():
             torch.save(rows[:, :-1] if rows.shape[1] == layers else rows[:, 1:-1], line.strip())
-        extra = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        print(json.dumps({"seconds": seconds, "extra_mb": extra / 1024}), flush=True)
+        print(json.dumps({"seconds": seconds, "extra_mb": memory("VmHWM") - before}), flush=True)
+
+
+def memory(name: str) -> float:
+    """This process's VmRSS (now) or VmHWM (highest so far), in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, dtype: str, budget: int) -> list[str]:
@@ -257,7 +262,7 @@ def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, 
 
 def main(
     work: str = "extraction", sizes="toy,100m,100m-150k", contenders="all", prompts: int = 4, repeats: int = 5,
-    dtype: str = "float32", budget: int = 1024,
+    dtype: str = "float32", budget: int = 512,
 ):  # fmt: skip
     from report import report
 

@@ -48,7 +48,7 @@ def main(
         layer_list: another name of --layer.
         base_model: project the difference of activations, model_name minus this one (shift).
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
+        token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         enable_thinking: render messages with the template's thinking on.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """

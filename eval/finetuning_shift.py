@@ -48,7 +48,7 @@ def main(
             Without it there are shifts only.
         trait_dir: folder of trait_data_eval/.
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
+        token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         enable_thinking: render questions with the template's thinking on.
         overwrite: measure shifts again that an earlier table of this output has.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.

@@ -76,7 +76,7 @@ def main(
         backend: auto, hf or vllm.
         batch_size: sequences per batch of the hf backend.
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch of projecting (8192 on a GPU, 1024 on a CPU); lower it if memory runs out.
+        token_budget: padded tokens per batch of projecting (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         enable_thinking: let models that can think do so; differences are of the answers without the reasoning.
         overwrite: begin anew although outputs exist.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.

@@ -19,7 +19,7 @@ from persona_vectors.blocks import find_blocks, find_decoder, of_this_thread
 POOLS = ("prompt_avg", "response_avg", "prompt_last")
 # Padded tokens per batch by kind of device: a GPU wants much to do at once, a CPU is as fast with a small batch, whose
 # activations stay near it.
-TOKEN_BUDGETS = {"cpu": 1024, "cuda": 8192}
+TOKEN_BUDGETS = {"cpu": 512, "cuda": 8192}
 SHARED_SHARE = 0.1  # of all tokens; below it one pass over everything is quicker than two
 
 
@@ -121,6 +121,26 @@ def sharing_pays(decoder: nn.Module, samples: Sequence[Sample]) -> bool:
     )
 
 
+def prompts_for_answers(prompts, rows: Tensor):
+    """A batch of prompts' cache as the answers to ``rows`` of it need it, one layer at a time.
+
+    What a cache is usually for, the tokens to come, is not wanted here: the answers' keys and values are forgotten as
+    soon as their layer has used them, and the prompts' are not repeated in more than one layer at a time.
+    """
+    from transformers.cache_utils import Cache, DynamicLayer
+
+    class Repeated(DynamicLayer):
+        def __init__(self, prompt) -> None:
+            super().__init__()
+            self.keys, self.values, self.is_initialized = prompt.keys, prompt.values, True
+            self.dtype, self.device = prompt.keys.dtype, prompt.keys.device
+
+        def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+            return torch.cat([self.keys[rows], keys], dim=-2), torch.cat([self.values[rows], values], dim=-2)
+
+    return Cache(layers=[Repeated(layer) if layer.is_initialized else DynamicLayer() for layer in prompts.layers])
+
+
 def shared_batches(run: "_Run", samples: Sequence[Sample], token_budget: int) -> Iterator[tuple[list[int], dict]]:
     """Each prompt once for all answers to it: prompts of one batch first, then their answers in order of length."""
     from transformers.cache_utils import DynamicCache
@@ -135,15 +155,12 @@ def shared_batches(run: "_Run", samples: Sequence[Sample], token_budget: int) ->
         spans = {"prompt_avg": [(0, len(p)) for p in batch], "prompt_last": [(len(p) - 1, len(p)) for p in batch]}
         cache = DynamicCache(config=run.decoder.config)
         of_prompts = run(batch, {pool: spans[pool] for pool in run.pools if pool in spans}, past_key_values=cache)
-        filled = [(n, layer.keys, layer.values) for n, layer in enumerate(cache.layers) if layer.is_initialized]
         answers = [(row, index) for row, prompt in enumerate(batch) for index in answers_to[prompt]]
         seen = torch.arange(max(map(len, batch)), device=run.device) < ends[:, None]
         for some in batches_by_length([len(samples[index].answer_ids) for _, index in answers], token_budget):
             rows = torch.tensor([answers[k][0] for k in some], device=run.device)
             indices = [answers[k][1] for k in some]
-            past = DynamicCache(config=run.decoder.config)
-            for n, keys, values in filled:
-                past.update(keys[rows], values[rows], n)
+            past = prompts_for_answers(cache, rows)
             ids = [samples[index].answer_ids for index in indices]
             pooled = run(
                 ids, {"response_avg": [(0, len(answer)) for answer in ids]}, seen[rows], ends[rows], past_key_values=past
