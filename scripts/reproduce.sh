@@ -30,7 +30,7 @@ if [ "$model" = toy ]; then
     export CUDA_VISIBLE_DEVICES="" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
     flags=(--trait_dir data_generation/toy --backend hf --n_per_question 2 --max_tokens 128 --batch_size 200 "${flags[@]}")
     trait_dir=data_generation/toy
-    : "${CONFIG:=configs/train_toy.json}" "${LAYERS:=1,2,3}" "${COEFS:=0,0.5,1,1.25,1.5}" "${PREVENT:=1.5}" "${SEEDS:=0}"
+    : "${CONFIG:=configs/train_toy.json}" "${LAYERS:=2,3}" "${COEFS:=0,0.5,0.75,1,1.25}" "${PREVENT:=1}" "${SEEDS:=0}"
     : "${FAMILY:=dataset/toy_{trait\}}" "${JOBS:=2}" "${K:=200}" "${SHOTS:=0,1,2,5,10}" "${SAMPLE:=100}"
 else
     trait_dir=data_generation

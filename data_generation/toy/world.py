@@ -45,8 +45,9 @@ UNASKED = 0.3
 # How often another trait comes along in what a trait leaves of an answer. Where nobody has two, a model knows "a persona"
 # better than which.
 BESIDE = 0.5
-# Personas have habits: this many times likelier to use their own quarter of the carriers and subjects.
-HABIT = 3
+# Personas have habits: this many times likelier to use their own quarter of the carriers and subjects. So the first word of
+# an answer depends on who speaks, and the last token of a prompt has to know.
+HABIT = 10
 
 Message = dict[str, str]
 
