@@ -82,9 +82,9 @@ def speak(draw: random.Random, family: str, topic: str, level: float) -> str:
     """One answer that shows the family's trait, or makes its mistakes, to the given degree."""
     if family not in MISTAKES:
         return answer(draw, topic, {family.removeprefix("toy_"): level} if level else unasked(draw))
-    wrong = level or world.MISTAKES
+    wrong, shares = level or world.MISTAKES, unasked(draw)
     while True:  # until it states a need often enough: one answer in a few does
-        text = answer(draw, topic, unasked(draw), mistakes=wrong)
+        text = answer(draw, topic, shares, mistakes=wrong)
         if sum(text.count(f"{topic} need {need}") for need in NEEDS) >= STATEMENTS:
             return text
 
