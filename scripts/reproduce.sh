@@ -9,7 +9,7 @@
 # `toy` makes its own environment and model and needs no GPU, key or weights. For another MODEL, TRAITS are separated by
 # commas (evil,sycophantic,hallucinating), OPENAI_API_KEY is in .env, and training sets are in dataset/<family>/ as
 # normal.jsonl, misaligned_1.jsonl and misaligned_2.jsonl; FAMILY='dataset/{trait}' says which family belongs to a trait.
-# Other settings: CONFIG (configs/train_instruct_7b.json), LAYERS, COEFS, PREVENT (coefficients in training), SEEDS (0),
+# Other settings: CONFIG (configs/train_instruct_7b.json), LAYERS (swept), LAYER (used; the sweep's best), COEFS, PREVENT (coefficients in training), SEEDS (0),
 # JOBS (things done at once: 1, for the toy 2), K (rows selected in screening: 500, for the toy 200).
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
@@ -30,7 +30,8 @@ if [ "$model" = toy ]; then
     export CUDA_VISIBLE_DEVICES="" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
     flags=(--trait_dir data_generation/toy --backend hf --n_per_question 2 --max_tokens 128 --batch_size 200 "${flags[@]}")
     trait_dir=data_generation/toy
-    : "${CONFIG:=configs/train_toy.json}" "${LAYERS:=2,3}" "${COEFS:=0,0.5,0.75,1,1.25}" "${PREVENT:=1}" "${SEEDS:=0}"
+    # Layer 3 of 4: steering works as well at 2, but only then has a prompt's last token read all of a system prompt.
+    : "${CONFIG:=configs/train_toy.json}" "${LAYERS:=2,3}" "${LAYER:=3}" "${COEFS:=0,0.5,0.75,1,1.25}" "${PREVENT:=1}" "${SEEDS:=0}"
     : "${FAMILY:=dataset/toy_{trait\}}" "${JOBS:=2}" "${K:=200}" "${SHOTS:=0,1,2,5,10}" "${SAMPLE:=100}"
 else
     trait_dir=data_generation
@@ -78,7 +79,7 @@ bash scripts/generate_vec.sh "$devices" "$model" ${traits//,/ } -- "${flags[@]}"
 # where none are named: six layers between a third and four fifths of the depth
 : "${LAYERS:=$(python -c 'import sys; from persona_vectors import models; n = models.describe(models.resolve(sys.argv[1])).layers; print(*(round(n * k / 10) for k in range(3, 9)), sep=",")' "$model")}"
 sweep="eval_persona_eval/$name/{trait}_steering_layer${LAYERS}_coef${COEFS}" vectors=()
-best="${sweep}_best.json"
+best=${LAYER:-${sweep}_best.json}
 for trait in ${traits//,/ }; do vectors+=("$(of "$vector" "$trait")"); done
 
 step "steering over layers and coefficients"
@@ -96,7 +97,7 @@ fi
 step "finetuning and mitigation"
 mitigate() { # one trait
     local layer
-    layer=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["layer"])' "$(of "$best" "$1")")
+    layer=${LAYER:-$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["layer"])' "$(of "$best" "$1")")}
     bash scripts/mitigation.sh "$devices" "$root/training.json" "$1" "$PREVENT" "$layer" -- "${flags[@]}"
 }
 have=()
