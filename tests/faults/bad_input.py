@@ -113,7 +113,7 @@ REFUSED = {
     "max_tokens 0": ([*GENERATING, "data_generation.generate_trait"], NOTHING, {"--max_tokens": "0"}, "at least 1"),
     "temperature": (["eval.eval_persona"], NOTHING, {"--temperature": "-1"}, "unknown flag"),
     "batch_size 0": (GENERATING, NOTHING, {"--batch_size": "0"}, "at least 1"),
-    "threshold": (["generate_vec"], NOTHING, {"--threshold": "-1"}, "0 to 100"),
+    "threshold": (["generate_vec"], NOTHING, {"--threshold": "-1"}, "between 0 and 100"),
     "no tokenizer": (WITH_MODEL, without("tiny/tokenizer.json", "tiny/tokenizer_config.json"), {},
         "it has no tokenizer"),
     "no template": (RENDERING, without("tiny/chat_template.jinja"), {}, "no chat template"),
