@@ -9,8 +9,9 @@
 # `toy` makes its own environment and model and needs no GPU, key or weights. For another MODEL, TRAITS are separated by
 # commas (evil,sycophantic,hallucinating), OPENAI_API_KEY is in .env, and training sets are in dataset/<family>/ as
 # normal.jsonl, misaligned_1.jsonl and misaligned_2.jsonl; FAMILY='dataset/{trait}' says which family belongs to a trait.
-# Other settings: CONFIG (configs/train_instruct_7b.json), LAYERS (swept), LAYER (used; the sweep's best), COEFS, PREVENT (coefficients in training), SEEDS (0),
-# JOBS (things done at once: 1, for the toy 2), K (rows selected in screening: 500, for the toy 200).
+# Other settings: CONFIG (configs/train_instruct_7b.json), LAYERS (swept), LAYER (used; the sweep's best), COEFS (swept),
+# PREVENT (coefficients in training), SEEDS (0), JOBS (things done at once: 1, for the toy 2), K (rows selected in
+# screening: 500, for the toy 200).
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 case "${1:-}" in "" | -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; exit 0 ;; esac
