@@ -1,7 +1,4 @@
-# Sourced by the pipelines: where Python is, how arguments are read, and the toy world's judge.
-#
-# Arguments are read as  GPU [MODEL] [TRAIT ...] [-- flags of the stage]: sets GPU, MODEL, TRAITS (comma-separated),
-# NAME (the model's last part) and FLAGS (an array).
+# Sourced by the pipelines: where Python is, which GPU is seen, and the toy world's judge.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -x .venv/bin/python ]; then
