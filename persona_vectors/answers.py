@@ -78,8 +78,11 @@ class AnswerSheet:
 
     @property
     def is_done(self) -> bool:
-        """True where the CSV is there and no journal says that something is missing from it."""
-        return Path(self.output_path).exists() and not Journal.path_of(self.output_path).exists()
+        """True where the CSV is there and no journal of answers says that something is missing from it.
+
+        A journal may also be of a projection that was adding its column to the finished CSV.
+        """
+        return Path(self.output_path).exists() and "artifact" not in Journal.settings_of(self.output_path)
 
     def open(self, overwrite: bool = False) -> None:
         """Open the journal and take up what an earlier run left.

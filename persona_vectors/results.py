@@ -173,6 +173,16 @@ class Journal:
         """Where the journal of an output is."""
         return Path(f"{output_path}.journal.jsonl")
 
+    @classmethod
+    def settings_of(cls, output_path: str | Path) -> dict:
+        """The settings of an output's unfinished work, unlocked; empty where there is none, or none was begun."""
+        try:
+            with open(cls.path_of(output_path), "rb") as file:
+                settings = json.loads(file.readline()).get("settings")
+        except (OSError, ValueError, RecursionError, AttributeError):
+            settings = None
+        return settings if isinstance(settings, dict) else {}
+
     def _read(self) -> list[dict]:
         """All whole lines; a torn one and what follows it are cut off the file."""
         self._file.seek(0)

@@ -1,9 +1,10 @@
 """Monitoring and screening killed at random moments, on a full disk, twice at once; see test_faults."""
 
 import signal
+import time
 
 import pytest
-from breaking import disk_full, read_only, stop_at_random, undisturbed
+from breaking import Count, check, disk_full, read_only, read_log, run, start, stop_at_random, undisturbed
 from more_stages import Monitoring, Screening
 from stages import World
 from test_faults import needs_mount, whole
@@ -24,6 +25,23 @@ def stage(request, world):
 
 def test_kill_9_at_random_moments(stage):
     whole(stop_at_random(*stage, stops=3, seed=3, how=signal.SIGKILL), 3)
+
+
+def test_kill_9_while_columns_are_added(stage):
+    """The answers are a finished table by then; what is unfinished is no reason to ask for them again, or to refuse."""
+    stage, reference = stage
+    stage.prepare()
+    process = start(stage)
+    while not any(stage.folder.rglob("*.parts")) and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    assert any(stage.folder.rglob("*.parts")), f"ended before it was killed: {read_log(stage)}"
+    before, since = stage.finished_work(), len(stage.world.server.bodies)
+    code, log = run(stage)
+    count = Count("kill -9", stage.name, done_again=stage.done_again(before, since, log))
+    check(stage, reference, count, 1, log, code)
+    whole(count, 1)
 
 
 def test_sigint(stage):
