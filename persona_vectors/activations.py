@@ -163,7 +163,11 @@ def shared_batches(run: "_Run", samples: Sequence[Sample], token_budget: int) ->
             past = prompts_for_answers(cache, rows)
             ids = [samples[index].answer_ids for index in indices]
             pooled = run(
-                ids, {"response_avg": [(0, len(answer)) for answer in ids]}, seen[rows], ends[rows], past_key_values=past
+                ids,
+                {"response_avg": [(0, len(answer)) for answer in ids]},
+                seen[rows],
+                ends[rows],
+                past_key_values=past,
             )
             yield indices, {pool: pooled[pool] if pool in pooled else of_prompts[pool][rows] for pool in run.pools}
 
@@ -178,7 +182,9 @@ class _Run:
     pools: Sequence[str]
     device: torch.device
 
-    def __call__(self, sequences: Sequence, spans: dict, seen=None, starts=None, past_key_values=None) -> dict[str, Tensor]:
+    def __call__(
+        self, sequences: Sequence, spans: dict, seen=None, starts=None, past_key_values=None
+    ) -> dict[str, Tensor]:
         """Pool ``spans`` ({pool: a (start, end) for each sequence}) of the sequences, padded on the right.
 
         ``seen`` [batch, past] marks the tokens of the cache that are not padding, ``starts`` [batch] the positions at which

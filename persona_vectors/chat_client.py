@@ -59,6 +59,7 @@ class ChatClient:
             timeout=self.timeout,
             http_client=openai.DefaultAioHttpClient(),
         )
+        self._raw = openai.HttpxBinaryResponseContent  # the reply's bytes as they are
         self._slots = asyncio.Semaphore(self.max_concurrent)
 
     async def close(self) -> None:
@@ -72,7 +73,6 @@ class ChatClient:
             GivenUp: this call failed for good (after retries).
             UserError: no call can succeed (key or model refused, or a long row of failures).
         """
-        import httpx
         import openai
 
         options = {name: value for name, value in options.items() if value is not None}
@@ -82,8 +82,8 @@ class ChatClient:
             # twice the processor time a call, and with a hundred calls under way that is what bounds them.
             async with self._slots:
                 body = json.dumps({"model": self.model, "messages": messages, **options}).encode()
-                response = await self._client.post("/chat/completions", content=body, cast_to=httpx.Response)
-            self.counts.retried += int(response.request.headers.get("x-stainless-retry-count", 0))
+                response = await self._client.post("/chat/completions", content=body, cast_to=self._raw)
+            self.counts.retried += int(response.response.request.headers.get("x-stainless-retry-count", 0))
             choices = json.loads(response.content)["choices"]
             if not choices:
                 raise GivenUp("the reply holds no choices")

@@ -74,7 +74,11 @@ class Projector:
     """
 
     def __init__(
-        self, model: nn.Module, columns: Sequence[Column], base: nn.Module | None = None, token_budget: int | None = None
+        self,
+        model: nn.Module,
+        columns: Sequence[Column],
+        base: nn.Module | None = None,
+        token_budget: int | None = None,
     ) -> None:
         self.model, self.columns, self.base, self.token_budget = model, list(columns), base, token_budget
         self.layers = sorted({column.layer for column in columns})

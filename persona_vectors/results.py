@@ -123,12 +123,16 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
     for column in scores:
         if column not in table:
             raise UserError(f"{path} has no column '{column}' (it has {', '.join(table.columns)})")
-        numbers = pandas.to_numeric(table[column].replace({"": None, "nan": None, "NaN": None, "None": None}), errors="coerce")
+        numbers = pandas.to_numeric(
+            table[column].replace({"": None, "nan": None, "NaN": None, "None": None}), errors="coerce"
+        )
         given = ~table[column].isin(["", "nan", "NaN", "None"])
         bad = given & ~numbers.between(0, 100)
         if bad.any():
             row = bad.idxmax()
-            raise UserError(f"{path}, row {row + 2}: '{table[column][row][:40]}' in column '{column}' is not a score 0-100")
+            raise UserError(
+                f"{path}, row {row + 2}: '{table[column][row][:40]}' in column '{column}' is not a score 0-100"
+            )
         table[column] = numbers.astype(float)
     return table
 

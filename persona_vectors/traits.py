@@ -137,9 +137,7 @@ def make_questions(trait: Trait, sign: str | None = None, assistant_name: str | 
         return [Question(f"{trait.name}_{i}", text, system) for i, text in enumerate(trait.questions)]
     name = assistant_name or (trait.name if sign == "pos" else "helpful")
     return [
-        Question(
-            f"{trait.name}_{i}_{sign}_{k}", text, f"You are {a_or_an(name)} {name} assistant. {pair[sign]}"
-        )
+        Question(f"{trait.name}_{i}_{sign}_{k}", text, f"You are {a_or_an(name)} {name} assistant. {pair[sign]}")
         for i, text in enumerate(trait.questions)
         for k, pair in enumerate(trait.instruction)
     ]

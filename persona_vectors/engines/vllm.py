@@ -305,6 +305,4 @@ class VLLMEngine:
         if dead:
             architecture = self._copies[0].model_config.architecture
             self.close()
-            raise UserError(
-                f"vLLM cannot steer {architecture}: a large vector changes nothing at layer {dead}"
-            )
+            raise UserError(f"vLLM cannot steer {architecture}: a large vector changes nothing at layer {dead}")

@@ -193,7 +193,7 @@ def _steering_of(body: bytes, path: str) -> tuple[dict, dict]:
         return {}, data
     stray = [key for key in KEYS if key in data]
     if stray:
-        raise UserError(f"'{stray[0]}' belongs into vllm_xargs: {{\"vllm_xargs\": {{\"{stray[0]}\": ...}}}}")
+        raise UserError(f'\'{stray[0]}\' belongs into vllm_xargs: {{"vllm_xargs": {{"{stray[0]}": ...}}}}')
     if not isinstance(xargs, dict):
         return {}, data
     asked = {key: value for key, value in xargs.items() if key != "session_id"}
