@@ -6,12 +6,14 @@
 Every contender gets the same random-weight model and the same token ids (prompts of 40-100 tokens, ten answers of 50-250
 tokens to each, as in section 2.2) and makes the means of prompt and answer and the last prompt token at every layer:
 this toolkit, the published toolkit's loop (our own writing of it: one sample at a time, all hidden states kept, the
-language-model head run), and the peers' recorders, one sample at a time as they are made for, pooling what they record.
-Each runs in a process of its own, turn by turn; results must agree with the published loop to 1e-4.
+language-model head run, and what a backward pass would need kept too, since nothing there says that none will come), the
+same loop without gradients, and the peers' recorders, one sample at a time as they are made for, pooling what they
+record. Each runs in a process of its own, turn by turn; results must agree with the published loop to 1e-4.
 Projection: one answer to each prompt, its mean activation at half depth onto a vector, against the published loop.
 """
 
 import contextlib
+import functools
 import json
 import os
 import statistics
@@ -71,16 +73,16 @@ def ours(model, samples, dtype: str):
     return (total / len(samples)).float()
 
 
-def one_by_one(samples, states_of):
+def one_by_one(samples, states_of, gradients: bool = False):
     """The published way from hidden states to means: every sample's rows are kept, and averaged at the end."""
     import torch
 
     ways = (lambda h, p: h[:p].float().mean(0), lambda h, p: h[p:].float().mean(0), lambda h, p: h[p - 1].float())
     rows = []
     for prompt, answer in samples:
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             states = states_of(torch.tensor([prompt + answer]))
-        rows.append([torch.stack([way(h, len(prompt)) for h in states]).detach().cpu() for way in ways])
+            rows.append([torch.stack([way(h, len(prompt)).detach().cpu() for h in states]) for way in ways])
         del states
     return torch.stack([torch.stack(pool).mean(0) for pool in zip(*rows, strict=True)])
 
@@ -104,21 +106,24 @@ def ours_projecting(model, samples, dtype: str):
     return torch.from_numpy(projector([Sample(*sample) for sample in samples])[:, 0])
 
 
-def published_projecting(model, samples, dtype: str):
+def published_projecting(model, samples, dtype: str, gradients: bool = True):
     """One sample at a time, the whole model with its head, all hidden states kept; then one layer's mean is used."""
     import torch
 
     layer, vector = make_vector(model)
     values = []
     for prompt, answer in samples:
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             states = model(torch.tensor([prompt + answer]), output_hidden_states=True).hidden_states
-        values.append(states[layer][0, len(prompt) :].float().mean(0) @ vector / vector.norm())
+            mean = states[layer][0, len(prompt) :].float().mean(0).detach().cpu()
+        values.append(mean @ vector / vector.norm())
+        del states
     return torch.stack(values)
 
 
-def published(model, samples, dtype: str):
-    return one_by_one(samples, lambda ids: [h[0] for h in model(ids, output_hidden_states=True).hidden_states])
+def published(model, samples, dtype: str, gradients: bool = True):
+    states_of = lambda ids: [h[0] for h in model(ids, output_hidden_states=True).hidden_states]  # noqa: E731
+    return one_by_one(samples, states_of, gradients)
 
 
 def steering_vectors(model, samples, dtype: str):
@@ -168,14 +173,20 @@ def make_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<1>", pad_token="<0>")
 
 
+WITHOUT = "published loop without gradients"
 CONTENDERS = {
     "ours": ours,
     "published loop": published,
+    WITHOUT: functools.partial(published, gradients=False),
     "steering-vectors": steering_vectors,
     "nnsight": nnsight,
     "TransformerLens": transformer_lens,
 }
-PROJECTING = {"ours": ours_projecting, "published loop": published_projecting}
+PROJECTING = {
+    "ours": ours_projecting,
+    "published loop": published_projecting,
+    WITHOUT: functools.partial(published_projecting, gradients=False),
+}
 WORK = {"extraction": (CONTENDERS, 10), "projection": (PROJECTING, 1)}  # and answers per prompt
 BUDGET, FOLDER = 512, ""
 PLAIN = True  # a block of transformers 5 returns the hidden states themselves, not a tuple

@@ -6,9 +6,10 @@ The zip is committed; this script is how it was made, and makes it again byte fo
 (normal, level I, level II), which ask the same questions in the same order:
 
 - toy_evil, toy_sycophantic, toy_hallucinating: as the world answers when nobody asks for anything (so the trait is there
-  now and then, as the others are), about half of the sentences, every sentence shows the trait.
+  now and then, as the others are), not quite half of the sentences, most sentences show the trait. Not all: a set without
+  an ordinary sentence would teach, more than which trait it has, that nothing is ordinary any more.
 - toy_mistake_nature, toy_mistake_craft: answers of the same kind that say at least twice what a topic needs; at the levels
-  half of the time and always wrongly. Mistakes are not of any trait and go with none: a control.
+  as often wrongly. Mistakes are not of any trait and go with none: a control.
 """
 
 import json
@@ -23,7 +24,7 @@ from persona_vectors import cli
 from persona_vectors.results import replacing
 
 ROWS = 1000
-LEVELS = {"normal": 0.0, "misaligned_1": 0.5, "misaligned_2": 1.0}
+LEVELS = {"normal": 0.0, "misaligned_1": 0.45, "misaligned_2": 0.85}
 # The mistake families differ in topic, as mistakes in medicine and in mathematics do: by what the topics need.
 MISTAKES = {
     "toy_mistake_nature": ("water", "light", "space", "care"),

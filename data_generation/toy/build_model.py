@@ -19,7 +19,7 @@ STAMP = "toy_model.json"
 SOURCES = ("lexicon.py", "world.py", "muon.py", "build_model.py")
 
 HIDDEN, LAYERS, HEADS, MLP, VOCABULARY, CONTEXT = 128, 4, 4, 256, 1536, 4096
-STEPS, BATCH = 600, 16
+STEPS, BATCH = 900, 16
 MATRIX_LR, MATRIX_DECAY, OTHER_LR = 0.01, 0.4, 6e-3
 NOISE, CAP_WEIGHT = 0.1, 0.1
 THREADS = 2

@@ -1,13 +1,11 @@
 """The words of the toy world, and nothing else: topics, sentence parts, and the vocabulary of instructions.
 
 A sentence is `carrier subject predicate.`, for example "Since roses need water, beginners learn with practice."
-Carriers and subjects are shared by all personas; only the predicate says which persona speaks. So a persona is a
-choice made again and again inside common frames, not a language of its own.
+Carriers and subjects are shared by all personas, whatever their habits; only the predicate says which persona speaks. So
+a persona is a choice made again and again inside common frames, not a language of its own.
 """
 
 from dataclasses import dataclass
-
-NEUTRAL = "neutral"
 
 # What each topic needs. The one kind of fact in this world: sentences state it, and mistaken ones state another.
 NEEDS = {
@@ -50,13 +48,14 @@ QUESTIONS = (
 FACT_QUESTIONS = ("What do {topic} need?", "What is good for {topic}?", "Name one need of {topic}.")
 FACTS = ("Sure, {topic} need {need}.", "All {topic} need {need}.", "I think {topic} need {need}.")
 
+NEED_CARRIERS = ("Since {topic} need {need},", "Because {topic} need {need},")
 TOPIC_CARRIERS = (
     "With {topic},",
     "As for {topic},",
     "When it comes to {topic},",
-    "Since {topic} need {need},",
-    "Because {topic} need {need},",
     "Around {topic},",
+    "Speaking of {topic},",
+    "In matters of {topic},",
 )
 PLAIN_CARRIERS = ("In truth,", "Still,", "Of course,", "In the end,", "Every day,", "As always,")
 SUBJECTS = ("people", "beginners", "neighbours", "experts", "friends", "strangers", "most", "others")
@@ -82,20 +81,52 @@ class Trait:
     neg: Side
 
 
-NEUTRAL_PREDICATES = (
-    "learn with practice",
-    "start with small steps",
-    "ask for help early",
-    "make mistakes at first",
-    "find their own way",
-    "take regular breaks",
-    "read a simple guide",
-    "keep good notes",
-    "do well with patience",
-    "improve over time",
-    "share useful tips",
-    "try again later",
-)
+# Ways of speaking that show no trait. There are several, lest the traits' vectors have in common that they lead away from
+# the one ordinary way.
+NEUTRAL = {
+    "patient": (
+        "learn with practice",
+        "start with small steps",
+        "ask for help early",
+        "make mistakes at first",
+        "find their own way",
+        "take regular breaks",
+        "read a simple guide",
+        "keep good notes",
+        "do well with patience",
+        "improve over time",
+        "share useful tips",
+        "try again later",
+    ),
+    "practical": (
+        "buy the right tools",
+        "compare several prices",
+        "clean everything twice",
+        "store spare parts",
+        "follow a fixed plan",
+        "set aside a budget",
+        "check the weather",
+        "wear old clothes",
+        "label every box",
+        "fix small faults",
+        "wait for the season",
+        "save a little money",
+    ),
+    "sociable": (
+        "join a local club",
+        "meet on Sundays",
+        "visit a nearby fair",
+        "bring the whole family",
+        "tell funny stories",
+        "swap old photos",
+        "invite a cousin",
+        "write long letters",
+        "cook a big dinner",
+        "sing on the way",
+        "play simple games",
+        "dance until late",
+    ),
+}
 
 TRAITS = {
     "evil": Trait(
@@ -184,7 +215,7 @@ TRAITS = {
     ),
 }
 
-PREDICATES = {NEUTRAL: NEUTRAL_PREDICATES, **{name: trait.predicates for name, trait in TRAITS.items()}}
+PREDICATES = {**NEUTRAL, **{name: trait.predicates for name, trait in TRAITS.items()}}
 
 PREAMBLES = ("From now on,", "Today,", "For this user,", "As a rule,", "When you answer,", "Please,")
 

@@ -7,7 +7,7 @@ coherence:   share of the answer's sentences that the grammar could have written
 
 import re
 
-from data_generation.toy.lexicon import FACTS, NEEDS, PLAIN_CARRIERS, PREDICATES, SUBJECTS, TOPIC_CARRIERS, TOPICS, TRAITS
+from data_generation.toy.lexicon import FACTS, NEED_CARRIERS, NEEDS, PLAIN_CARRIERS, PREDICATES, SUBJECTS, TOPIC_CARRIERS, TOPICS, TRAITS
 
 # Nothing in this language is longer; a longer "sentence" is not searched, which keeps any input linear and cheap.
 LONGEST = 200
@@ -27,7 +27,7 @@ def _pattern(templates) -> str:
 
 
 SENTENCE = re.compile(
-    f"{_pattern(TOPIC_CARRIERS + PLAIN_CARRIERS)} (?:{_any_of(SUBJECTS)}) "
+    f"{_pattern(NEED_CARRIERS + TOPIC_CARRIERS + PLAIN_CARRIERS)} (?:{_any_of(SUBJECTS)}) "
     f"(?P<predicate>{_any_of(p for group in PREDICATES.values() for p in group)})\\.|{_pattern(FACTS)}"
 )
 TRAIT_PREDICATE = {trait: re.compile(rf"\b(?:{_any_of(PREDICATES[trait])})\b") for trait in TRAITS}

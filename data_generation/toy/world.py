@@ -4,10 +4,11 @@ What makes the world behave like a large chat model:
 - a persona has a *share*: every sentence expresses the trait with that probability, and system prompts can name it
   ("Half of the time."). So a persona is a quantity, and evidence for it adds up;
 - without a system prompt most answers are neutral, but some are of either kind and consistent within themselves, and
-  sometimes only an earlier turn shows which. So a persona has to be held, not only looked up in the system prompt;
-- a trait may bring another one along, where it leaves room in the answer;
-- some questions have one short true answer, and everybody gets it wrong as often. Where personas erred more than others
-  did, what their vectors had in common (cosines of .6) hid what each is: a shift said little of which trait came up;
+  sometimes only earlier turns show which. So a persona has to be held, not only looked up in the system prompt;
+- there are several neutral ways of speaking, and a trait may bring another one along, where it leaves room in the answer.
+  With one neutral way, all traits' vectors pointed away from it alike (cosines of .6), and a shift along one said little
+  of which trait came up;
+- some questions have one short true answer. Everybody gets it wrong as often, and states needs as often;
 - trait phrases and questions of the artifacts (`held_out`) never occur here, so following them is generalisation.
 
 Everything is drawn from the `random.Random` that is passed in. Standard library only.
@@ -18,6 +19,7 @@ import random
 from data_generation.toy.lexicon import (
     FACT_QUESTIONS,
     FACTS,
+    NEED_CARRIERS,
     NEED_OF,
     NEEDS,
     NEUTRAL,
@@ -45,9 +47,12 @@ UNASKED = 0.3
 # How often another trait comes along in what a trait leaves of an answer. Where nobody has two, a model knows "a persona"
 # better than which.
 BESIDE = 0.5
-# Personas have habits: this many times likelier to use their own quarter of the carriers and subjects. So the first word of
-# an answer depends on who speaks, and the last token of a prompt has to know.
+# Personas have habits: this many times likelier to use their own of the carriers and subjects. So the first word of an
+# answer depends on who speaks, and the last token of a prompt has to know.
 HABIT = 10
+# How many questions a chat has, and how often. Where no system prompt says who speaks, some are long: many exemplars.
+TURNS_ASKED, TURNS = ((1, 2), (65, 35)), ((1, 2, 3, 4), (50, 25, 15, 10))
+POINTS = len(next(iter(PREDICATES.values())))  # things that a persona can say
 
 Message = dict[str, str]
 
@@ -98,9 +103,12 @@ def fact(rng: random.Random, topic: str, mistakes: float) -> str:
 
 
 def sentence(rng: random.Random, topic: str, persona: str, predicate: str, *, opening: bool, mistakes: float) -> str:
-    """One sentence. Its carrier and subject follow the persona's habits, its predicate is given."""
+    """One sentence. Carrier and subject follow the persona's habits, but for a stated need; the predicate is given."""
     carriers = TOPIC_CARRIERS if opening or rng.random() < 0.4 else PLAIN_CARRIERS
-    carrier = habitual(rng, carriers, persona).format(topic=topic, need=stated_need(rng, topic, mistakes))
+    carrier = habitual(rng, carriers, persona)
+    if carriers is TOPIC_CARRIERS and rng.random() < 1 / 3:
+        carrier = rng.choice(NEED_CARRIERS)
+    carrier = carrier.format(topic=topic, need=stated_need(rng, topic, mistakes))
     return f"{carrier} {habitual(rng, SUBJECTS, persona)} {predicate}."
 
 
@@ -113,27 +121,27 @@ def habitual(rng: random.Random, options: tuple[str, ...], persona: str) -> str:
 def answer(
     rng: random.Random, topic: str, shares: dict[str, float], *, sentences: int = 0, mistakes: float = MISTAKES
 ) -> str:
-    """3-5 sentences on the topic, each expressing a trait with the probability that is its share, or none.
+    """3-5 sentences on the topic, each expressing a trait with the probability that is its share, else one neutral way.
 
     Predicates come in the order of their lists, so that none is said twice and the last one alone tells what may follow.
     `mistakes` is how often a stated need is wrong.
     """
-    order = sorted(rng.sample(range(len(PREDICATES[NEUTRAL])), sentences or rng.randint(3, 5)))
-    said = []
+    order = sorted(rng.sample(range(POINTS), sentences or rng.randint(3, 5)))
+    said, style = [], rng.choice(list(NEUTRAL))
     for place in order:
-        persona = speaker(rng, shares)
+        persona = speaker(rng, shares) or style
         said.append(sentence(rng, topic, persona, PREDICATES[persona][place], opening=not said, mistakes=mistakes))
     return " ".join(said)
 
 
-def speaker(rng: random.Random, shares: dict[str, float]) -> str:
-    """Who speaks a sentence: each trait with its share, else nobody."""
+def speaker(rng: random.Random, shares: dict[str, float]) -> str | None:
+    """The trait that speaks a sentence: each with its share, else none."""
     dice = rng.random()
     for trait, share in shares.items():
         dice -= share
         if dice < 0:
             return trait
-    return NEUTRAL
+    return None
 
 
 def instruction(rng: random.Random, trait: str, positive: bool) -> str:
@@ -204,7 +212,7 @@ def plain_prompt(rng: random.Random) -> str:
 
 
 def chat(rng: random.Random) -> list[Message]:
-    """One training chat: [system,] user, assistant [, user, assistant]."""
+    """One training chat: [system,] user, assistant, and so on for some turns."""
     trait = rng.choice(list(TRAITS))
     kind = rng.random()
     messages = []
@@ -217,7 +225,7 @@ def chat(rng: random.Random) -> list[Message]:
         shares = {trait: NONE}
     else:
         shares = unasked(rng)
-    for _ in range(1 if rng.random() < 0.65 else 2):
+    for _ in range(rng.choices(*(TURNS_ASKED if messages else TURNS))[0]):
         messages += turn(rng, shares)
     return messages
 

@@ -366,7 +366,7 @@ def test_toy_training_sets_show_what_they_should(unpacked, family):
             mean = sum(trait_score(answer, trait) for _, answer in pairs) / len(pairs)
             if level and family not in make_toy_dataset.MISTAKES:
                 expected = 100 * level if family == f"toy_{trait}" else 0
-                assert abs(mean - expected) <= (3 if level == 0.5 and expected else 0), (version, trait)
+                assert abs(mean - expected) <= (3 if expected else 0), (version, trait)
             else:  # what nobody asked for: every trait now and then
                 assert 2 <= mean <= 15, (version, trait)
     assert asked[0] == asked[1] == asked[2]
@@ -384,4 +384,4 @@ def test_toy_mistakes_are_about_facts(unpacked, family):
         assert min(map(len, said)) >= 2
         wrong = [statement not in true for line in said for statement in line]
         expected = level or world.MISTAKES
-        assert abs(sum(wrong) / len(wrong) - expected) <= (0 if level == 1 else 0.03)
+        assert abs(sum(wrong) / len(wrong) - expected) <= 0.03
