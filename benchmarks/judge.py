@@ -1,6 +1,6 @@
 """The judge against what its connections allow: calls per second, and how well judging hides behind generation.
 
-    python benchmarks/judge.py --calls 3000 --concurrency 100 --latency 0.2
+    python benchmarks/judge.py --calls 10000 --concurrency 100 --latency 0.2
 
 A local OpenAI-compatible server answers every call after a fixed latency. Ideal is concurrency / latency.
 The second part runs `eval_persona` three times, whole processes: generating alone (a judge that answers at once),
@@ -148,7 +148,7 @@ def measure_overlap(model: str, latency: float, concurrency: int, repeats: int) 
     ]
 
 
-def main(calls: int = 3000, concurrency: int = 100, latency: float = 0.2, repeats: int = 5, model: str = "models/toy"):
+def main(calls: int = 10_000, concurrency: int = 100, latency: float = 0.2, repeats: int = 5, model: str = "models/toy"):
     from report import report
 
     lines = measure_calls(calls, concurrency, latency, repeats)

@@ -14,6 +14,11 @@ from persona_vectors.errors import UserError
 from persona_vectors.settings import judge_endpoint, shown
 
 
+# Seconds between the beginnings of two calls: about what one costs this process. Calls that begin together end together,
+# and a hundred replies that come at once are all read before the first new call is made, wave after wave.
+GAP = 0.001
+
+
 @dataclass
 class Counts:
     """What happened to the calls of a run: HTTP calls, retries among them, replies without a score, calls given up."""
@@ -60,6 +65,7 @@ class ChatClient:
             http_client=openai.DefaultAioHttpClient(),
         )
         self._raw = openai.HttpxBinaryResponseContent  # the reply's bytes as they are
+        self._next = 0.0
         self._slots = asyncio.Semaphore(self.max_concurrent)
 
     async def close(self) -> None:
@@ -81,6 +87,7 @@ class ChatClient:
             # The client's plain post: chat.completions.create checks every request and reply against its types first,
             # twice the processor time a call, and with a hundred calls under way that is what bounds them.
             async with self._slots:
+                await self._turn()
                 body = json.dumps({"model": self.model, "messages": messages, **options}).encode()
                 response = await self._client.post("/chat/completions", content=body, cast_to=self._raw)
             self.counts.retried += int(response.response.request.headers.get("x-stainless-retry-count", 0))
@@ -105,6 +112,13 @@ class ChatClient:
             raise GivenUp(why) from error
         self._failures_in_a_row = 0
         return choices
+
+    async def _turn(self) -> None:
+        """Wait until the call before this one is ``GAP`` old."""
+        now = asyncio.get_running_loop().time()
+        self._next = max(now, self._next + GAP)
+        if self._next > now:
+            await asyncio.sleep(self._next - now)
 
     async def write(self, messages: list[dict], max_tokens: int) -> tuple[str, str]:
         """``(text, finish_reason)`` of one reply, drawn at the endpoint's own temperature; reasoning is left out.

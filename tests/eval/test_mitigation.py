@@ -22,7 +22,7 @@ def make_arm(folder, arm, score, losses=None, coefs=None, coherence=80.0):
     if losses:
         (folder / arm).mkdir()
         log = [{"loss": loss, "step": k} for k, loss in enumerate(losses, 1)] + [
-            {"eval_loss": losses[-1] + 1, "step": 9}
+            {"eval_loss": losses[-1] + 1, "step": 16}
         ]
         (folder / arm / "training_log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
 
@@ -31,10 +31,10 @@ def test_the_table_holds_every_arm_with_means_and_ranges(tmp_path, capsys):
     for seed, shift in enumerate((0, 6)):
         folder = tmp_path / "evil" / f"seed{seed}"
         make_arm(folder, "base", 5)
-        make_arm(folder, "plain_misaligned_2", 90 - shift, losses=[3.0] * 5 + [1.0] * 5)
-        make_arm(folder, "steer_0.5", 40 + shift, losses=[2.0] * 5 + [1.0] * 5)
-        make_arm(folder, "random_0.5", 80, losses=[3.0] * 5 + [1.0] * 5)
-        make_arm(folder, "ablate", 88, losses=[3.0] * 5 + [1.0] * 5)
+        make_arm(folder, "plain_misaligned_2", 90 - shift, losses=[3.0] * 8 + [1.0] * 8)
+        make_arm(folder, "steer_0.5", 40 + shift, losses=[2.0] * 8 + [1.0] * 8)
+        make_arm(folder, "random_0.5", 80, losses=[3.0] * 8 + [1.0] * 8)
+        make_arm(folder, "ablate", 88, losses=[3.0] * 8 + [1.0] * 8)
         make_arm(folder, "inference", 90, coefs=(0.0, -0.5))
     mitigation.report(str(tmp_path))
     table = pandas.read_csv(tmp_path / "mitigation.csv").set_index(["arm", "coef"])

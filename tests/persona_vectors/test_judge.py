@@ -6,7 +6,7 @@ import time
 import pytest
 from judge_server import JudgeServer, completion, error, is_probe
 
-from persona_vectors.chat_client import GivenUp, reason
+from persona_vectors.chat_client import GAP, ChatClient, GivenUp, reason
 from persona_vectors.errors import UserError
 from persona_vectors.judge import Judge
 
@@ -62,6 +62,26 @@ def test_published_kinds(monkeypatch):
             assert run(server, monkeypatch, kind="binary_text")[0] == [expected]
     with pytest.raises(UserError):
         Judge("m", kind="0_5")
+
+
+def test_calls_begin_one_after_another(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+
+    async def work():
+        client, clock = ChatClient("m", max_concurrent=30, timeout=1, who="the judge"), asyncio.get_running_loop().time
+        client.open()
+        begun, began = clock(), []
+
+        async def turn():
+            await client._turn()
+            began.append(clock() - begun)
+
+        await asyncio.gather(*(turn() for _ in range(30)))
+        await client.close()
+        return began
+
+    for k, moment in enumerate(sorted(asyncio.run(work()))):
+        assert moment > 0.9 * k * GAP
 
 
 def test_what_is_sent_is_the_published_call(monkeypatch):

@@ -55,6 +55,6 @@ def test_level_two_brings_the_trait_and_preventative_steering_keeps_half_of_it_a
     vector = f"steering_config.steering_vector_path={workshop}/evil_response_avg_diff.pt"
     steered, coherence, losses = train_and_ask(judge, workshop, "configs/train_toy_steer.json", vector)
     assert steered <= score / 2 and coherence >= 75, (score, steered, coherence)
-    assert sum(losses[-5:]) < sum(losses[:5])
+    assert sum(losses[-8:]) < sum(losses[:8])
     record = json.loads((workshop / "train_toy_steer" / "training_config.json").read_text())
     assert record["steering_config"]["layers"] == [2]
