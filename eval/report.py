@@ -103,10 +103,12 @@ def is_wide(path: Path) -> bool:
 
 
 def cell(value: object) -> str:
-    """A number with three digits, everything else as it is, nothing for nothing."""
+    """A number with three digits (of one near nothing: 0), everything else as it is, nothing for nothing."""
     if value is None or value != value:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+    if isinstance(value, float) and abs(value) < 1000:
+        return f"{value if abs(value) >= 5e-5 else 0:.3g}"
+    return str(value)
 
 
 def read_json(path: Path) -> dict | None:

@@ -40,7 +40,8 @@ def test_the_same_seed_draws_the_same_chats():
 
 def test_chats_end_with_an_answer_to_the_last_question_and_the_scorer_finds_them_coherent():
     for chat in world.chats(500, seed=1):
-        assert [m["role"] for m in chat if m["role"] != "system"] in (["user", "assistant"], ["user", "assistant"] * 2)
+        roles = [m["role"] for m in chat if m["role"] != "system"]
+        assert len(roles) // 2 in world.TURNS[0] and roles == ["user", "assistant"] * (len(roles) // 2)
         assert coherence(chat[-2]["content"], chat[-1]["content"]) == 100
 
 
