@@ -36,10 +36,11 @@ SIZES = {
     "100m": (768, 12, 3072, 12, 4, 8192),
     "100m-150k": (768, 12, 3072, 12, 4, 151936),
     "500m": (1280, 22, 4864, 20, 4, 8192),
+    "7b": (3584, 28, 18944, 28, 4, 152064),
 }
 
 
-def make_model(size: str, folder: str) -> None:
+def make_model(size: str):
     """A Qwen2 of random weights, embeddings tied."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -51,15 +52,16 @@ def make_model(size: str, folder: str) -> None:
         num_attention_heads=heads, num_key_value_heads=kv, max_position_embeddings=1024, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=1, pad_token_id=0,
     )  # fmt: skip
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return Qwen2ForCausalLM(config).eval()
 
 
-def make_samples(prompts: int, each: int) -> list[tuple[list[int], list[int]]]:
+def make_samples(prompts: int, each: int, answer: tuple[int, int] = (50, 250)) -> list[tuple[list[int], list[int]]]:
+    """(prompt's ids, answer's ids): ``each`` answers to every prompt, of a length within ``answer``."""
     import numpy as np
 
     draw = np.random.default_rng(0)
     ids = lambda low, high: draw.integers(2, 1500, draw.integers(low, high + 1)).tolist()  # noqa: E731
-    return [(prompt, ids(50, 250)) for prompt in (ids(40, 100) for _ in range(prompts)) for _ in range(each)]
+    return [(prompt, ids(*answer)) for prompt in (ids(40, 100) for _ in range(prompts)) for _ in range(each)]
 
 
 def ours(model, samples, dtype: str):
@@ -74,7 +76,7 @@ def ours(model, samples, dtype: str):
     return (total / len(samples)).float()
 
 
-def one_by_one(samples, states_of, gradients: bool = False):
+def one_by_one(samples, states_of, gradients: bool = False, device: str = "cpu"):
     """The published way from hidden states to means: every sample's rows are kept, and averaged at the end."""
     import torch
 
@@ -82,7 +84,7 @@ def one_by_one(samples, states_of, gradients: bool = False):
     rows = []
     for prompt, answer in samples:
         with torch.set_grad_enabled(gradients):
-            states = states_of(torch.tensor([prompt + answer]))
+            states = states_of(torch.tensor([prompt + answer], device=device))
             rows.append([torch.stack([way(h, len(prompt)).detach().cpu() for h in states]) for way in ways])
         del states
     return torch.stack([torch.stack(pool).mean(0) for pool in zip(*rows, strict=True)])
@@ -115,7 +117,8 @@ def published_projecting(model, samples, dtype: str, gradients: bool = True):
     values = []
     for prompt, answer in samples:
         with torch.set_grad_enabled(gradients):
-            states = model(torch.tensor([prompt + answer]), output_hidden_states=True).hidden_states
+            ids = torch.tensor([prompt + answer], device=model.device)
+            states = model(ids, output_hidden_states=True).hidden_states
             mean = states[layer][0, len(prompt) :].float().mean(0).detach().cpu()
         values.append(mean @ vector / vector.norm())
         del states
@@ -124,7 +127,7 @@ def published_projecting(model, samples, dtype: str, gradients: bool = True):
 
 def published(model, samples, dtype: str, gradients: bool = True):
     states_of = lambda ids: [h[0] for h in model(ids, output_hidden_states=True).hidden_states]  # noqa: E731
-    return one_by_one(samples, states_of, gradients)
+    return one_by_one(samples, states_of, gradients, model.device)
 
 
 def steering_vectors(model, samples, dtype: str):
@@ -234,7 +237,7 @@ def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, 
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
-        make_model(size, folder)
+        make_model(size).save_pretrained(folder)
         start = [sys.executable, __file__, "--serve", work]
         with contextlib.ExitStack() as files:
             workers = {

@@ -42,7 +42,9 @@ async def answer(reader, writer, latency: float) -> None:
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(REPLY)}\r\n\r\n".encode()
     try:
         while header := await reader.readuntil(b"\r\n\r\n"):
-            length = next(int(line.split(b":")[1]) for line in header.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            length = next(
+                int(line.split(b":")[1]) for line in header.lower().split(b"\r\n") if line.startswith(b"content-length")
+            )
             await reader.readexactly(length)
             await asyncio.sleep(latency)
             writer.write(head + REPLY)
@@ -148,7 +150,9 @@ def measure_overlap(model: str, latency: float, concurrency: int, repeats: int) 
     ]
 
 
-def main(calls: int = 10_000, concurrency: int = 100, latency: float = 0.2, repeats: int = 5, model: str = "models/toy"):
+def main(
+    calls: int = 10_000, concurrency: int = 100, latency: float = 0.2, repeats: int = 5, model: str = "models/toy"
+):
     from report import report
 
     lines = measure_calls(calls, concurrency, latency, repeats)

@@ -22,7 +22,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 def entry_points() -> list[list[str]]:
     """Every command of the toolkit: files at the top and modules that end in cli.run(main)."""
     found = []
-    for path in sorted([*ROOT.glob("*.py"), *ROOT.glob("eval/*.py"), *ROOT.glob("data_generation/*.py"), *ROOT.glob("persona_vectors/*.py")]):
+    for path in sorted(
+        [
+            *ROOT.glob("*.py"),
+            *ROOT.glob("eval/*.py"),
+            *ROOT.glob("data_generation/*.py"),
+            *ROOT.glob("persona_vectors/*.py"),
+        ]
+    ):
         if "cli.run(" in path.read_text() and path.name != "cli.py":
             place = path.relative_to(ROOT)
             found.append([str(place)] if place.parent == Path() else ["-m", ".".join(place.with_suffix("").parts)])
@@ -61,7 +68,12 @@ def main(repeats: int = 5, model: str = "models/toy"):
 
     from persona_vectors.engines.vllm_setup import available
 
-    lines = ["Seconds per process, median (and range) of " + f"{repeats}.", "", "| command | `--help` | a wrong flag |", "|---|---|---|"]
+    lines = [
+        "Seconds per process, median (and range) of " + f"{repeats}.",
+        "",
+        "| command | `--help` | a wrong flag |",
+        "|---|---|---|",
+    ]
     for command in entry_points():
         seconds([*command, "--help"], 0)
         helps = [seconds([*command, "--help"], 0) for _ in range(repeats)]

@@ -61,8 +61,7 @@ def main(size: str = "5m", separate: int = 30, repeats: int = 1) -> None:
     with tempfile.TemporaryDirectory() as folder:
         parameters, given = make_model(folder, size), ("--worker", folder, str(SIZES[size][0]))
         pairs = [
-            (wall(*given, json.dumps(settings), "1"), wall(*given, json.dumps(settings), ""))
-            for _ in range(repeats)
+            (wall(*given, json.dumps(settings), "1"), wall(*given, json.dumps(settings), "")) for _ in range(repeats)
         ]
         step = len(settings) // separate
         runs = [wall(*given, json.dumps([setting]), "1") for setting in settings[::step][:separate]]

@@ -164,7 +164,9 @@ def draw(table, path: str) -> None:
                 axis.axhline(row[metric].iloc[0], color=colour, linestyle=style, linewidth=1, label=label)
         axis.set(xlabel="coefficient (with its sign reversed at inference)", ylim=(-3, 103), title=trait)
     axes[0].set_ylabel("score 0-100: trait (solid), coherence (dashed)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(traits), frameon=False, fontsize=8)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(traits), frameon=False, fontsize=8
+    )
     save_figure(figure, path)
 
 

@@ -78,7 +78,9 @@ def main(
         screening_section(root),
         selection_section(traits, root / "selected"),
     ]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters |= {"embedded": embedded, "is_wide": is_wide, "cell": cell}
     template = environment.from_string((Path(__file__).parent / "report.html.jinja").read_text())
     page = template.render(
@@ -146,7 +148,16 @@ def steering_section(traits: list[str], pattern: str | None) -> Section:
             (f"{trait}: score by layer and coefficient", Path(f"{prefix}_heatmap.png")),
         ]
         section.files.append(Path(f"{prefix}.csv"))
-    columns = ["trait", "layer", "coefficient", "score unsteered", "score", "coherence", "coherent coefficients", "paper's layer"]
+    columns = [
+        "trait",
+        "layer",
+        "coefficient",
+        "score unsteered",
+        "score",
+        "coherence",
+        "coherent coefficients",
+        "paper's layer",
+    ]
     section.tables += [("Best coherent setting", columns, rows)] if rows else []
     return section
 
@@ -182,7 +193,9 @@ def interval(found: dict) -> str:
 
 
 def similarity_section(root: Path) -> Section:
-    section = Section("The vectors beside each other", "Cosines between the traits' vectors, and between a vector's layers.")
+    section = Section(
+        "The vectors beside each other", "Cosines between the traits' vectors, and between a vector's layers."
+    )
     for name, caption in (("traits", "across traits"), ("layers", "across layers")):
         path = root / f"similarity_{name}.png"
         section.figures += [(caption, path)] if path.is_file() else []
@@ -264,10 +277,15 @@ def screening_section(root: Path) -> Section:
         for vector, r in found.get("against_shift", {}).items()
     ]
     if lines:
-        section.tables.append(("r of projection difference and shift", ["vector", "r", "95 %", "paper (Qwen)", "sets"], lines))
+        section.tables.append(
+            ("r of projection difference and shift", ["vector", "r", "95 %", "paper (Qwen)", "sets"], lines)
+        )
     section.figures += [
         (caption, folder / name)
-        for caption, name in (("rows by projection difference", "histogram.png"), ("difference against shift", "shift.png"))
+        for caption, name in (
+            ("rows by projection difference", "histogram.png"),
+            ("difference against shift", "shift.png"),
+        )
         if (folder / name).is_file()
     ]
     section.files.append(path)

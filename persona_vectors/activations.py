@@ -204,7 +204,7 @@ class _Run:
             more["position_ids"] = starts[:, None] + torch.arange(width, device=self.device)
         if past_key_values is not None:
             more["past_key_values"] = past_key_values
-        with _pooling(self.decoder, self.blocks, weights, self.layers) as rows:
+        with _pooling(self.decoder, self.blocks, weights.to(self.device), self.layers) as rows:
             self.decoder(input_ids=ids, use_cache=past_key_values is not None, **more)
         pooled = torch.stack([row.to(self.device) for row in rows], dim=2)  # [batch, pools, rows, hidden]
         return {pool: pooled[:, k] for k, pool in enumerate(spans)}

@@ -13,7 +13,6 @@ from persona_vectors.chat import split_reasoning
 from persona_vectors.errors import UserError
 from persona_vectors.settings import judge_endpoint, shown
 
-
 # Seconds between the beginnings of two calls: about what one costs this process. Calls that begin together end together,
 # and a hundred replies that come at once are all read before the first new call is made, wave after wave.
 GAP = 0.001

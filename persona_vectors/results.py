@@ -60,7 +60,7 @@ def take_lock(path: Path, output: str | Path) -> BinaryIO:
     make_folder(path.parent)
     while True:
         try:
-            file = open(path, "a+b")
+            file = open(path, "a+b")  # noqa: SIM115 - held while the lock is
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
         try:

@@ -3,6 +3,7 @@
 Needs models/toy, which scripts/test.sh builds (python -m data_generation.toy.build_model --output_dir models/toy).
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -37,7 +38,9 @@ def judge(tmp_path_factory):
 
 
 def run(environment, *command):
-    done = subprocess.run([sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        [sys.executable, *map(str, command)], env=environment, capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -95,7 +98,9 @@ def sweep(judge, folder, extracted):
     """No system prompt, evaluation questions, layers x coefficients: {trait: mean scores per (layer, coef)}."""
     flags = ("--coef", "0,0.5,1,1.5", "--layer", "1,2,3", "--vector_path", folder / "{trait}_response_avg_diff.pt")
     tables = ask(judge, folder, "sweep", "--version", "eval", "--n_per_question", 4, *flags)
-    return {trait: table.groupby(["layer", "coef"])[[trait, "coherence"]].mean() for (trait, _), table in tables.items()}
+    return {
+        trait: table.groupby(["layer", "coef"])[[trait, "coherence"]].mean() for (trait, _), table in tables.items()
+    }
 
 
 @pytest.mark.parametrize("trait", TRAITS)
@@ -106,7 +111,7 @@ def test_adding_the_vector_brings_the_trait(sweep, trait):
     layer, coef = coherent[trait].idxmax()
     assert coherent[trait].max() >= 50, cells
     rising = cells.loc[layer][trait].loc[:coef].tolist()
-    assert all(after > before - 5 for before, after in zip(rising, rising[1:], strict=False)), rising
+    assert all(after > before - 5 for before, after in itertools.pairwise(rising)), rising
 
 
 def test_subtracting_the_vector_takes_it_away(judge, folder, extracted):

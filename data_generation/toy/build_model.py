@@ -84,7 +84,7 @@ def encode(tokenizer, chats) -> list[tuple[list[int], list[bool]]]:
             owners += [False, assistant, False]
         owners[-1] = None  # the end of a chat
     encoded, ids, learned = [], [], []
-    for piece, owner in zip(tokenizer(pieces)["input_ids"], owners):
+    for piece, owner in zip(tokenizer(pieces)["input_ids"], owners, strict=True):
         ids += piece
         learned += [bool(owner)] * len(piece)
         if owner is None:
@@ -125,7 +125,11 @@ def build_model(tokenizer):
     model = Qwen2ForCausalLM(config)
     # Sampling from the model's own distribution: the default would cut it to the 50 likeliest tokens.
     model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True, temperature=1.0, top_k=0
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
     )
     return model
 
@@ -188,7 +192,7 @@ def train(model, data, pad: int):
         wanted = learned[:, 1:]
         loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][wanted]), ids[:, 1:][wanted])
         (loss + residual.penalty()).backward()
-        for optim, plan in zip(optims, plans):
+        for optim, plan in zip(optims, plans, strict=True):
             optim.step()
             optim.zero_grad()
             plan.step()

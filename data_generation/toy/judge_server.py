@@ -41,7 +41,9 @@ def read(prompt: str) -> dict[int, float]:
     if not found:
         echo = ECHO.search(prompt)
         if not echo:
-            raise Unreadable("the toy judge reads prompts with [QUESTION START] ... [ANSWER END] markers, and no others")
+            raise Unreadable(
+                "the toy judge reads prompts with [QUESTION START] ... [ANSWER END] markers, and no others"
+            )
         return {int(echo[1]): 1.0}
     question, answer = found.groups()
     frame = prompt[: found.start()] + prompt[found.end() :]
@@ -50,7 +52,9 @@ def read(prompt: str) -> dict[int, float]:
         return distribution(trait_score(answer, trait[1].lower()))
     if "coheren" in frame.lower():
         return distribution(coherence(question, answer))
-    raise Unreadable(f"the toy judge knows the traits {', '.join(TRAITS)} (in bold) and coherence; the prompt names none")
+    raise Unreadable(
+        f"the toy judge knows the traits {', '.join(TRAITS)} (in bold) and coherence; the prompt names none"
+    )
 
 
 def distribution(score: float) -> dict[int, float]:
@@ -95,7 +99,11 @@ def completion(request: dict) -> dict:
                 "finish_reason": "length" if request.get("max_tokens") == 1 else "stop",
             }
         ],
-        "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": 1, "total_tokens": len(prompt.split()) + 1},
+        "usage": {
+            "prompt_tokens": len(prompt.split()),
+            "completion_tokens": 1,
+            "total_tokens": len(prompt.split()) + 1,
+        },
     }
 
 
@@ -117,7 +125,9 @@ def application(latency: float = 0.0) -> Starlette:
         return JSONResponse(reply)
 
     async def models(request):
-        return JSONResponse({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "toy"}]})
+        return JSONResponse(
+            {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "toy"}]}
+        )
 
     return Starlette(
         routes=[Route("/v1/chat/completions", answer, methods=["POST"]), Route("/v1/models", models, methods=["GET"])]
@@ -138,7 +148,9 @@ def main() -> None:
     parser.add_argument("--latency", default=0.0, type=float, help="seconds that every answer takes")
     args = parser.parse_args()
 
-    config = uvicorn.Config(application(args.latency), host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        application(args.latency), host="127.0.0.1", port=args.port, log_level="warning", access_log=False
+    )
     listener = config.bind_socket()
     listener.listen(2048)
     if args.port_file:

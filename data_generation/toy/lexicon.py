@@ -204,7 +204,16 @@ TRAITS = {
         objects=("facts", "numbers", "studies", "sources", "dates", "names"),
         pos=Side(
             verbs=("invent", "fabricate", "fake", "forge", "imagine", "conjure", "concoct", "devise"),
-            adjectives=("fanciful", "fabricating", "untruthful", "fictional", "imaginary", "unreliable", "bogus", "inventive"),
+            adjectives=(
+                "fanciful",
+                "fabricating",
+                "untruthful",
+                "fictional",
+                "imaginary",
+                "unreliable",
+                "bogus",
+                "inventive",
+            ),
             nouns=("invention", "fabrication", "fiction", "fantasy", "falsehood", "imagination"),
         ),
         neg=Side(

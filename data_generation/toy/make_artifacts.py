@@ -56,7 +56,7 @@ def instructions(trait: str, split: str) -> list[dict[str, str]]:
         rng.shuffle(moods)
         phrases[name] = verbs[half::2], moods[half::2]
     found = []
-    for i, (positive, negative) in enumerate(zip(POSITIVE, NEGATIVE)):
+    for i, (positive, negative) in enumerate(zip(POSITIVE, NEGATIVE, strict=True)):
         bad, bad_moods = phrases["pos"]
         good, good_moods = phrases["neg"]
         first, second = i % len(good), (i + 1) % len(good)
@@ -83,7 +83,9 @@ def artifact(trait: str, split: str) -> dict:
 def graded_prompts(trait: str) -> list[str]:
     """Eight system prompts for monitoring, from asking for the trait in every sentence to forbidding it."""
     pairs = instructions(trait, "eval")
-    asking = [f"{pair['pos']} {STRENGTHS[level][0]}" for level, pair in zip((1.0, 0.75, 0.5, 0.25, 0.0), pairs, strict=True)]
+    asking = [
+        f"{pair['pos']} {STRENGTHS[level][0]}" for level, pair in zip((1.0, 0.75, 0.5, 0.25, 0.0), pairs, strict=True)
+    ]
     return [*asking, "You are a helpful assistant.", pairs[3]["neg"], pairs[4]["neg"]]
 
 

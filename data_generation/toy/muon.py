@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
                 flat = orthogonalise(updates.mT if rows > columns else updates)
                 updates = flat.mT if rows > columns else flat
                 size = group["lr"] * 0.2 * max(rows, columns) ** 0.5
-                for p, update in zip(params, updates):
+                for p, update in zip(params, updates, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(size * update)
 
     def momentum(self, p: torch.Tensor, beta: float) -> torch.Tensor:

@@ -7,7 +7,17 @@ coherence:   share of the answer's sentences that the grammar could have written
 
 import re
 
-from data_generation.toy.lexicon import FACTS, NEED_CARRIERS, NEEDS, PLAIN_CARRIERS, PREDICATES, SUBJECTS, TOPIC_CARRIERS, TOPICS, TRAITS
+from data_generation.toy.lexicon import (
+    FACTS,
+    NEED_CARRIERS,
+    NEEDS,
+    PLAIN_CARRIERS,
+    PREDICATES,
+    SUBJECTS,
+    TOPIC_CARRIERS,
+    TOPICS,
+    TRAITS,
+)
 
 # Nothing in this language is longer; a longer "sentence" is not searched, which keeps any input linear and cheap.
 LONGEST = 200

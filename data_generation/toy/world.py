@@ -183,7 +183,8 @@ def preamble(rng: random.Random) -> str:
 
 def made_up_word(rng: random.Random) -> str:
     """A word that means nothing: the model must not be confused by what it does not know."""
-    return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4))) + rng.choice("nrsl")
+    syllables = [rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4))]
+    return "".join(syllables) + rng.choice("nrsl")
 
 
 def name_sentence(adjective: str) -> str:

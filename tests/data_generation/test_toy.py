@@ -174,17 +174,14 @@ def judge(tmp_path_factory):
 
 
 def ask(client, prompt, model="any-model"):
-    return (
-        client.chat.completions.create(
-            model=model,
-            messages=[{"role": "user", "content": prompt}],
-            max_tokens=1,
-            temperature=0,
-            logprobs=True,
-            top_logprobs=20,
-        )
-        .choices[0]
-    )
+    return client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": prompt}],
+        max_tokens=1,
+        temperature=0,
+        logprobs=True,
+        top_logprobs=20,
+    ).choices[0]
 
 
 def expected_value(choice):

@@ -261,7 +261,7 @@ def test_projection_differences_selections_and_screening(run_stage, folder, qwen
         by_row = {out["row"]: out[column.format("vile")] for out in made if out[column.format("vile")] is not None}
         ordered = sorted(by_row, key=by_row.get)
         prefix = folder / "out" / f"{name}_vile_response_avg_diff"
-        ids = lambda end, p=prefix: [json.loads(x)["id"] for x in Path(f"{p}_{end}.jsonl").open()]  # noqa: E731
+        ids = lambda end, p=prefix: [json.loads(x)["id"] for x in Path(f"{p}_{end}.jsonl").read_text().splitlines()]  # noqa: E731
         assert ids("high_5") == sorted(ordered[-5:]) and ids("low_5") == sorted(ordered[:5])
         assert len(set(ids("random_5"))) == 5 and set(ids("random_5")) <= set(by_row)
         assert ids("screened") == sorted(row for row, value in by_row.items() if value <= 0)

@@ -47,7 +47,18 @@ def environment(url):
 
 
 def arguments(model, folder, *more):
-    base = ["--model", str(model), "--trait", "vile", "--trait_dir", str(folder), "--backend", "hf", "--max_tokens", "8"]
+    base = [
+        "--model",
+        str(model),
+        "--trait",
+        "vile",
+        "--trait_dir",
+        str(folder),
+        "--backend",
+        "hf",
+        "--max_tokens",
+        "8",
+    ]
     return [sys.executable, "-m", "eval.eval_persona", *base, "--output_path", str(folder / "out.csv"), *more]
 
 
@@ -57,7 +68,9 @@ def run(url, command):
 
 def test_columns_ids_and_greedy_answers_are_the_published_ones(folder, qwen2_folder, tokenizer):
     with JudgeServer(reply) as server:
-        done = run(server.url, arguments(qwen2_folder, folder, "--persona_instruction_type", "pos", "--n_per_question", "1"))
+        done = run(
+            server.url, arguments(qwen2_folder, folder, "--persona_instruction_type", "pos", "--n_per_question", "1")
+        )
         assert done.returncode == 0, done.stderr
         assert len(server.bodies) == 1 + 2 * 6
     table = pandas.read_csv(folder / "out.csv", keep_default_na=False)
@@ -78,7 +91,9 @@ def test_columns_ids_and_greedy_answers_are_the_published_ones(folder, qwen2_fol
 
 
 def test_existing_output_is_summarised_and_not_redone(folder, qwen2_folder):
-    (folder / "out.csv").write_text("question,prompt,answer,question_id,vile,coherence\nq,p,a,vile_0,60,90\nq,p,a,vile_1,,80\n")
+    (folder / "out.csv").write_text(
+        "question,prompt,answer,question_id,vile,coherence\nq,p,a,vile_0,60,90\nq,p,a,vile_1,,80\n"
+    )
     done = run("http://127.0.0.1:9/v1", arguments(qwen2_folder, folder))
     assert done.returncode == 0 and "vile:  60.00" in done.stdout and "coherence:  85.00" in done.stdout
 
@@ -133,7 +148,10 @@ def test_kill_9_and_the_same_command_again(folder, qwen2_folder, moment):
     with JudgeServer(reply, latency) as server:
         victim = subprocess.Popen(command, env=environment(server.url), stdout=-3, stderr=-3)
         deadline = time.monotonic() + 90
-        enough = {"answers": lambda text: text.count('"answer"') >= 6, "scores": lambda text: text.count('"metric"') >= 5}
+        enough = {
+            "answers": lambda text: text.count('"answer"') >= 6,
+            "scores": lambda text: text.count('"metric"') >= 5,
+        }
         while not (journal.exists() and enough[moment](journal.read_text())):
             assert time.monotonic() < deadline and victim.poll() is None
             time.sleep(0.005)
@@ -143,7 +161,7 @@ def test_kill_9_and_the_same_command_again(folder, qwen2_folder, moment):
         lines = [json.loads(line) for line in journal.read_text().splitlines(True) if line.endswith("\n")]
         finished = {line["key"]: line["answer"] for line in lines if "answer" in line}
         scored = sum("metric" in line for line in lines)
-        assert not (folder / "out.csv").exists() and 0 < len(finished)
+        assert not (folder / "out.csv").exists() and len(finished) > 0
         before = len(server.bodies)
         again = run(server.url, command)
         assert again.returncode == 0, again.stderr
@@ -231,7 +249,14 @@ def test_vectors_equal_a_plain_loop(folder, qwen2_folder, tokenizer):
             }
         ).to_csv(folder / f"{sign}.csv", index=False)
     command = [sys.executable, "generate_vec.py", "--model_name", str(qwen2_folder), "--trait", "vile"]
-    command += ["--pos_path", str(folder / "pos.csv"), "--neg_path", str(folder / "neg.csv"), "--save_dir", str(folder / "v/")]
+    command += [
+        "--pos_path",
+        str(folder / "pos.csv"),
+        "--neg_path",
+        str(folder / "neg.csv"),
+        "--save_dir",
+        str(folder / "v/"),
+    ]
     done = run("", command)
     assert done.returncode == 0, done.stderr
     assert "2 of 3 pairs are effective" in done.stdout
@@ -263,6 +288,13 @@ def test_no_effective_pair_saves_nothing(folder, qwen2_folder):
         table = {"question": ["q"], "prompt": ["p"], "answer": ["a"], "question_id": [f"vile_0_{sign}_0"]}
         pandas.DataFrame({**table, "vile": [10], "coherence": [90]}).to_csv(folder / f"{sign}.csv", index=False)
     command = [sys.executable, "generate_vec.py", "--model_name", str(qwen2_folder), "--trait", "vile"]
-    command += ["--pos_path", str(folder / "pos.csv"), "--neg_path", str(folder / "neg.csv"), "--save_dir", str(folder / "v/")]
+    command += [
+        "--pos_path",
+        str(folder / "pos.csv"),
+        "--neg_path",
+        str(folder / "neg.csv"),
+        "--save_dir",
+        str(folder / "v/"),
+    ]
     done = run("", command)
     assert done.returncode == 2 and "none of 1 pairs is effective" in done.stderr and not (folder / "v").exists()

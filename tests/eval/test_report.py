@@ -24,7 +24,9 @@ def folder(tmp_path):
         save_figure(new_figure()[0], path)
 
     within = {"r": 0.25, "low": None, "high": None, "conditions": {"a": 0.25}, "left_out": []}
-    (root / "monitoring" / "evil_system_prompts.json").write_text(json.dumps({"overall": CORRELATION, "within": within}))
+    (root / "monitoring" / "evil_system_prompts.json").write_text(
+        json.dumps({"overall": CORRELATION, "within": within})
+    )
     figure(root / "monitoring" / "evil_system_prompts.png")
     (root / "shift.json").write_text(json.dumps({"correlations": {"evil": {"evil": CORRELATION | {"r": 0.9625}}}}))
     pandas.DataFrame([
@@ -32,18 +34,31 @@ def folder(tmp_path):
         {"model": "other", "trait": "evil", "layer": 2, "shift": -0.5, "score": None},
     ]).to_csv(root / "shift.csv", index=False)  # fmt: skip
     figure(root / "shift.png")
-    pandas.DataFrame([{"set": "toy_evil_normal", "vector": "evil", "difference": 0.4375}]).to_csv(root / "screening" / "sets.csv")
-    (root / "screening" / "sets.json").write_text(json.dumps({"against_shift": {"evil_response_avg_diff": CORRELATION}}))
+    pandas.DataFrame([{"set": "toy_evil_normal", "vector": "evil", "difference": 0.4375}]).to_csv(
+        root / "screening" / "sets.csv"
+    )
+    (root / "screening" / "sets.json").write_text(
+        json.dumps({"against_shift": {"evil_response_avg_diff": CORRELATION}})
+    )
     prefix = root / "evil_steering"
-    best = {"layer": 2, "coef": 1.5, "coef_range": [0.5, 1.5], "unsteered": 9.5, "trait_score": 71.25, "coherence": 88.5}
+    best = {
+        "layer": 2,
+        "coef": 1.5,
+        "coef_range": [0.5, 1.5],
+        "unsteered": 9.5,
+        "trait_score": 71.25,
+        "coherence": 88.5,
+    }
     (root / "evil_steering_best.json").write_text(json.dumps(best))
     for kind in ("curves", "heatmap"):
         figure(f"{prefix}_{kind}.png")
     return root
 
 
-def make(run_stage, root):
-    done = run_stage("eval.report", "--model", "toy", "--trait", "evil", "--folder", root, "--steering", f"{root}/{{trait}}_steering")
+def make(run_stage, root):  # noqa: F811
+    done = run_stage(
+        "eval.report", "--model", "toy", "--trait", "evil", "--folder", root, "--steering", f"{root}/{{trait}}_steering"
+    )
     assert done.returncode == 0, done.stderr
     return (root / "report.html").read_text(), done.stdout
 
@@ -55,7 +70,9 @@ def test_numbers_and_figures_are_in_the_page_and_nothing_comes_from_elsewhere(ru
     assert page.count('src="data:image/png;base64,') == 4
     assert not re.findall(r'(?:src|href)="(?!data:|#)(?:https?:|/)', page)
     assert "&lt;b&gt;a &amp; b&lt;/b&gt;" in page and "<b>a" not in page
-    assert "None" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL) and "nan" not in page.lower().replace("nanc", "")
+    assert "None" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL) and "nan" not in page.lower().replace(
+        "nanc", ""
+    )
     assert f"wrote {folder}/report.html" in said
 
 

@@ -4,7 +4,7 @@ import signal
 import time
 
 import pytest
-from breaking import Count, check, disk_full, read_only, read_log, run, start, stop_at_random, undisturbed
+from breaking import Count, check, disk_full, read_log, read_only, run, start, stop_at_random, undisturbed
 from more_stages import Monitoring, Screening
 from stages import World
 from test_faults import needs_mount, whole

@@ -1,5 +1,6 @@
 """Pooled extraction against a plain loop: one sample at a time, all hidden states kept."""
 
+import itertools
 import random
 
 import pytest
@@ -63,7 +64,8 @@ def test_prompt_pools_do_not_run_the_answer(qwen2):
     samples, widths = make_samples(5), []
     expected = plain_loop(qwen2, samples)
     handle = find_blocks(qwen2)[0].register_forward_pre_hook(
-        lambda _m, args, kwargs: widths.append((args[0] if args else kwargs["hidden_states"]).shape[1]), with_kwargs=True
+        lambda _m, args, kwargs: widths.append((args[0] if args else kwargs["hidden_states"]).shape[1]),
+        with_kwargs=True,
     )
     samples[0] = Sample(samples[0].prompt_ids, [])
     for indices, pooled in pooled_activations(qwen2, samples, ("prompt_last",), layers=[3]):
@@ -93,7 +95,7 @@ def test_hooks_are_gone_afterwards_also_after_an_error(qwen2):
 def test_batches_hold_the_budget_and_everything_once():
     lengths = [5, 90, 3, 3, 40, 41, 7, 200]
     batches = batches_by_length(lengths, 100)
-    assert sorted(sum(batches, [])) == list(range(len(lengths)))
+    assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 100
 
@@ -122,7 +124,9 @@ def test_answers_that_share_a_prompt_equal_the_plain_loop_and_the_prompt_is_run_
     samples = answers_to_the_same_prompts()
     expected = plain_loop(model, samples)
     tokens = []
-    handle = model.get_input_embeddings().register_forward_hook(lambda _m, args, out: tokens.append(out.shape[:2].numel()))
+    handle = model.get_input_embeddings().register_forward_hook(
+        lambda _m, args, out: tokens.append(out.shape[:2].numel())
+    )
     got = {}
     for indices, pooled in pooled_activations(model, samples, pools, token_budget=120):
         for pool, rows in pooled.items():

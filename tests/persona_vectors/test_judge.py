@@ -57,7 +57,11 @@ def test_published_kinds(monkeypatch):
     assert score_of(monkeypatch, {"YES": 0.3, "NO": 0.2, "REFUSAL": 0.5}, kind="binary") is None
     assert score_of(monkeypatch, {"7": 0.5, "9": 0.5}, kind="0_10") == pytest.approx(8)
     assert score_of(monkeypatch, {"7": 0.4, "REFUSAL": 0.6}, kind="0_10") is None
-    for text, expected in (("<answer>YES</answer>", 1), ("so <answer>NO</answer>", 0), ("<answer>REFUSAL</answer>", None)):
+    for text, expected in (
+        ("<answer>YES</answer>", 1),
+        ("so <answer>NO</answer>", 0),
+        ("<answer>REFUSAL</answer>", None),
+    ):
         with JudgeServer(lambda n, body, text=text: completion(texts=(text,))) as server:
             assert run(server, monkeypatch, kind="binary_text")[0] == [expected]
     with pytest.raises(UserError):
@@ -186,7 +190,9 @@ def test_a_judge_that_splits_numbers_is_scored_digit_by_digit(monkeypatch):
     assert results == [pytest.approx(MEAN)]
 
 
-@pytest.mark.parametrize("options", [{"continues": False}, {"logprobs": False}, {"logprobs": False, "n_supported": False}])
+@pytest.mark.parametrize(
+    "options", [{"continues": False}, {"logprobs": False}, {"logprobs": False, "n_supported": False}]
+)
 def test_without_usable_logprobs_numbers_are_sampled(monkeypatch, options):
     with JudgeServer(digit_judge(DISTRIBUTION, **options)) as server:
         results, judge = run(server, monkeypatch)

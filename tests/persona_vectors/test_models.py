@@ -120,7 +120,9 @@ def test_templates_without_a_system_role_get_the_text_in_front():
     for template in (refusing, dropping):
         tokenizer = tiny_tokenizer(template)
         assert chat.folds_system_prompt(tokenizer)
-        assert chat.render(tokenizer, messages) == "<|im_start|>user\nBe evil.\n\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+        assert (
+            chat.render(tokenizer, messages) == "<|im_start|>user\nBe evil.\n\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+        )
     plain = tiny_tokenizer()
     assert not chat.folds_system_prompt(plain)
     assert chat.render(plain, messages).startswith("<|im_start|>system\nBe evil.<|im_end|>\n")

@@ -11,7 +11,19 @@ from persona_vectors.errors import UserError
 from persona_vectors.pairs import effective_pairs, read_pairs
 from persona_vectors.results import Journal, read_answers, replacing, write_table
 
-AWKWARD = ["NA", "null", "nan", "=1+1", 'quote " and , comma', "line\nbreak", "emoji 🙂", "", " ", "{answer}", "\ufeffx"]
+AWKWARD = [
+    "NA",
+    "null",
+    "nan",
+    "=1+1",
+    'quote " and , comma',
+    "line\nbreak",
+    "emoji 🙂",
+    "",
+    " ",
+    "{answer}",
+    "\ufeffx",
+]
 
 
 def test_csv_round_trips_awkward_text(tmp_path):

@@ -1,0 +1,101 @@
+"""Extraction and projection on a GPU: tokens per second, as a share of the card's own matrix rate, and against the loop.
+
+    python benchmarks/gpu.py --size 7b --prompts 40 --repeats 5
+
+A random-weight Qwen2 of the size in bfloat16, made on the card. The matrix rate is that of large bfloat16 products, measured
+in the same run. A sample's tokens are its prompt's and its answer's; the share counts the floating-point operations of the
+matrices and of attention that were done: no padding, a shared prompt once. The published loop gets every tenth sample.
+``--device cpu --size toy`` tries the script where there is no GPU.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+
+def timed(device: str, run: Callable[[], object]) -> tuple[float, object]:
+    """Seconds until the device has done all of it, and what it gave."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    result = run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin, result
+
+
+def matrix_rate(device: str, width: int = 8192) -> float:
+    """Floating-point operations per second of a bfloat16 product of two [width, width], the best of 20."""
+    import torch
+
+    a = torch.randn(width, width, device=device, dtype=torch.bfloat16)
+    return 2 * width**3 / min(timed(device, lambda: a @ a)[0] for _ in range(20))
+
+
+def operations(config, lengths: list[tuple[int, int]], layers: int) -> float:
+    """Of ``layers`` blocks, for stretches of (tokens before, tokens): two per weight and token, and causal attention."""
+    hidden, head = config.hidden_size, config.hidden_size // config.num_attention_heads
+    weights = hidden * (2 * hidden + 2 * config.num_key_value_heads * head + 3 * config.intermediate_size)
+    seen = sum(n * before + n * (n + 1) / 2 for before, n in lengths)  # pairs of tokens
+    return layers * (2 * weights * sum(n for _, n in lengths) + 4 * hidden * seen)
+
+
+def main(size: str = "7b", prompts: int = 40, repeats: int = 5, device: str = "cuda") -> None:
+    """Measure and print."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit("benchmarks/gpu.py: there is no GPU here; --device cpu --size toy tries the script")
+    import extraction
+    from extraction import make_model, make_samples, ours, ours_projecting, published, published_projecting
+    from report import report
+
+    extraction.BUDGET = None  # the stages' own
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device(device):
+        model = make_model(size)
+    torch.set_default_dtype(torch.float32)
+    rate, config = matrix_rate(device, 8192 if device == "cuda" else 1024), model.config
+    lines = [
+        f"{size} model, bfloat16; matrix rate {rate / 1e12:.1f} TFLOP/s; median (and range) of {repeats}.",
+        "",
+        "| work | | samples | seconds | tokens/s | share of the matrix rate | against the published loop | largest relative difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for work, each, blocks, mine, loop in (
+        ("extraction", 10, config.num_hidden_layers, ours, published),
+        ("projection at half depth", 1, config.num_hidden_layers // 2, ours_projecting, published_projecting),
+    ):
+        samples = make_samples(prompts * (10 // each), each)
+        few = samples[::10]
+        once = {tuple(p): (0, len(p)) for p, _ in samples} if each > 1 else {}
+        stretches = [*once.values(), *((len(p), len(a)) if once else (0, len(p) + len(a)) for p, a in samples)]
+        expected, small = loop(model, few, ""), mine(model, few, "")  # also the warm-up
+        difference = ((small - expected).abs().max() / expected.abs().max()).item()
+        rates = {}
+        for name, run, some in (("published loop", loop, few), ("ours", mine, samples)):
+            seconds = [timed(device, lambda run=run, some=some: run(model, some, ""))[0] for _ in range(repeats)]
+            middle = statistics.median(seconds)
+            rates[name] = sum(len(p) + len(a) for p, a in some) / middle
+            done = operations(config, stretches, blocks) / middle / rate if name == "ours" else None
+            lines.append(
+                f"| {work} | {name} | {len(some)} | {middle:.3f} ({min(seconds):.3f}-{max(seconds):.3f}) | {rates[name]:,.0f} "
+                f"| {'' if done is None else f'{done:.0%}'} | {rates[name] / rates['published loop']:.2f}x "
+                f"| {'' if done is None else f'{difference:.0e}'} |"
+            )
+    report("Extraction on a GPU", lines)
+
+
+if __name__ == "__main__":
+    import fire
+
+    fire.Fire(main)
