@@ -30,7 +30,7 @@ def entry_points() -> list[list[str]]:
             *ROOT.glob("persona_vectors/*.py"),
         ]
     ):
-        if "cli.run(" in path.read_text() and path.name != "cli.py":
+        if "cli.run" in path.read_text() and path.name != "cli.py":
             place = path.relative_to(ROOT)
             found.append([str(place)] if place.parent == Path() else ["-m", ".".join(place.with_suffix("").parts)])
     return found
