@@ -5,7 +5,7 @@ how-manieth answer); it is effective where the judge saw the trait in the one, n
 """
 
 from persona_vectors.errors import UserError
-from persona_vectors.results import read_answers
+from persona_vectors.results import read_answers, what_it_has
 
 MIN_COHERENCE = 50
 
@@ -21,7 +21,7 @@ def read_pairs(pos_path: str, neg_path: str, trait: str):
         table = read_answers(path, (trait, "coherence"))
         for column in ("prompt", "answer"):
             if column not in table:
-                raise UserError(f"{path} has no column '{column}' (it has {', '.join(table.columns)})")
+                raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
         tables[sign] = table
     pos, neg = tables["pos"], tables["neg"]
     if "question_id" in pos and "question_id" in neg:

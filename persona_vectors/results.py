@@ -98,6 +98,14 @@ def make_folder(path: Path) -> None:
         raise UserError(f"cannot write into {path}: {error.strerror or error}") from error
 
 
+def what_it_has(columns: list[str]) -> str:
+    """The columns of a table that lacks one, for a message; says so where they are separated by something else."""
+    other = next((s for s in (";", "\t", "|") if len(columns) == 1 and s in columns[0]), None)
+    named = {";": "semicolons", "\t": "tabs", "|": "bars"}
+    hint = f"; it is separated by {named[other]}, commas are needed" if other else ""
+    return f"(it has {', '.join(columns) or 'nothing'}{hint})"
+
+
 def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
     """Read an answers CSV (ours, the published toolkit's, or one like it) as a pandas DataFrame.
 
@@ -122,7 +130,7 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
         raise UserError(f"{path} is not readable as CSV: its rows have more fields than the header has names")
     for column in scores:
         if column not in table:
-            raise UserError(f"{path} has no column '{column}' (it has {', '.join(table.columns)})")
+            raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
         numbers = pandas.to_numeric(
             table[column].replace({"": None, "nan": None, "NaN": None, "None": None}), errors="coerce"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from persona_vectors.chat import Message
 from persona_vectors.errors import UserError
-from persona_vectors.results import replacing
+from persona_vectors.results import replacing, what_it_has
 
 WINDOW_ROWS = 4096
 WINDOW_CHARACTERS = 8_000_000
@@ -68,7 +68,7 @@ class CsvRows:
         self.columns = next(self._lines(), [])
         for name in ("prompt", "answer"):
             if self.columns.count(name) != 1:
-                raise UserError(f"{path} needs one column '{name}' (it has {', '.join(self.columns) or 'nothing'})")
+                raise UserError(f"{path} needs one column '{name}' {what_it_has(self.columns)}")
         self._places = self.columns.index("prompt"), self.columns.index("answer")
 
     def _lines(self) -> Iterator[list[str]]:

@@ -283,10 +283,11 @@ def test_csv_cells_of_10_mb_and_formulas(tmp_path):
     )
 
 
-@pytest.mark.parametrize("data", ["answer;evil\nx;1\n", "answer\tevil\nx\t1\n"])
-def test_other_separators_are_refused(tmp_path, data):
-    (tmp_path / "a.csv").write_text(data)
-    assert "no column" in str(reads(read_answers, tmp_path / "a.csv", ("evil",)))
+@pytest.mark.parametrize(("mark", "named"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_other_separators_are_refused(tmp_path, mark, named):
+    (tmp_path / "a.csv").write_text(f"prompt{mark}answer{mark}evil\np{mark}x{mark}1\n")
+    assert f"separated by {named}" in str(reads(read_answers, tmp_path / "a.csv", ("evil",)))
+    assert f"separated by {named}" in str(reads(row_files.open_rows, tmp_path / "a.csv"))
 
 
 def test_encodings_and_bom(tmp_path):
