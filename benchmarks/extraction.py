@@ -40,10 +40,10 @@ SIZES = {
 }
 
 
-def make_model(size: str):
+def make_model(size: str, dtype: str = "float32"):
     """A Qwen2 of random weights, embeddings tied."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoModelForCausalLM, Qwen2Config
 
     hidden, blocks, mlp, heads, kv, vocabulary = SIZES[size]
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def make_model(size: str):
         num_attention_heads=heads, num_key_value_heads=kv, max_position_embeddings=1024, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=1, pad_token_id=0,
     )  # fmt: skip
-    return Qwen2ForCausalLM(config).eval()
+    return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
 
 
 def make_samples(prompts: int, each: int, answer: tuple[int, int] = (50, 250)) -> list[tuple[list[int], list[int]]]:
@@ -64,14 +64,19 @@ def make_samples(prompts: int, each: int, answer: tuple[int, int] = (50, 250)) -
     return [(prompt, ids(*answer)) for prompt in (ids(40, 100) for _ in range(prompts)) for _ in range(each)]
 
 
-def ours(model, samples, dtype: str):
-    """This toolkit, with the budget of tokens that its stages have on such a machine."""
+def tokens(samples) -> int:
+    return sum(len(prompt) + len(answer) for prompt, answer in samples)
+
+
+def ours(model, samples, dtype: str, budget: int | None = None, layers: list[int] | None = None):
+    """This toolkit, with the budget of tokens that was asked for, or that its stages have on such a machine."""
     import torch
 
     from persona_vectors.activations import POOLS, Sample, pooled_activations
 
     total = 0
-    for _, pooled in pooled_activations(model, [Sample(*sample) for sample in samples], token_budget=BUDGET):
+    samples, budget = [Sample(*sample) for sample in samples], budget or BUDGET
+    for _, pooled in pooled_activations(model, samples, token_budget=budget, layers=layers):
         total = total + torch.stack([pooled[pool].double().sum(0) for pool in POOLS])
     return (total / len(samples)).float()
 
@@ -195,7 +200,7 @@ PROJECTING = {
     WITHOUT: functools.partial(published_projecting, gradients=False),
 }
 WORK = {"extraction": (CONTENDERS, 10), "projection": (PROJECTING, 1)}  # and answers per prompt
-BUDGET, FOLDER = 512, ""
+BUDGET, FOLDER = None, ""  # a worker is told
 PLAIN = True  # a block of transformers 5 returns the hidden states themselves, not a tuple
 
 

@@ -19,6 +19,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from extraction import make_model, make_samples, ours, ours_projecting, published, published_projecting, tokens  # noqa: E402
+
 
 def timed(device: str, run: Callable[[], object]) -> tuple[float, object]:
     """Seconds until the device has done all of it, and what it gave."""
@@ -49,21 +51,24 @@ def operations(config, lengths: list[tuple[int, int]], layers: int) -> float:
     return layers * (2 * weights * sum(n for _, n in lengths) + 4 * hidden * seen)
 
 
+def measured(device: str, run: Callable[[list], object], samples: list, repeats: int) -> tuple[float, str]:
+    """Tokens per second in the median run, and the table's cells that say so."""
+    seconds = [timed(device, lambda: run(samples))[0] for _ in range(repeats)]
+    middle = statistics.median(seconds)
+    rate = tokens(samples) / middle
+    return rate, f"{len(samples)} | {middle:.3f} ({min(seconds):.3f}-{max(seconds):.3f}) | {rate:,.0f}"
+
+
 def main(size: str = "7b", prompts: int = 40, repeats: int = 5, device: str = "cuda") -> None:
     """Measure and print."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         sys.exit("benchmarks/gpu.py: there is no GPU here; --device cpu --size toy tries the script")
-    import extraction
-    from extraction import make_model, make_samples, ours, ours_projecting, published, published_projecting
     from report import report
 
-    extraction.BUDGET = None  # the stages' own
-    torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        model = make_model(size)
-    torch.set_default_dtype(torch.float32)
+        model = make_model(size, "bfloat16")
     rate, config = matrix_rate(device, 8192 if device == "cuda" else 1024), model.config
     lines = [
         f"{size} model, bfloat16; matrix rate {rate / 1e12:.1f} TFLOP/s; median (and range) of {repeats}.",
@@ -81,17 +86,11 @@ def main(size: str = "7b", prompts: int = 40, repeats: int = 5, device: str = "c
         stretches = [*once.values(), *((len(p), len(a)) if once else (0, len(p) + len(a)) for p, a in samples)]
         expected, small = loop(model, few, ""), mine(model, few, "")  # also the warm-up
         difference = ((small - expected).abs().max() / expected.abs().max()).item()
-        rates = {}
-        for name, run, some in (("published loop", loop, few), ("ours", mine, samples)):
-            seconds = [timed(device, lambda run=run, some=some: run(model, some, ""))[0] for _ in range(repeats)]
-            middle = statistics.median(seconds)
-            rates[name] = sum(len(p) + len(a) for p, a in some) / middle
-            done = operations(config, stretches, blocks) / middle / rate if name == "ours" else None
-            lines.append(
-                f"| {work} | {name} | {len(some)} | {middle:.3f} ({min(seconds):.3f}-{max(seconds):.3f}) | {rates[name]:,.0f} "
-                f"| {'' if done is None else f'{done:.0%}'} | {rates[name] / rates['published loop']:.2f}x "
-                f"| {'' if done is None else f'{difference:.0e}'} |"
-            )
+        loop_rate, cells = measured(device, lambda some, loop=loop: loop(model, some, ""), few, repeats)
+        lines.append(f"| {work} | published loop | {cells} | | 1.00x | |")
+        our_rate, cells = measured(device, lambda some, mine=mine: mine(model, some, ""), samples, repeats)
+        share = operations(config, stretches, blocks) / tokens(samples) * our_rate / rate
+        lines.append(f"| {work} | ours | {cells} | {share:.0%} | {our_rate / loop_rate:.2f}x | {difference:.0e} |")
     report("Extraction on a GPU", lines)
 
 

@@ -20,14 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 
-def extract(model, samples: list, budget: int | None = None, layers: list[int] | None = None) -> None:
-    """This toolkit: every pool of all samples."""
-    from persona_vectors.activations import Sample, pooled_activations
-
-    for _ in pooled_activations(model, [Sample(*s) for s in samples], token_budget=budget, layers=layers):
-        pass
-
-
 def turn_by_turn(runs: dict[object, Callable[[], object]], repeats: int) -> dict[object, float]:
     """Median seconds of each run, after one round that is not counted."""
     seconds: dict[object, list[float]] = {name: [] for name in runs}
@@ -40,13 +32,9 @@ def turn_by_turn(runs: dict[object, Callable[[], object]], repeats: int) -> dict
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def tokens(samples: list) -> int:
-    return sum(len(prompt) + len(answer) for prompt, answer in samples)
-
-
 def main(size: str = "25m", repeats: int = 5) -> None:
     """Measure and print five tables."""
-    from extraction import make_model, make_samples, published
+    from extraction import make_model, make_samples, ours, published, tokens
     from report import report
 
     model = make_model(size)
@@ -55,45 +43,43 @@ def main(size: str = "25m", repeats: int = 5) -> None:
     def table(head: str, rows: list[str]) -> None:
         lines.extend(["", head, "|" + "---|" * head.count(" | ") + "---|", *rows])
 
+    def of_ours(sets: dict[object, list]) -> dict[object, float]:
+        return turn_by_turn({name: lambda s=some: ours(model, s, "") for name, some in sets.items()}, repeats)
+
     samples = make_samples(10, 4)
     budgets = (128, 256, 512, 1024, 2048, 4096)
-    taken = turn_by_turn({b: lambda b=b: extract(model, samples, b) for b in budgets}, repeats)
+    taken = turn_by_turn({b: lambda b=b: ours(model, samples, "", budget=b) for b in budgets}, repeats)
     table("| token budget | tokens/s | against 512 |", [
         f"| {b} | {tokens(samples) / s:,.0f} | {taken[512] / s:.2f}x |" for b, s in taken.items()
     ])  # fmt: skip
 
+    sets = {length: make_samples(5, 4, (length, length)) for length in (25, 50, 100, 200, 400)}
+    runs = {
+        (n, run): lambda s=some, run=run: run(model, s, "") for n, some in sets.items() for run in (ours, published)
+    }
+    taken = turn_by_turn(runs, repeats)
     rows = []
-    for length in (25, 50, 100, 200, 400):
-        answers = make_samples(5, 4, (length, length))
-        runs = {"ours": lambda a=answers: extract(model, a), "loop": lambda a=answers: published(model, a, "float32")}
-        taken = turn_by_turn(runs, repeats)
-        rows.append(
-            f"| {length} | {tokens(answers) / taken['ours']:,.0f} | {tokens(answers) / taken['loop']:,.0f} "
-            f"| {taken['loop'] / taken['ours']:.2f}x |"
-        )
+    for length, some in sets.items():
+        mine, loop = taken[length, ours], taken[length, published]
+        rows.append(f"| {length} | {tokens(some) / mine:,.0f} | {tokens(some) / loop:,.0f} | {loop / mine:.2f}x |")
     table("| tokens of an answer | tokens/s, ours | published loop | ratio |", rows)
 
-    rows = []
-    for prompts in (2, 8, 32):
-        some = make_samples(prompts, 4)
-        taken = turn_by_turn({0: lambda some=some: extract(model, some)}, repeats)
-        rows.append(f"| {len(some)} | {taken[0]:.2f} | {1e6 * taken[0] / tokens(some):.0f} |")
-    table("| samples | seconds | microseconds a token |", rows)
+    sets = {4 * prompts: make_samples(prompts, 4) for prompts in (2, 8, 32)}
+    table("| samples | seconds | microseconds a token |", [
+        f"| {n} | {s:.2f} | {1e6 * s / tokens(sets[n]):.0f} |" for n, s in of_ours(sets).items()
+    ])  # fmt: skip
 
     depth = model.config.num_hidden_layers
-    wanted = {f"layer {k}": [k] for k in (depth // 4, depth // 2, 3 * depth // 4, depth)}
-    wanted["all"] = list(range(depth + 1))
-    taken = turn_by_turn({name: lambda k=k: extract(model, samples, layers=k) for name, k in wanted.items()}, repeats)
+    wanted = {f"layer {k}": [k] for k in (depth // 4, depth // 2, 3 * depth // 4, depth)} | {"all": None}
+    taken = turn_by_turn({n: lambda k=k: ours(model, samples, "", layers=k) for n, k in wanted.items()}, repeats)
     table(f"| layers of {depth} | seconds | part of all |", [
         f"| {name} | {s:.2f} | {s / taken['all']:.2f} |" for name, s in taken.items()
     ])  # fmt: skip
 
-    rows = []
-    for each in (1, 2, 5, 10):
-        some = make_samples(40 // each, each)
-        taken = turn_by_turn({0: lambda some=some: extract(model, some)}, repeats)
-        rows.append(f"| {each} | {taken[0]:.2f} | {tokens(some) / taken[0]:,.0f} |")
-    table("| answers to a prompt (40 in all) | seconds | tokens/s |", rows)
+    sets = {each: make_samples(40 // each, each) for each in (1, 2, 5, 10)}
+    table("| answers to a prompt (40 in all) | seconds | tokens/s |", [
+        f"| {n} | {s:.2f} | {tokens(sets[n]) / s:,.0f} |" for n, s in of_ours(sets).items()
+    ])  # fmt: skip
     report("Cost of extraction", lines)
 
 

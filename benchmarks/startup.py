@@ -7,6 +7,7 @@ each engine that can run here, on the model given.
 """
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -20,17 +21,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 
 def entry_points() -> list[list[str]]:
-    """Every command of the toolkit: files at the top and modules that end in cli.run(main)."""
+    """Every command of the toolkit: files at the top and modules that end in cli.run or cli.run_one_of."""
     found = []
-    for path in sorted(
-        [
-            *ROOT.glob("*.py"),
-            *ROOT.glob("eval/*.py"),
-            *ROOT.glob("data_generation/*.py"),
-            *ROOT.glob("persona_vectors/*.py"),
-        ]
-    ):
-        if "cli.run" in path.read_text() and path.name != "cli.py":
+    folders = (ROOT, ROOT / "eval", ROOT / "data_generation", ROOT / "persona_vectors")
+    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+        if re.search(r"cli\.run(_one_of)?\(", path.read_text()) and path.name != "cli.py":
             place = path.relative_to(ROOT)
             found.append([str(place)] if place.parent == Path() else ["-m", ".".join(place.with_suffix("").parts)])
     return found
@@ -69,7 +64,7 @@ def main(repeats: int = 5, model: str = "models/toy"):
     from persona_vectors.engines.vllm_setup import available
 
     lines = [
-        "Seconds per process, median (and range) of " + f"{repeats}.",
+        f"Seconds per process, median (and range) of {repeats}.",
         "",
         "| command | `--help` | a wrong flag |",
         "|---|---|---|",

@@ -100,9 +100,9 @@ def make_folder(path: Path) -> None:
 
 def what_it_has(columns: list[str]) -> str:
     """The columns of a table that lacks one, for a message; says so where they are separated by something else."""
-    other = next((s for s in (";", "\t", "|") if len(columns) == 1 and s in columns[0]), None)
-    named = {";": "semicolons", "\t": "tabs", "|": "bars"}
-    hint = f"; it is separated by {named[other]}, commas are needed" if other else ""
+    marks = (("semicolons", ";"), ("tabs", "\t"), ("bars", "|"))
+    other = next((name for name, mark in marks if len(columns) == 1 and mark in columns[0]), None)
+    hint = f"; it is separated by {other}, commas are needed" if other else ""
     return f"(it has {', '.join(columns) or 'nothing'}{hint})"
 
 

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))
 
+from command import run_stage  # noqa: E402, F401
 from helpers import ARCHITECTURES, tiny_model, tiny_tokenizer  # noqa: E402
 
 

@@ -8,7 +8,6 @@ import numpy
 import pandas
 import pytest
 import torch
-from command import run_stage  # noqa: F401
 from helpers import tiny_model
 from judge_server import JudgeServer, completion, is_probe
 
@@ -71,7 +70,7 @@ def monitor(folder, model, *more):
             "--max_tokens", 6, "--n_per_question", 2, *more]  # fmt: skip
 
 
-def test_monitoring_projects_exactly_the_prompts_it_asked(run_stage, monkeypatch, folder, qwen2_folder, tokenizer):  # noqa: F811
+def test_monitoring_projects_exactly_the_prompts_it_asked(run_stage, monkeypatch, folder, qwen2_folder, tokenizer):
     lines = [(q, f"answer {k}", f"vile_{i}_pos_0") for i, q in enumerate(("one?", "two?")) for k in range(2)]
     for sign, score in (("pos", 90), ("neg", 5)):
         table = pandas.DataFrame(lines, columns=["question", "answer", "question_id"])
@@ -129,7 +128,7 @@ def test_monitoring_projects_exactly_the_prompts_it_asked(run_stage, monkeypatch
         assert len(asked) == 4 and set(asked[:2]) == {"one?", "two?"}  # no question again before each has come
 
 
-def test_monitoring_refuses_by_name(run_stage, folder, qwen2_folder):  # noqa: F811
+def test_monitoring_refuses_by_name(run_stage, folder, qwen2_folder):
     cases = [
         (monitor(folder, qwen2_folder, "--kind", "many_shot"), "--pos_path and --neg_path"),
         (monitor(folder, qwen2_folder, "--layer", "none.json")[:1] + monitor(folder, qwen2_folder)[1:5] + ["--layer", "none.json"]
@@ -164,7 +163,7 @@ def finetuned(tmp_path_factory, qwen2_folder, tokenizer):
     return {**made, "whole": (root / "whole", whole)}
 
 
-def test_finetuning_shift_is_the_difference_of_plain_means(run_stage, folder, qwen2_folder, tokenizer, finetuned):  # noqa: F811
+def test_finetuning_shift_is_the_difference_of_plain_means(run_stage, folder, qwen2_folder, tokenizer, finetuned):
     scores = {}
     for k, name in enumerate(finetuned):
         for trait in ("vile", "kind"):
@@ -227,7 +226,7 @@ def plain_difference(model, tokenizer, row, base_answer, v, layer=2):
     ).item() if base_answer else None
 
 
-def test_projection_differences_selections_and_screening(run_stage, folder, qwen2_folder, tokenizer):  # noqa: F811
+def test_projection_differences_selections_and_screening(run_stage, folder, qwen2_folder, tokenizer):
     sets = {
         "data_good": write_set(folder / "data" / "good.jsonl", 30, 0),
         "data_bad": write_set(folder / "data" / "bad.jsonl", 20, 1),
@@ -286,7 +285,7 @@ def test_projection_differences_selections_and_screening(run_stage, folder, qwen
     assert other.returncode == 2 and "another max_tokens" in other.stderr
 
 
-def test_cheaper_estimates_and_given_answers(run_stage, folder, qwen2_folder, tokenizer):  # noqa: F811
+def test_cheaper_estimates_and_given_answers(run_stage, folder, qwen2_folder, tokenizer):
     rows = write_set(folder / "data" / "good.jsonl", 12, 0)
     only = ("data/good.jsonl",)
     model, v = tiny_model("qwen2"), direction(folder, "vile", 2)
@@ -321,7 +320,7 @@ def test_cheaper_estimates_and_given_answers(run_stage, folder, qwen2_folder, to
     assert short.returncode == 2 and "no line for row 1" in short.stderr
 
 
-def test_cosines_of_vectors(run_stage, folder):  # noqa: F811
+def test_cosines_of_vectors(run_stage, folder):
     files = [folder / f"{t}_response_avg_diff.pt" for t in ("vile", "kind")]
     ok(run_stage("eval.vector_similarity", "--vector_path", *files, "--layer", "2,3", "--output", "s"))
     table = pandas.read_csv(folder / "s.csv")

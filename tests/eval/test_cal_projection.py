@@ -12,7 +12,6 @@ import time
 import pandas
 import pytest
 import torch
-from command import run_stage  # noqa: F401
 from helpers import tiny_model, tiny_tokenizer
 
 from persona_vectors.vectors import save_vectors
@@ -68,7 +67,7 @@ def command(model, path, vectors, *more):
 
 
 @pytest.fixture
-def run(run_stage):  # noqa: F811
+def run(run_stage):
     """The command line in this process."""
     return lambda arguments: run_stage(*arguments[1:])
 
@@ -82,7 +81,7 @@ def run_process(arguments, launcher=(sys.executable,)):
 
 def make_rows(n, seed=0):
     draw = random.Random(seed)
-    words = ["the", "model", "answers", "the", "question", "what", "is", "it", "because", "of"]
+    words = "the model answers the question what is it because of".split()
     text = lambda: " ".join(draw.choice(words) for _ in range(draw.randint(1, 12)))  # noqa: E731
     return [(text(), text()) for _ in range(n)]
 
@@ -305,17 +304,7 @@ def test_a_kill_loses_one_window_at_most_and_the_same_command_goes_on(run, many,
 def test_two_processes_give_what_one_gives(many, undisturbed, qwen2_folder, vectors):
     path = many.with_name("two.jsonl")
     path.write_text(many.read_text())
-    flags = [
-        "--multi_gpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-    ]
+    flags = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no".split()
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *flags]
     done = run_process(command(qwen2_folder, path, list(vectors)[:1], 2), launcher)
     assert done.returncode == 0, done.stderr

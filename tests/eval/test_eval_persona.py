@@ -234,6 +234,12 @@ def test_a_refused_key_stops_before_the_model_and_is_not_shown(folder, qwen2_fol
     assert "sk-secret" not in done.stderr + done.stdout
 
 
+def generate_vec(model, folder):
+    paths = {"--pos_path": folder / "pos.csv", "--neg_path": folder / "neg.csv", "--save_dir": folder / "v/"}
+    flags = {"--model_name": model, "--trait": "vile", **paths}
+    return run("", [sys.executable, "generate_vec.py", *(str(word) for flag in flags.items() for word in flag)])
+
+
 def test_vectors_equal_a_plain_loop(folder, qwen2_folder, tokenizer):
     rows = {"pos": ["What it is.", "the question", "bad"], "neg": ["the model", "answers", "worse"]}
     for sign, answers in rows.items():
@@ -248,16 +254,7 @@ def test_vectors_equal_a_plain_loop(folder, qwen2_folder, tokenizer):
                 "extra": "kept",
             }
         ).to_csv(folder / f"{sign}.csv", index=False)
-    command = [sys.executable, "generate_vec.py", "--model_name", str(qwen2_folder), "--trait", "vile"]
-    command += [
-        "--pos_path",
-        str(folder / "pos.csv"),
-        "--neg_path",
-        str(folder / "neg.csv"),
-        "--save_dir",
-        str(folder / "v/"),
-    ]
-    done = run("", command)
+    done = generate_vec(qwen2_folder, folder)
     assert done.returncode == 0, done.stderr
     assert "2 of 3 pairs are effective" in done.stdout
     model, means = tiny_model("qwen2"), {}
@@ -287,14 +284,5 @@ def test_no_effective_pair_saves_nothing(folder, qwen2_folder):
     for sign in ("pos", "neg"):
         table = {"question": ["q"], "prompt": ["p"], "answer": ["a"], "question_id": [f"vile_0_{sign}_0"]}
         pandas.DataFrame({**table, "vile": [10], "coherence": [90]}).to_csv(folder / f"{sign}.csv", index=False)
-    command = [sys.executable, "generate_vec.py", "--model_name", str(qwen2_folder), "--trait", "vile"]
-    command += [
-        "--pos_path",
-        str(folder / "pos.csv"),
-        "--neg_path",
-        str(folder / "neg.csv"),
-        "--save_dir",
-        str(folder / "v/"),
-    ]
-    done = run("", command)
+    done = generate_vec(qwen2_folder, folder)
     assert done.returncode == 2 and "none of 1 pairs is effective" in done.stderr and not (folder / "v").exists()

@@ -8,7 +8,6 @@ import pytest
 
 from persona_vectors.errors import UserError
 from persona_vectors.plots import new_figure, save_figure
-from tests.command import run_stage  # noqa: F401
 
 CORRELATION = {"r": 0.8125, "low": 0.7, "high": 0.9, "n": 160}
 
@@ -55,7 +54,7 @@ def folder(tmp_path):
     return root
 
 
-def make(run_stage, root):  # noqa: F811
+def make(run_stage, root):
     done = run_stage(
         "eval.report", "--model", "toy", "--trait", "evil", "--folder", root, "--steering", f"{root}/{{trait}}_steering"
     )
@@ -63,7 +62,7 @@ def make(run_stage, root):  # noqa: F811
     return (root / "report.html").read_text(), done.stdout
 
 
-def test_numbers_and_figures_are_in_the_page_and_nothing_comes_from_elsewhere(run_stage, folder):  # noqa: F811
+def test_numbers_and_figures_are_in_the_page_and_nothing_comes_from_elsewhere(run_stage, folder):
     page, said = make(run_stage, folder)
     for number in ("0.812", "0.747", "0.963", "88.2", "71.2", "0.438", "0.839"):  # ours and the paper's
         assert f"<td>{number}</td>" in page, number
@@ -76,13 +75,13 @@ def test_numbers_and_figures_are_in_the_page_and_nothing_comes_from_elsewhere(ru
     assert f"wrote {folder}/report.html" in said
 
 
-def test_links_lead_to_files_from_where_the_page_is(run_stage, folder):  # noqa: F811
+def test_links_lead_to_files_from_where_the_page_is(run_stage, folder):
     page, _ = make(run_stage, folder)
     links = [link for link in re.findall(r'<a href="([^"#]+)"', page)]
     assert "shift.csv" in links and "screening/sets.csv" in links
 
 
-def test_what_is_missing_is_said(run_stage, folder):  # noqa: F811
+def test_what_is_missing_is_said(run_stage, folder):
     page, _ = make(run_stage, folder)
     missing = re.findall(r'<p class="missing">(.*?)</p>', page, flags=re.DOTALL)
     assert "evil, many_shot: not made" in missing

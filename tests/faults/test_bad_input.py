@@ -10,7 +10,6 @@ import pytest
 import torch
 import transformers
 from bad_input import ASKING, BROKEN_WEIGHTS, REFUSED, TAKEN, WITH_MODEL, arguments, trait
-from command import run_stage  # noqa: F401
 from judge_server import JudgeServer, error
 from stages import KEY, TRAIT, score
 
@@ -65,7 +64,7 @@ def refused(done, words):
 
 
 @pytest.mark.parametrize(("stage", "breaks", "flags", "words"), each(REFUSED))
-def test_one_line_before_a_model_is_loaded(folder, run_stage, monkeypatch, judge, stage, breaks, flags, words):  # noqa: F811
+def test_one_line_before_a_model_is_loaded(folder, run_stage, monkeypatch, judge, stage, breaks, flags, words):
     def never(*_, **__):
         raise AssertionError("a model was loaded")
 
@@ -79,7 +78,7 @@ def test_one_line_before_a_model_is_loaded(folder, run_stage, monkeypatch, judge
 
 @pytest.mark.parametrize("bytes_left", BROKEN_WEIGHTS.values(), ids=BROKEN_WEIGHTS)
 @pytest.mark.parametrize("stage", WITH_MODEL)
-def test_weights_that_cannot_be_read_are_one_line(folder, run_stage, stage, bytes_left):  # noqa: F811
+def test_weights_that_cannot_be_read_are_one_line(folder, run_stage, stage, bytes_left):
     weights = folder / "tiny" / "model.safetensors"
     content = weights.read_bytes()
     weights.unlink() if bytes_left is None else weights.write_bytes(content[:bytes_left])
@@ -87,7 +86,7 @@ def test_weights_that_cannot_be_read_are_one_line(folder, run_stage, stage, byte
 
 
 @pytest.mark.parametrize(("stage", "changes", "flags"), each(TAKEN))
-def test_what_is_unusual_but_clear_works(folder, run_stage, stage, changes, flags):  # noqa: F811
+def test_what_is_unusual_but_clear_works(folder, run_stage, stage, changes, flags):
     changes(folder)
     done = run_stage(stage, *arguments(stage, flags))
     assert done.returncode == 0, done.stderr
@@ -95,7 +94,7 @@ def test_what_is_unusual_but_clear_works(folder, run_stage, stage, changes, flag
 
 @pytest.mark.parametrize("stage", ASKING)
 @pytest.mark.parametrize("changed", ["questions", "eval_prompt", "model"])
-def test_a_journal_of_another_model_or_prompt_is_not_mixed_in(folder, run_stage, judge, stage, changed):  # noqa: F811
+def test_a_journal_of_another_model_or_prompt_is_not_mixed_in(folder, run_stage, judge, stage, changed):
     """A run that was stopped, then the same output with something else: refused by name, and nothing is lost."""
     with JudgeServer(lambda n, body: score(n, body) if n < 2 else error(401)) as server:
         os.environ["OPENAI_BASE_URL"] = server.url  # the fixture's monkeypatch puts it back

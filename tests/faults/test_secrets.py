@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from bad_input import COMMANDS, arguments
-from command import run_stage  # noqa: F401
 from judge_server import JudgeServer, completion, error
 from PIL import Image
 from stages import score
@@ -86,13 +85,13 @@ ASKED = ["eval.eval_persona", "eval.monitor"]
 
 
 @pytest.mark.parametrize("stage", [name for name in COMMANDS if name != "data_generation.generate_trait"])
-def test_no_key_is_in_what_a_stage_leaves(secret, run_stage, stage):  # noqa: F811
+def test_no_key_is_in_what_a_stage_leaves(secret, run_stage, stage):
     done = run_stage(stage, *arguments(stage, {}))
     assert done.returncode == 0, done.stderr
     assert not found(secret, *done[1:])
 
 
-def test_no_key_is_in_reports_shared_files_and_conversations(secret, run_stage, monkeypatch):  # noqa: F811
+def test_no_key_is_in_reports_shared_files_and_conversations(secret, run_stage, monkeypatch):
     made = [run_stage(stage, *arguments(stage, {})) for stage in ("eval.monitor", "generate_vec")]
     shutil.copytree(secret / "m", secret / "r" / "monitoring")
     made.append(run_stage("eval.report", "--model", "tiny", "--trait", "vile", "--folder", "r"))
@@ -114,7 +113,7 @@ def test_no_key_is_in_reports_shared_files_and_conversations(secret, run_stage, 
 
 @pytest.mark.parametrize(("status", "code"), ERRORS)
 @pytest.mark.parametrize("stage", [*ASKED, "data_generation.generate_trait"])
-def test_no_key_is_in_what_is_said_of_a_judge_that_repeats_it(secret, run_stage, monkeypatch, stage, status, code):  # noqa: F811
+def test_no_key_is_in_what_is_said_of_a_judge_that_repeats_it(secret, run_stage, monkeypatch, stage, status, code):
     """The endpoint puts the key into its errors, from the first call on and after the tokenizer's probe."""
     for good in (0, 1):
         reply = lambda n, body: score(n, body) if n < good else error(status, SPOKEN, code)  # noqa: B023, E731
@@ -127,7 +126,7 @@ def test_no_key_is_in_what_is_said_of_a_judge_that_repeats_it(secret, run_stage,
         gc.collect()  # the lock of a run that was stopped would have died with its process
 
 
-def test_no_key_is_in_the_journal_of_a_trait(secret, run_stage, monkeypatch):  # noqa: F811
+def test_no_key_is_in_the_journal_of_a_trait(secret, run_stage, monkeypatch):
     """A reply that cannot be used, then a refusal: both are told, and the first is kept."""
     reply = lambda n, body: completion(None, ("no JSON",)) if n == 0 else error(401, SPOKEN, "invalid_api_key")  # noqa: E731
     with JudgeServer(reply) as server:
@@ -138,7 +137,7 @@ def test_no_key_is_in_the_journal_of_a_trait(secret, run_stage, monkeypatch):  #
     assert not found(secret, *done[1:])
 
 
-def test_a_training_that_is_to_be_pushed_says_nothing_of_its_token(secret, run_stage):  # noqa: F811
+def test_a_training_that_is_to_be_pushed_says_nothing_of_its_token(secret, run_stage):
     """The hub cannot be reached from here: refused or failed, without the token, also where wandb is asked for."""
     for change in ({"finetuned_model_id": "me/x"}, {"report_to": "wandb"}):
         config = json.loads((secret / "train.json").read_text()) | change
