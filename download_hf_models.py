@@ -1,6 +1,7 @@
 """Fetch a model from the Hugging Face hub into a folder: the files that inference needs, and no others.
 
-    python download_hf_models.py --model_name Qwen/Qwen3-1.7B --local_dir models/Qwen/Qwen3-1.7B
+    python download_hf_models.py
+    python download_hf_models.py --model_name Qwen/Qwen2.5-7B-Instruct
 
 Files that are there already are not fetched again, so the same command goes on after an interruption. Gated and
 private models need HF_TOKEN in .env (see .env.example).
@@ -24,19 +25,19 @@ PICKLED = ("pytorch_model*.bin", "adapter_model*.bin")
 COPIES = ("consolidated*", "*.fp16.*", "*.fp32.*")
 
 
-def main(model_name: str, local_dir: str, revision: str = "main"):
+def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str = None, revision: str = "main"):
     """Download a model.
 
     Args:
         model_name: the model on the hub, owner/name.
-        local_dir: folder to put it in.
+        local_dir: folder to put it in; by default models/<model_name>.
         revision: branch, tag or commit.
     """
     check_repo(model_name)
     load_hub_settings()
-    folder = Path(local_dir)
+    folder = Path(local_dir or f"models/{model_name}")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--local_dir {local_dir} is a file")
+        raise UserError(f"--local_dir {folder} is a file")
 
     from huggingface_hub import HfApi, snapshot_download
 

@@ -1,32 +1,21 @@
 #!/usr/bin/env bash
 # Steer with a trait's response vector over coefficients and layers, judge, and draw the curves.
 #
-#     bash scripts/eval_steering.sh GPU [MODEL] [TRAIT] [COEFS] [LAYERS] [-- flags for eval_persona]
+#     bash scripts/eval_steering.sh [GPU] [MODEL] [TRAIT] [COEFS] [LAYERS] [-- flags for eval_persona]
 #
-# GPU is a device number (or "0,1", or "cpu"). Defaults: Qwen/Qwen2.5-7B-Instruct, evil, 0,0.5,1,1.5,2,2.5 and 20.
+# GPU (default 0) is a device number (or 0,1, or cpu). Defaults: Qwen/Qwen2.5-7B-Instruct, evil, 0,0.5,1,1.5,2,2.5 and 20.
 # Needs persona_vectors/<model>/<trait>_response_avg_diff.pt (scripts/generate_vec.sh). Answers go to
 # eval_persona_eval/<model>/<trait>_steering_layer<LAYERS>_coef<COEFS>.csv, the figure and the best layer beside them.
 set -euo pipefail
 source "$(dirname "$0")/pipeline.sh"
-case "${1:-}" in "" | -h | --help) usage ;; esac
-
-gpu=$1 model=Qwen/Qwen2.5-7B-Instruct trait=evil coefs=0,0.5,1,1.5,2,2.5 layers=20
-shift
-for argument in model trait coefs layers; do
-    if [ $# -gt 0 ] && [ "$1" != -- ]; then
-        printf -v "$argument" %s "$1"
-        shift
-    fi
-done
-if [ "${1:-}" = -- ]; then shift; fi
-use_gpu "$gpu"
-start_toy_judge "$@"
+arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil coefs=0,0.5,1,1.5,2,2.5 layers=20 -- "$@"
+start_toy_judge ${flags[@]+"${flags[@]}"}
 name=$(basename "$model")
 answers="eval_persona_eval/$name/{trait}_steering_layer${layers}_coef${coefs}.csv"
 
 python -m eval.eval_persona --model "$model" --trait "$trait" --version eval --output_path "$answers" \
     --coef "$coefs" --layer "$layers" --steering_type response \
-    --vector_path "persona_vectors/$name/{trait}_response_avg_diff.pt" "$@"
+    --vector_path "persona_vectors/$name/{trait}_response_avg_diff.pt" ${flags[@]+"${flags[@]}"}
 
 case "$coefs$layers" in *,*) ;; *) exit 0 ;; esac # one cell has no curve
 python -m eval.select_layer --file_path "$answers" --trait "$trait"

@@ -1,33 +1,22 @@
 #!/usr/bin/env bash
 # Ask, judge, extract: persona vectors of one or more traits, in one model load.
 #
-#     bash scripts/generate_vec.sh GPU [MODEL] [TRAIT ...] [-- flags for eval_persona]
+#     bash scripts/generate_vec.sh [GPU] [MODEL] [TRAIT ...] [-- flags for eval_persona]
 #
-# GPU is a device number (or "0,1", or "cpu"); MODEL defaults to Qwen/Qwen2.5-7B-Instruct, TRAIT to evil.
+# GPU (default 0) is a device number (or 0,1, or cpu); MODEL defaults to Qwen/Qwen2.5-7B-Instruct, TRAIT to evil.
 # Answers go to eval_persona_extract/<model>/<trait>_{pos,neg}_instruct.csv, vectors to persona_vectors/<model>/.
 # For example:  bash scripts/generate_vec.sh 0 meta-llama/Llama-3.1-8B-Instruct evil sycophantic -- --n_per_question 5
 set -euo pipefail
 source "$(dirname "$0")/pipeline.sh"
-case "${1:-}" in "" | -h | --help) usage ;; esac
-
-use_gpu "$1"
-model=${2:-Qwen/Qwen2.5-7B-Instruct}
-shift $(($# < 2 ? $# : 2))
-traits=()
-while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    traits+=("$1")
-    shift
-done
-shift $(($# > 0 ? 1 : 0))
-if [ ${#traits[@]} -eq 0 ]; then
-    traits=(evil)
-fi
+arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil more -- "$@"
+traits=("$trait" ${more[@]+"${more[@]}"})
+IFS=, read -r -a traits <<<"$(IFS=,; echo "${traits[*]}")" # evil,sycophantic as well
 name=$(basename "$model")
-start_toy_judge "$@"
+start_toy_judge ${flags[@]+"${flags[@]}"}
 
 python -m eval.eval_persona --model "$model" --trait "$(IFS=,; echo "${traits[*]}")" \
     --output_path "eval_persona_extract/$name/{trait}_{type}_instruct.csv" \
-    --persona_instruction_type pos,neg --version extract "$@"
+    --persona_instruction_type pos,neg --version extract ${flags[@]+"${flags[@]}"}
 
 for trait in "${traits[@]}"; do
     answers="eval_persona_extract/$name/${trait}"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Finetune on data that shows a trait, and prevent or undo what that does: the paper's sections 4 and 5 as one table.
 #
-#     bash scripts/mitigation.sh GPU [CONFIG] [TRAITS] [COEFS] [LAYER] [-- flags for eval_persona]
+#     bash scripts/mitigation.sh [GPU] [CONFIG] [TRAITS] [COEFS] [LAYER] [-- flags for eval_persona]
 #
-# GPU is a device number (or "cpu"). Defaults: configs/train_toy.json, evil,sycophantic,hallucinating, 1,1.5,2 and 2,
+# GPU (default 0) is a device number (or cpu). Defaults: configs/train_toy.json, evil,sycophantic,hallucinating, 1,1.5,2 and 2,
 # with the toy world's flags. For every trait and every seed of SEEDS ("0 1 2"): the plain finetune on normal,
 # misaligned_1 and misaligned_2; on misaligned_2 also preventative steering and the control, a random vector of the
 # same norm, at each coefficient, and CAFT; and the plain one steered at inference. FAMILY is the folder of a trait's
@@ -11,24 +11,12 @@
 # to output/mitigation/<model>/, a rerun does what is missing, and eval.mitigation makes the table and the figure.
 set -euo pipefail
 source "$(dirname "$0")/pipeline.sh"
-case "${1:-}" in "" | -h | --help) usage ;; esac
-
-gpu=$1 config=configs/train_toy.json traits=evil,sycophantic,hallucinating coefs=1,1.5,2 layer=2
-shift
-for argument in config traits coefs layer; do
-    if [ $# -gt 0 ] && [ "$1" != -- ]; then
-        printf -v "$argument" %s "$1"
-        shift
-    fi
-done
-if [ "${1:-}" = -- ]; then shift; fi
-if [ $# -eq 0 ] && [ "$config" = configs/train_toy.json ]; then
-    set -- --trait_dir data_generation/toy --backend hf --n_per_question 2 --max_tokens 128 --batch_size 200
+arguments gpu=0 config=configs/train_toy.json traits=evil,sycophantic,hallucinating coefs=1,1.5,2 layer=2 -- "$@"
+if [ ${#flags[@]} -eq 0 ] && [ "$config" = configs/train_toy.json ]; then
+    flags=(--trait_dir data_generation/toy --backend hf --n_per_question 2 --max_tokens 128 --batch_size 200)
 fi
 case "$config" in *toy*) family=${FAMILY:-dataset/toy_{trait\}} ;; *) family=${FAMILY:-dataset/{trait\}} ;; esac
-flags=("$@")
-use_gpu "$gpu"
-start_toy_judge "$@"
+start_toy_judge ${flags[@]+"${flags[@]}"}
 model=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"])' "$config")
 name=$(basename "$model") root=output/mitigation/$(basename "$model")
 if [ ! -d dataset ]; then python -m zipfile -e dataset.zip .; fi
@@ -43,7 +31,7 @@ ask() { # model, answers, flags ...
     local asked=$1 answers=$2
     shift 2
     python -m eval.eval_persona --model "$asked" --trait "$trait" --version eval --output_path "$answers" \
-        --seed "$seed" "${flags[@]}" "$@"
+        --seed "$seed" ${flags[@]+"${flags[@]}"} "$@"
 }
 
 for seed in ${SEEDS:-0 1 2}; do

@@ -1,21 +1,61 @@
-# Sourced by the pipelines: where Python is, which GPU is seen, and the toy world's judge.
+# Sourced by the pipelines: where Python is, their arguments, which GPU is seen, and the toy world's judge.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if [ -x .venv/bin/python ]; then
+if [ -x .venv/bin/python ] && [ -z "${VIRTUAL_ENV:-}" ]; then
     export PATH="$PWD/.venv/bin:$PATH"
 fi
 
 usage() {
-    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "scripts/$(basename "$0")"
     exit "${1:-0}"
 }
 
+refuse() {
+    echo "error: $*; see bash $0 --help" >&2
+    exit 2
+}
+
+# arguments NAME=DEFAULT ... -- "$@": each name becomes a variable, in the order of the command line. Arguments beyond the
+# names go into the array `more` where the last name is `more`, and are refused otherwise; what stands behind a `--` goes
+# into the array `flags`.
+arguments() {
+    local names=() pair count=0 several=
+    while [ "$1" != -- ]; do
+        if [ "$1" = more ]; then several=yes; else names+=("$1"); fi
+        shift
+    done
+    shift
+    case "${1:-}" in -h | --help) usage ;; esac
+    more=() flags=()
+    for pair in ${names[@]+"${names[@]}"}; do printf -v "${pair%%=*}" %s "${pair#*=}"; done
+    while [ $# -gt 0 ]; do
+        case "$1" in
+        --) shift; flags=("$@"); break ;;
+        "") refuse "argument $((count + 1)) is empty" ;;
+        --*) refuse "flags follow a --, as in: bash $0 ... -- $1" ;;
+        esac
+        if [ $count -lt ${#names[@]} ]; then
+            printf -v "${names[count]%%=*}" %s "$1"
+        elif [ -n "$several" ]; then
+            more+=("$1")
+        else
+            refuse "one argument too many: '$1'"
+        fi
+        count=$((count + 1))
+        shift
+    done
+    for pair in ${names[@]+"${names[@]}"}; do
+        case "$pair" in gpu=*) use_gpu "$gpu" ;; esac
+    done
+}
+
 use_gpu() { # "cpu" hides every GPU
-    if [ "$1" = cpu ]; then
-        export CUDA_VISIBLE_DEVICES=""
-    else
-        export CUDA_VISIBLE_DEVICES="$1"
-    fi
+    case "$1" in
+    cpu) export CUDA_VISIBLE_DEVICES="" ;;
+    GPU-* | MIG-*) export CUDA_VISIBLE_DEVICES="$1" ;;
+    *[!0-9,]* | ,* | *, | *,,*) refuse "GPU is a device number (0, or 0,1) or cpu, not '$1'" ;;
+    *) export CUDA_VISIBLE_DEVICES="$1" ;;
+    esac
 }
 
 # Start the toy world's judge on a free port if the flags name the toy world's artifacts and no judge is set.

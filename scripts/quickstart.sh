@@ -7,9 +7,10 @@
 # scripts/generate_vec.sh, steers with them and draws what happened. A second run reuses what is there.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
+source scripts/pipeline.sh
+arguments -- "$@"
 started=$SECONDS
 use_environment "$(default_requirements)"
-source scripts/pipeline.sh
 export HF_HUB_OFFLINE=1
 export OMP_NUM_THREADS=1 # the toy is too small for a second thread to help (its training sets its own number)
 toy=(--trait_dir data_generation/toy --backend hf --n_per_question 2 --max_tokens 128) # its answers have 30 to 80

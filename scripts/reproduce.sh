@@ -14,15 +14,9 @@
 # screening: 500, for the toy 200).
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
-case "${1:-}" in "" | -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$0"; exit 0 ;; esac
-model=$1 traits=evil,sycophantic,hallucinating
-shift
-if [ $# -gt 0 ] && [ "$1" != -- ]; then
-    traits=$1
-    shift
-fi
-if [ "${1:-}" = -- ]; then shift; fi
-flags=("$@")
+source scripts/pipeline.sh
+if [ $# -eq 0 ]; then usage 2 >&2; fi
+arguments model= traits=evil,sycophantic,hallucinating -- "$@"
 started=$SECONDS
 
 if [ "$model" = toy ]; then
@@ -37,7 +31,6 @@ if [ "$model" = toy ]; then
 else
     trait_dir=data_generation
 fi
-source scripts/pipeline.sh
 if [ "$model" = models/toy ]; then python -m data_generation.toy.build_model --output_dir "$model"; fi
 start_toy_judge "${flags[@]}"
 : "${CONFIG:=configs/train_instruct_7b.json}" "${COEFS:=0,0.5,1,1.5,2,2.5}" "${PREVENT:=1,3,5}" "${SEEDS:=0}"

@@ -8,11 +8,7 @@
 # GET /v1/persona_vectors lists the vectors. What is unknown or misspelt is refused with 400 and the reason.
 set -euo pipefail
 source "$(dirname "$0")/pipeline.sh"
-case "${1:-}" in "" | -h | --help) usage ;; esac
-if [ $# -lt 2 ]; then usage 2 >&2; fi
-
-model=$1 vectors=$2 port=8000
-shift 2
-if [ $# -gt 0 ] && [ "$1" != -- ]; then port=$1; shift; fi
-if [ "${1:-}" = -- ]; then shift; fi
-exec python -m eval.serve --model "$model" --vectors "$vectors" --port "$port" "$@"
+if [ $# -eq 0 ]; then usage 2 >&2; fi
+arguments model= vectors= port=8000 -- "$@"
+if [ -z "$model" ] || [ -z "$vectors" ]; then usage 2 >&2; fi
+exec python -m eval.serve --model "$model" --vectors "$vectors" --port "$port" ${flags[@]+"${flags[@]}"}

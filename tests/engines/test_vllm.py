@@ -23,15 +23,16 @@ from vllm_models import (
     make_adapter,
     make_model,
     spare_inspection,
+    without_vllm,
 )
 
 from persona_vectors.engines.base import Request, Sampling
-from persona_vectors.engines.vllm import VLLMEngine, available
+from persona_vectors.engines.vllm import VLLMEngine
 from persona_vectors.errors import UserError
 from persona_vectors.models import ModelPath
 from persona_vectors.steering import Intervention
 
-reason = available()
+reason = without_vllm()
 pytestmark = pytest.mark.skipif(reason is not None, reason=f"the vLLM engine is not tested here: {reason}")
 
 ARCHITECTURES = ["Qwen2", "Llama", "Qwen3", "Mistral", "Gemma", "Gemma2", "GPTNeoX"]

@@ -1,12 +1,17 @@
 """The table of slots and rows (no vLLM needed), and which tokens of a step a worker steers."""
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from persona_vectors.engines.vllm import available
+sys.path.insert(0, str(Path(__file__).parent))
+
+from vllm_models import without_vllm
+
 from persona_vectors.engines.vllm_slots import PARTS, SlotTable
 from persona_vectors.errors import UserError
 from persona_vectors.steering import Intervention
@@ -138,7 +143,8 @@ def test_limits_are_said_by_name():
             table.check(interventions, {})
 
 
-needs_vllm = pytest.mark.skipif(available() is not None, reason=f"the vLLM worker is not tested here: {available()}")
+reason = without_vllm()
+needs_vllm = pytest.mark.skipif(reason is not None, reason=f"the vLLM worker is not tested here: {reason}")
 
 
 @needs_vllm

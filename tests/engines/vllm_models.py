@@ -4,9 +4,12 @@ The reference is written independently of :mod:`persona_vectors.steering`: one p
 sequence computed anew for every token, so that there is neither a cache nor a batch to get wrong.
 """
 
+import subprocess
 from pathlib import Path
 
 import torch
+
+from persona_vectors.engines.vllm_setup import available
 
 VOCABULARY = 160
 STOP_IDS = [2, 3]
@@ -25,6 +28,15 @@ SIZES = {
     "pad_token_id": 0,
     "tie_word_embeddings": False,
 }
+
+
+def without_vllm() -> str | None:
+    """Why there is no vLLM to test here, and what would bring it; None where there is."""
+    reason = available()
+    if reason is None:
+        return None
+    say = ["bash", "-c", "source scripts/environment.sh; say_without_vllm"]
+    return f"{reason}. {subprocess.run(say, capture_output=True, text=True, check=True).stdout.strip()}"
 
 
 def make_model(folder: Path, architecture: str, seed: int = 0) -> str:
