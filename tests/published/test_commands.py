@@ -8,7 +8,6 @@ tests/engines has vLLM.
 import hashlib
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
