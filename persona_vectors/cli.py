@@ -42,7 +42,7 @@ def run(main: Callable[..., None]) -> None:
         fire.Fire(main)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("interrupted: finished work is kept; the same command goes on from there", file=sys.stderr)
         sys.exit(130)

@@ -173,6 +173,7 @@ class Journal:
         self.records: list[dict] = self._read()
         if overwrite and (self.records[:1] != [{"settings": settings}] or self.records[-1] == {"finished": True}):
             self.records = []
+        self._has_work = len(self.records) > 1
         if len(self.records) > 1:  # a journal without work binds nobody
             self._check(self.records.pop(0).get("settings"), settings, output_path)
         else:
@@ -224,6 +225,7 @@ class Journal:
 
     def append(self, record: dict) -> None:
         """Add one record; it is with the operating system when this returns, or (a full disk) nothing of it is."""
+        self._has_work = self._has_work or "settings" not in record
         rest = memoryview(json.dumps(record).encode() + b"\n")
         with self._lock:
             descriptor = self._file.fileno()
@@ -236,7 +238,12 @@ class Journal:
                 raise
 
     def close(self, remove: bool = False) -> None:
-        """Give the output free again; ``remove`` when the output is whole and the journal has nothing more to say."""
-        if remove:
+        """Give the output free again; ``remove`` when the output is whole and the journal has nothing more to say.
+
+        A journal without work goes in any case: there is nothing to go on with.
+        """
+        if self._file.closed:
+            return
+        if remove or not self._has_work:
             self.path.unlink(missing_ok=True)
         self._file.close()
