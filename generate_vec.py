@@ -129,5 +129,17 @@ def report(means: dict, aucs) -> None:
         print(f"{layer:5d}  {row.norm():25.4f}  {row.norm() / scale:23.3f}  {aucs[layer]:12.3f}")
 
 
+save_persona_vector = main  # its published name
+
+
+def __getattr__(name: str):
+    """The published module's other names; see :mod:`persona_vectors.published`."""
+    if name.startswith("__"):  # of the import system
+        raise AttributeError(name)
+    from persona_vectors.published import find
+
+    return find("generate_vec", name)
+
+
 if __name__ == "__main__":
     cli.run(main)

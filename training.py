@@ -30,10 +30,15 @@ def main(config: str, *changes: str, resume: bool = False, overwrite: bool = Fal
         overwrite: begin anew where output_dir holds a training already.
     """
     resume, overwrite = cli.as_bool("resume", resume), cli.as_bool("overwrite", overwrite)
-    from persona_vectors import training_output as output
-    from persona_vectors.training_config import check_packages, read_config
+    from persona_vectors.training_config import read_config
 
-    path, config = config, read_config(config, [str(change) for change in changes])
+    train(read_config(config, [str(change) for change in changes]), resume, overwrite, config)
+
+
+def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = False, path: str = "the config") -> None:
+    """Finetune a model as ``config`` says; ``path`` names it in messages. The arguments are those of :func:`main`."""
+    from persona_vectors import training_output as output
+    from persona_vectors.training_config import check_packages
 
     if output.is_finished(config, resume, overwrite):
         print(f"nothing to do: {config.output_dir} holds this training, finished (--overwrite trains it anew)")

@@ -18,12 +18,13 @@ class Sampling:
     """How to draw tokens. The method's own: temperature 1 (0 for single greedy answers), the whole distribution.
 
     ``max_tokens`` bounds the answer; it ends earlier at any of the model's own stop tokens
-    (all ``eos_token_id`` of its generation config), never before its first token.
+    (all ``eos_token_id`` of its generation config), never before ``min_tokens``.
     """
 
     max_tokens: int = 1000
     temperature: float = 1.0
     top_p: float = 1.0
+    min_tokens: int = 1
 
 
 @dataclass(frozen=True, eq=False)

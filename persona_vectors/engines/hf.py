@@ -25,6 +25,15 @@ class HFEngine:
         self.model = models.load_model(path, dtype, trust_remote_code)
         self.batch_size = batch_size
 
+    @classmethod
+    def of(cls, model, tokenizer, batch_size: int = 64) -> "HFEngine":
+        """The engine over a model and a tokenizer that are loaded already; a padding token is set if there is none."""
+        engine = cls.__new__(cls)
+        engine.model, engine.tokenizer, engine.batch_size = model, tokenizer, batch_size
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return engine
+
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
         """Answers, batch by batch.
 
@@ -63,7 +72,7 @@ class HFEngine:
         longest = models.shape_of(self.model.config).max_length or width + sampling.max_tokens
         config = GenerationConfig(
             max_new_tokens=min(sampling.max_tokens, longest - width),
-            min_new_tokens=1,
+            min_new_tokens=sampling.min_tokens,
             do_sample=False,  # SeededSampling draws
             eos_token_id=stop_ids(self.model.generation_config.eos_token_id, self.tokenizer),
             pad_token_id=pad,

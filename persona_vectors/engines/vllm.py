@@ -145,7 +145,7 @@ class VLLMEngine:
             # Everything that a model's generation config could change is said here.
             return SamplingParams(
                 max_tokens=min(sampling.max_tokens, self.max_model_len - len(request.prompt_ids)),
-                min_tokens=1,
+                min_tokens=sampling.min_tokens,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 top_k=0,
