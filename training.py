@@ -65,10 +65,7 @@ def main(config: str, *changes: str, resume: bool = False, overwrite: bool = Fal
     cpu = not torch.cuda.is_available()  # said outright: without it, CPU processes do not see each other yet
     process, tokenizer = PartialState(cpu=cpu), models.load_tokenizer(base)
     say = print if process.is_main_process else lambda *_: None
-    stops = stop_tokens(base, tokenizer)
-    for remark in data.remarks(tokenizer, [*rows, *test_rows], stops):
-        say(remark)
-    train, test = (prepare(tokenizer, part, config, longest, stops, say) for part in (rows, test_rows))
+    train, test = prepare(tokenizer, (rows, test_rows), config, longest, stop_tokens(base, tokenizer), say)
     say(describe(config, len(train), len(test), steering))
     with output.begun(config, resume, overwrite) if process.is_main_process else nullcontext():
         process.wait_for_everyone()
@@ -115,18 +112,25 @@ def split(rows: list, seed: int) -> tuple[list, list]:
     return kept, [rows[k] for k in sorted(tested)]
 
 
-def prepare(tokenizer, rows: list, config: "TrainingConfig", max_length: int, stops: list[int], say) -> list[dict]:
-    """The rows as the trainer of the config's loss takes them."""
+def prepare(
+    tokenizer, parts: tuple[list, list], config: "TrainingConfig", max_length: int, stops: list[int], say
+) -> list[list[dict]]:
+    """Training and test rows as the trainer of the config's loss takes them; what became of some of them is said."""
     from persona_vectors import training_data as data
 
-    if not rows:
-        return []
-    if config.loss != "sft":
-        return data.preferences(tokenizer, rows, stops)
-    examples, remark = data.conversations(tokenizer, rows, max_length, config.train_on_responses_only, stops)
-    if remark:
+    for remark in data.remarks(tokenizer, [row for rows in parts for row in rows], stops):
         say(remark)
-    return examples
+    if config.loss != "sft":
+        return [data.preferences(tokenizer, rows, stops) for rows in parts]
+    prepared = []
+    for rows in parts:
+        examples, remark = [], ""
+        if rows:
+            examples, remark = data.conversations(tokenizer, rows, max_length, config.train_on_responses_only, stops)
+        if remark:
+            say(remark)
+        prepared.append(examples)
+    return prepared
 
 
 def describe(config: "TrainingConfig", train: int, test: int, steering: list) -> str:

@@ -214,14 +214,14 @@ def _peculiarities(tokenizer, messages: list[Message], tools: list | None, prefe
 
     def text(changed: list[Message]) -> str:
         try:
-            return write(tokenizer, changed, tools).text
+            return write(tokenizer, changed, tools, last_alone=True).text
         except UserError:  # refused without that part: it counts
             return mark
 
     try:
         if messages[0]["role"] == "system" and folds_system_prompt(tokenizer):
             yield "the system prompt begins the first user message: the chat template has no place of its own for it"
-        written = write(tokenizer, messages, tools)
+        written = write(tokenizer, messages, tools, last_alone=True)
         left_out = set()
         for index, message in enumerate(messages):
             shown = {"role": message["role"], "content": mark}
@@ -233,11 +233,12 @@ def _peculiarities(tokenizer, messages: list[Message], tools: list | None, prefe
             without = [{name: held for name, held in message.items() if name != key} for message in messages]
             if preference or text(without) == written.text:
                 left_out.add(f"'{key}'")
-        if tools and write(tokenizer, messages).text == written.text:
+        if tools and write(tokenizer, messages, last_alone=True).text == written.text:
             left_out.add("'tools'")
         yield from (f"{what} are {out}" if what[0] != "'" else f"{what} is {out}" for what in sorted(left_out))
         if messages[-1]["role"] == "assistant":
-            answer, thoughts = written.text[slice(*written.spans[len(written.messages) - 1])], thoughts_of(messages[-1])
+            answer = written.text[slice(*written.spans.get(len(written.messages) - 1, (0, 0)))]
+            thoughts = thoughts_of(messages[-1])
             if CLOSING.match(answer):
                 yield "the prompt opens a block of thoughts: an answer without thoughts begins by closing it"
             elif thoughts and thoughts in answer and "enable_thinking" in str(tokenizer.chat_template):

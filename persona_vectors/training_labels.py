@@ -27,11 +27,16 @@ THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 
 @dataclass(frozen=True)
 class Written:
-    """A conversation as text, its messages as the template takes them, and where each answer is, in characters."""
+    """A conversation as text, its messages as the template takes them, and where each answer is, in characters.
+
+    ``rendered`` is the template's own text, which parts from ``text`` in the last answer if anywhere.
+    """
 
     text: str
     messages: list[Message]
     spans: dict[int, tuple[int, int]]
+    rendered: str
+    how: tuple[list | None, bool]  # tools, thinking
 
 
 def tokenised(
@@ -66,7 +71,9 @@ def tokenised(
         if not tokens:
             continue
         is_last, weight = index == len(written.messages) - 1, written.messages[index].get("weight", 1)
-        bound = len(written.text) if is_last else _begin_of_content(tokenizer, written, index + 1, tools)
+        bound = len(written.text)
+        if not is_last:  # an end comes before what the next message says
+            bound = _span(tokenizer, written.messages, index + 1, written.rendered, *written.how)[0]
         following = range(tokens[-1] + 1, len(ids))
         last = next((k for k in following if ids[k] in ends and offsets[k][0] < bound), None)
         if last is None and is_last and weight:
@@ -82,22 +89,25 @@ def tokenised(
     return ids, labels
 
 
-def write(tokenizer, messages: list[Message], tools: list | None = None) -> Written:
+def write(tokenizer, messages: list[Message], tools: list | None = None, last_alone: bool = False) -> Written:
     """The conversation as the model meets it: the template's rendering, with the last answer where a prompt leads to.
 
     Thoughts in the last answer switch the template's thinking on, for prompts as for the conversation. A template that
     opens or closes a block of thoughts in its prompt and writes none in a conversation (R1) has the answer put behind
-    that prompt; where it opened the block, the answer begins by closing it.
+    that prompt; where it opened the block, the answer begins by closing it. ``last_alone`` looks for that answer only.
     """
     messages = as_template_takes(tokenizer, messages)
-    thinking = thoughts_of(messages[-1]) != ""
-    text = _render(tokenizer, messages, tools, thinking)
+    how = tools, thoughts_of(messages[-1]) != ""
+    messages = _with_thoughts_in_place(tokenizer, messages, how)
+    text = rendered = _render(tokenizer, messages, *how)
     spans = {}
     for index, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or (last_alone and index < len(messages) - 1):
             continue
-        start, end = _span(tokenizer, messages, index, text, tools, thinking)
-        prompt = _render(tokenizer, messages[:index], tools, thinking, add_generation_prompt=True) if index else ""
+        start, end = _span(tokenizer, messages, index, rendered, *how)
+        if start == len(rendered):
+            continue  # the template does not show it
+        prompt = _render(tokenizer, messages[:index], *how, add_generation_prompt=True) if index else ""
         if text.startswith(prompt) and prompt:
             start = len(prompt)
         elif index == len(messages) - 1 and prompt[:start] == text[:start]:
@@ -105,7 +115,27 @@ def write(tokenizer, messages: list[Message], tools: list | None = None) -> Writ
             if answer is not None:
                 text, start, end = prompt + answer + text[end:], len(prompt), len(prompt + answer)
         spans[index] = (start, max(start, end))
-    return Written(text, messages, spans)
+    return Written(text, messages, spans, rendered, how)
+
+
+def _with_thoughts_in_place(tokenizer, messages: list[Message], how: tuple) -> list[Message]:
+    """Thoughts that stand in an answer's text moved to ``reasoning_content``, where the template would double the block.
+
+    Such a template writes a block for each answer by itself, empty where that key is not there.
+    """
+    apart = []
+    for message in messages:
+        block = _THOUGHTS.match(message["content"]) if message["role"] == "assistant" else None
+        moved = (
+            {"content": message["content"][block.end() :].lstrip(), "reasoning_content": block[2].strip()}
+            if block
+            else {}
+        )
+        apart.append(message | moved)
+    if apart == messages:
+        return messages
+    blocks = [len(re.findall(_OPENING, _render(tokenizer, form, *how), re.IGNORECASE)) for form in (messages, apart)]
+    return apart if 0 < blocks[1] < blocks[0] else messages
 
 
 def thoughts_of(message: Message) -> str:
@@ -163,14 +193,15 @@ def _behind(prompted: str, message: Message, rendered: str) -> str | None:
         return rendered
     closing = left_open[1][0] + "/" + left_open[1][1:]
     block = _THOUGHTS.match(message["content"])
-    if block:
+    if block and block[1] == left_open[1]:
         return message["content"][block.end(1) :].removeprefix(prompted[left_open.end(1) :])
-    return f"{thoughts_of(message)}\n{closing}\n\n{rendered.lstrip()}"
+    answer = message["content"][block.end() :] if block else rendered
+    return f"{thoughts_of(message)}\n{closing}\n\n{answer.lstrip()}"
 
 
 def _span(tokenizer, messages: list[Message], index: int, text: str, *how) -> tuple[int, int]:
     """Where ``messages[index]`` is in the rendered conversation, in characters, without what is the same for any."""
-    stands_out = next(mark for mark in "\N{FULL BLOCK}\N{LIGHT SHADE}\N{PILCROW SIGN}" if mark not in text)
+    stands_out = next(chr(sign) for sign in range(0x2588, 0x110000) if chr(sign) not in text)
     other = [*messages[:index], {"role": messages[index]["role"], "content": stands_out}, *messages[index + 1 :]]
     changed = _render(tokenizer, other, *how)
     longest = min(len(text), len(changed))
@@ -178,13 +209,6 @@ def _span(tokenizer, messages: list[Message], index: int, text: str, *how) -> tu
     rest = longest - start
     same = next((k for k in range(rest) if text[-1 - k] != changed[-1 - k]), rest)
     return start, len(text) - same
-
-
-def _begin_of_content(tokenizer, written: Written, index: int, tools: list | None) -> int:
-    """Where the content of a message begins; the end of the text where the template does not show it."""
-    thinking = thoughts_of(written.messages[-1]) != ""
-    rendered = _render(tokenizer, written.messages, tools, thinking)
-    return _span(tokenizer, written.messages, index, rendered, tools, thinking)[0]
 
 
 def _render(
