@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from persona_vectors.errors import UserError
 
@@ -56,10 +57,30 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(2)
 
 
+INTERRUPTED = "interrupted: finished work is kept; the same command goes on from there"
+
+
 def interrupted() -> None:
     """What an interrupted command says, and its exit code."""
-    print("interrupted: finished work is kept; the same command goes on from there", file=sys.stderr)
+    print(INTERRUPTED, file=sys.stderr)
     sys.exit(130)
+
+
+def _quiet_interrupts() -> None:
+    """A command of this project that is interrupted while it still imports says so in one line, too."""
+    main, root = getattr(sys.modules.get("__main__"), "__file__", None), Path(__file__).resolve().parents[1]
+    inside = Path(main).resolve().relative_to(root).parts if main and Path(main).resolve().is_relative_to(root) else ()
+    if len(inside) != 1 and inside[:1] not in [("eval",), ("data_generation",), ("persona_vectors",)]:
+        return
+    before = sys.excepthook
+
+    def hook(kind, error, trace) -> None:
+        if came_from(error, KeyboardInterrupt):
+            print(INTERRUPTED, file=sys.stderr)
+        else:
+            before(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
@@ -240,3 +261,6 @@ def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
     if value not in choices:
         raise UserError(f"--{name} takes one of {', '.join(choices)}, not '{value}'{suggest(str(value), choices)}")
     return str(value)
+
+
+_quiet_interrupts()
