@@ -13,8 +13,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
+from persona_vectors import interrupts
 from persona_vectors.errors import UserError
 
 _FLAG = re.compile(r"^--?[A-Za-z]")  # "-0.5" and "-1,0,1" are values
@@ -44,50 +44,16 @@ def run(main: Callable[..., None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        interrupted()
-    except Exception as error:
-        if came_from(error, KeyboardInterrupt):  # an import that was interrupted may fail in its own words
-            interrupted()
+    except (KeyboardInterrupt, Exception) as error:
+        if interrupts.caused(error):
+            print(f"{interrupts.SAID}", file=sys.stderr)
+            sys.exit(130)
         refused = disk_trouble(error)
         if refused is None:
             raise
         # on a line of its own: a progress bar may be under way
         print(f"\nerror: {refused}; finished work is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(2)
-
-
-INTERRUPTED = "interrupted: finished work is kept; the same command goes on from there"
-
-
-def interrupted() -> None:
-    """What an interrupted command says, and its exit code."""
-    print(INTERRUPTED, file=sys.stderr)
-    sys.exit(130)
-
-
-def _quiet_interrupts() -> None:
-    """A command of this project that is interrupted while it still imports says so in one line, too."""
-    main, root = getattr(sys.modules.get("__main__"), "__file__", None), Path(__file__).resolve().parents[1]
-    inside = Path(main).resolve().relative_to(root).parts if main and Path(main).resolve().is_relative_to(root) else ()
-    if len(inside) != 1 and inside[:1] not in [("eval",), ("data_generation",), ("persona_vectors",)]:
-        return
-    before = sys.excepthook
-
-    def hook(kind, error, trace) -> None:
-        if came_from(error, KeyboardInterrupt):
-            print(INTERRUPTED, file=sys.stderr)
-        else:
-            before(kind, error, trace)
-
-    sys.excepthook = hook
-
-
-def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether an error, or one that led to it, is of a kind."""
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
@@ -261,6 +227,3 @@ def as_choice(name: str, value: object, choices: Sequence[str]) -> str:
     if value not in choices:
         raise UserError(f"--{name} takes one of {', '.join(choices)}, not '{value}'{suggest(str(value), choices)}")
     return str(value)
-
-
-_quiet_interrupts()
