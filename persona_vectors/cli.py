@@ -35,11 +35,11 @@ def run(main: Callable[..., None]) -> None:
     sys.stdout.reconfigure(line_buffering=True)
     parameters = inspect.signature(main).parameters
     verbatim = [name for name, parameter in parameters.items() if parameter.annotation in (str, Several)]
-    sys.argv[1:] = join_several(parameters, sys.argv[1:])
     try:
-        if check_flags(parameters, sys.argv[1:]):
+        argv = join_several(parameters, full_names(parameters, sys.argv[1:]))
+        if check_flags(parameters, argv):
             fire.decorators.SetParseFns(**dict.fromkeys(verbatim, _verbatim))(main)
-        fire.Fire(main)
+        fire.Fire(main, command=argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -96,6 +96,29 @@ def _verbatim(value: str) -> str | None:
     return None if value == "None" else value
 
 
+def full_names(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> list[str]:
+    """The command line with flags in full: ``--pos p.csv`` as ``--pos_path p.csv``, ``--noflag`` as ``--flag=False``.
+
+    Where help is asked for, only ``--help`` is left. Raises :class:`UserError` for a flag that is unknown or ambiguous.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    written = []
+    for token in argv[:end]:
+        if _FLAG.match(token):
+            flag, equals, value = token.partition("=")
+            name = _full_name(parameters, flag)
+            if name == "help":
+                return ["--help"]
+            if name in parameters:
+                token = f"--{name}{equals}{value}"
+            elif equals:
+                raise UserError(f"{flag} takes no value: --{name[2:]} does")
+            else:
+                token = f"--{name[2:]}=False"
+        written.append(token)
+    return [*written, *argv[end:]]
+
+
 def join_several(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> list[str]:
     """The command line with the values that follow a flag of :class:`Several` joined by commas."""
     joined: list[str] = []
@@ -114,11 +137,11 @@ def join_several(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) 
 def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> bool:
     """Raise :class:`UserError` for an unknown flag, a surplus or missing argument, or a text flag without a value.
 
-    ``--flag=value``, ``--flag value``, ``--flag`` and ``--noflag`` (booleans), hyphens for underscores and a single
-    letter that begins one name only are understood, as Fire understands them. Returns False where help is asked for.
+    ``--flag=value``, ``--flag value``, ``--flag`` and ``--noflag`` (booleans), hyphens for underscores and beginnings
+    of one name only are understood. Returns False where help is asked for.
     """
     given, positional = [], []
-    tokens = list(argv)
+    tokens = full_names(parameters, argv)
     while tokens:
         token = tokens.pop(0)
         if token == "--":
@@ -126,10 +149,9 @@ def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -
         if not _FLAG.match(token):
             positional.append(token)
             continue
-        word, equals, value = token.lstrip("-").partition("=")
-        if word in ("help", "h"):
+        name, equals, value = token.removeprefix("--").partition("=")
+        if name == "help":
             return False
-        name = _flag_name(parameters, token.split("=")[0], word.replace("-", "_"))
         has_value = bool(equals) or bool(tokens and tokens[0] != "--" and not _FLAG.match(tokens[0]))
         if has_value and not equals:
             value = tokens.pop(0)
@@ -148,17 +170,29 @@ def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -
     return "--help" not in tokens
 
 
-def _flag_name(parameters: dict[str, inspect.Parameter], token: str, word: str) -> str:
-    """The parameter that the flag ``word`` means; raises :class:`UserError` naming the nearest one."""
-    if word in parameters:
-        return word
-    if word.startswith("no") and word[2:] in parameters:
-        return word[2:]
-    if len(word) == 1:
-        beginning = [name for name in parameters if name.startswith(word)]
-        if len(beginning) == 1:
-            return beginning[0]
-    raise UserError(f"unknown flag {token}{suggest(word, parameters, '--')}; --help lists all flags")
+def _full_name(parameters: dict[str, inspect.Parameter], flag: str) -> str:
+    """The name that a flag as typed stands for: a parameter, ``help``, or ``no`` and a boolean parameter.
+
+    An exact name wins, then a beginning of one name only, as argparse has it. (``x_list`` is another name of ``x``.)
+
+    Raises:
+        UserError: no name begins so (with the nearest one), or several do.
+    """
+    flags = [name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_POSITIONAL]
+    negations = [f"no{name}" for name in flags if parameters[name].annotation is bool]
+    word = flag.lstrip("-").replace("-", "_")
+    asked = "help" if word == "h" else word
+    for names in ([*flags, "help"], negations):
+        if asked in names:
+            return asked
+    for names in ([*flags, "help"], negations):
+        begun = [name for name in names if name.startswith(asked)]
+        begun = [name for name in begun if name.removesuffix("_list") not in begun or not name.endswith("_list")]
+        if len(begun) == 1:
+            return begun[0]
+        if begun:
+            raise UserError(f"{flag} is ambiguous: it is how {', '.join(f'--{name}' for name in begun)} begin")
+    raise UserError(f"unknown flag {flag}{suggest(asked, flags, '--')}; --help lists all flags")
 
 
 def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:

@@ -48,6 +48,62 @@ def test_bad_command_lines_are_refused_by_name(argv, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+def several_names(
+    path: str,
+    vector_path: str = None,
+    vector_path_list: str = None,
+    note: str = "",
+    notify: bool = False,
+    host: str = "",
+): ...
+
+
+@pytest.mark.parametrize(
+    ("argv", "full"),
+    [
+        (["--model", "m", "--tr", "t"], ["--model", "m", "--trait", "t"]),
+        (["--mod=m", "-t=t", "--vec", "x"], ["--model=m", "--trait=t", "--vector_path", "x"]),
+        (["--vector-p", "x", "--over", "--coe", "-0.5"], ["--vector_path", "x", "--overwrite", "--coef", "-0.5"]),
+        (["--nooverwrite", "--noover", "-o"], ["--overwrite=False", "--overwrite=False", "--overwrite"]),
+        (["--n", "3", "-n", "4"], ["--n", "3", "--n", "4"]),  # exact, though nooverwrite begins with it too
+        (["--he"], ["--help"]),
+        (["--m", "x", "--help", "--nonsense"], ["--help"]),
+        (["--mo", "a", "--", "--tr"], ["--model", "a", "--", "--tr"]),
+        (["--coef", "--", "x"], ["--coef", "--", "x"]),
+    ],
+)
+def test_beginnings_of_flags_are_written_out(argv, full):
+    assert cli.full_names(PARAMETERS, argv) == full == cli.full_names(PARAMETERS, full)
+
+
+@pytest.mark.parametrize(
+    ("flag", "outcome"),
+    [
+        ("--not", "--not is ambiguous: it is how --note, --notify begin"),
+        ("--n", "--n is ambiguous: it is how --note, --notify begin"),
+        ("--h", "--help"),
+        ("--ho", "--host"),
+        ("--note", "--note"),
+        ("--vec", "--vector_path"),  # x_list is another name of x
+        ("--vector_path_l", "--vector_path_list"),
+        ("--nonotify", "--notify=False"),
+        ("--nonot", "--notify=False"),
+        ("--nohost", "unknown flag --nohost (did you mean --host?)"),
+        ("--nonotify=true", "--nonotify takes no value: --notify does"),
+        ("--x", "unknown flag --x;"),
+        ("-paths", "unknown flag -paths (did you mean --path?)"),
+    ],
+)
+def test_exact_names_win_and_ambiguous_ones_are_refused(flag, outcome):
+    parameters = inspect.signature(several_names).parameters
+    if outcome.startswith("--") and " " not in outcome:
+        assert cli.full_names(parameters, [flag]) == [outcome]
+        return
+    with pytest.raises(UserError) as caught:
+        cli.full_names(parameters, [flag])
+    assert str(caught.value).startswith(outcome)
+
+
 def test_values():
     assert cli.as_numbers("coef", "0,-1.5, 2") == [0, -1.5, 2]
     assert cli.as_numbers("coef", (0, 1)) == [0, 1]
@@ -85,7 +141,10 @@ def test_as_a_process():
     assert (refused.returncode, refused.stdout) == (2, "") and "did you mean --flag" in refused.stderr
     mistake = command("--path", "bad")
     assert mistake.returncode == 2 and mistake.stderr == "error: bad path; choose another\n"
-    assert command("--help").returncode == 0
+    assert command("--help").returncode == 0 == command("--he").returncode
+    begun = command("--pa", "x", "--nofl")
+    assert begun.stdout == "ran 'x' 1 False\n" and begun.returncode == 0
+    assert command("p", "-n", "2", "--fl", "--", "--help").returncode == 0
 
 
 @pytest.mark.parametrize("entry", [["generate_vec.py"], ["-m", "eval.eval_persona"], ["-m", "eval.select_layer"]])
@@ -111,3 +170,34 @@ def test_values_of_a_list_flag_may_be_separated_by_spaces():
     assert cli.join_several(parameters, ["p", "--layer=16,20"]) == ["p", "--layer=16,20"]
     with pytest.raises(UserError, match="unexpected argument"):  # other flags still take one value
         cli.check_flags(parameters, cli.join_several(parameters, ["--path", "x", "1", "2", "true", "z"]))
+
+
+def refusal_of(entry, *argv) -> str:
+    done = subprocess.run([sys.executable, *entry, *argv], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry", "argv", "reached"),
+    [
+        (
+            ["generate_vec.py"],
+            "--model m --pos no.csv --neg n.csv --tra evil --save d --thr 200",
+            "--threshold lies between",
+        ),
+        (["-m", "eval.cal_projection"], "--file f --vec v --model m --proj cosine", "--projection_type takes one of"),
+        (["-m", "eval.eval_persona"], "--mod m --trait evil --out o.csv --vers final", "--version takes one of"),
+        (["share_vectors.py", "export"], "--vec v --out o --form onnx", "--format takes one of"),
+        (["-m", "eval.mitigation", "random"], "--vec v --out o --se x", "--seed takes whole numbers"),
+        (["training.py"], "--con no.json --over", "no.json"),
+    ],
+)
+def test_every_stage_takes_beginnings(entry, argv, reached):
+    """The stage itself refuses the value, by the flag's full name: the beginning was understood."""
+    assert reached in refusal_of(entry, *argv.split())
+
+
+def test_an_ambiguous_beginning_of_a_stage_is_refused():
+    refusal = refusal_of(["share_vectors.py", "pull"], "--re", "x")
+    assert refusal == "error: --re is ambiguous: it is how --repo_id, --revision begin\n"
