@@ -14,12 +14,12 @@ from persona_vectors.errors import UserError
 from persona_vectors.results import read_answers, replacing
 
 
-def main(file_path: str, trait: str, min_coherence: float = 75, output: str = None):
+def main(file_path: str, trait: cli.Several, min_coherence: float = 75, output: str = None):
     """Draw a steering sweep and recommend a layer and coefficients.
 
     Args:
         file_path: answers CSV of eval_persona with the columns coef and layer; {trait} is filled in.
-        trait: name of the score column; several separated by commas need {trait} in file_path.
+        trait: name of the score column; several need {trait} in file_path.
         min_coherence: cells whose mean coherence is lower are not recommended.
         output: beginning of the files to write; by default the CSV's name without its ending. {trait} is filled in.
     """

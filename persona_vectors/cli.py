@@ -36,10 +36,9 @@ def run(main: Callable[..., None]) -> None:
     parameters = inspect.signature(main).parameters
     verbatim = [name for name, parameter in parameters.items() if parameter.annotation in (str, Several)]
     try:
-        argv = join_several(parameters, full_names(parameters, sys.argv[1:]))
-        if check_flags(parameters, argv):
+        if check_flags(parameters, sys.argv[1:]):
             fire.decorators.SetParseFns(**dict.fromkeys(verbatim, _verbatim))(main)
-        fire.Fire(main, command=argv)
+        fire.Fire(main, command=join_several(parameters, full_names(parameters, sys.argv[1:])))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -124,12 +123,12 @@ def join_several(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) 
     joined: list[str] = []
     several = False  # the last flag takes several values and has one
     for token in argv:
-        name = token.lstrip("-").split("=")[0].replace("-", "_") if _FLAG.match(token) else None
-        if name is None and several and token != "--" and _FLAG.match(joined[-1]) is None:
+        if _FLAG.match(token) or token == "--":
+            name = token.lstrip("-").replace("-", "_")
+            several = name in parameters and parameters[name].annotation is Several
+        elif several and not _FLAG.match(joined[-1]):
             joined[-1] += f",{token}"
             continue
-        if name is not None or token == "--":
-            several = name in parameters and parameters[name].annotation is Several and "=" not in token
         joined.append(token)
     return joined
 
@@ -138,36 +137,56 @@ def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -
     """Raise :class:`UserError` for an unknown flag, a surplus or missing argument, or a text flag without a value.
 
     ``--flag=value``, ``--flag value``, ``--flag`` and ``--noflag`` (booleans), hyphens for underscores and beginnings
-    of one name only are understood. Returns False where help is asked for.
+    of one name only are understood. Required flags may be given by position, in their order; no others may.
+    Returns False where help is asked for.
     """
-    given, positional = [], []
-    tokens = full_names(parameters, argv)
+    given: dict[str, bool] = {}  # is its value several words, joined?
+    positional = []  # (word, the flag before it)
+    before = ""
+    tokens = join_several(parameters, full_names(parameters, argv))
     while tokens:
         token = tokens.pop(0)
         if token == "--":
             break
         if not _FLAG.match(token):
-            positional.append(token)
+            positional.append((token, before))
+            before = ""
             continue
-        name, equals, value = token.removeprefix("--").partition("=")
+        before, equals, value = token.partition("=")
+        name = before.removeprefix("--")
         if name == "help":
             return False
-        has_value = bool(equals) or bool(tokens and tokens[0] != "--" and not _FLAG.match(tokens[0]))
-        if has_value and not equals:
+        if not equals and tokens and tokens[0] != "--" and not _FLAG.match(tokens[0]):
             value = tokens.pop(0)
         if parameters[name].annotation in (str, Several) and not value.strip():
             raise UserError(f"--{name} needs a value; see --help")
-        given.append(name)
-    for name in (n for n in given if given.count(n) > 1):
-        raise UserError(f"--{name} is given more than once; several values go in one flag, separated by commas")
-    several = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
-    free = [name for name, p in parameters.items() if name not in given and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if len(positional) > len(free) and not several:
-        raise UserError(f"unexpected argument '{positional[len(free)]}'; every option is written --name value")
-    for name in free[len(positional) :]:
-        if parameters[name].default is inspect.Parameter.empty:
-            raise UserError(f"--{name} is missing; see --help")
+        if name in given:
+            raise UserError(f"--{name} is given more than once; several values go in one flag, separated by commas")
+        given[name] = bool(value) and not equals and value not in argv
+        before += equals
+    _check_positions(parameters, given, positional)
     return "--help" not in tokens
+
+
+def _check_positions(
+    parameters: dict[str, inspect.Parameter], given: dict[str, bool], positional: list[tuple[str, str]]
+) -> None:
+    """The words without a flag must be the required flags that were not given, one each (see :func:`check_flags`)."""
+    required = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    free = [name for name in required if name not in given]
+    any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    if len(positional) > len(free) and not any_number:
+        surplus, before = positional[len(free)]
+        why = "every option is --name value"
+        if before:
+            several = parameters[before.strip("-=")].annotation is Several
+            why = f"{before} takes one value" if not several else f"separate the values of {before} by commas"
+        elif required:
+            why = f"only {', '.join(f'--{name}' for name in required)} may go without their names"
+        raise UserError(f"unexpected argument '{surplus}'; {why}")
+    if len(positional) < len(free):
+        joined = next((f" (--{name} has taken every word that follows it)" for name in given if given[name]), "")
+        raise UserError(f"--{free[len(positional)]} is missing{joined}; see --help")
 
 
 def _full_name(parameters: dict[str, inspect.Parameter], flag: str) -> str:
@@ -249,7 +268,8 @@ def as_numbers(name: str, value: object, kind: type = float) -> list:
         numbers, finite = [], False
     if not numbers or not finite:
         what = "whole numbers" if kind is int else "numbers"
-        raise UserError(f"--{name} takes {what} separated by commas, not '{str(value)[:80]}'")
+        shown = value if isinstance(value, str) else ",".join(as_words(value))
+        raise UserError(f"--{name} takes {what} separated by commas, not '{shown[:80]}'")
     if len(set(numbers)) < len(numbers):
         raise UserError(f"--{name} names a value twice: '{value}'")
     return numbers

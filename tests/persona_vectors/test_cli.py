@@ -36,7 +36,10 @@ def test_good_command_lines_pass(argv):
     [
         (["--model", "m", "--trait", "t", "--vector_paht", "x"], ["--vector_paht", "did you mean --vector_path"]),
         (["--model", "m"], ["--trait is missing"]),
-        (["--model", "m", "--trait", "t", "0", "1", "2", "3", "4"], ["unexpected argument '4'"]),
+        (["--model", "m", "--trait", "t", "0", "1"], ["unexpected argument '0'", "--trait takes one value"]),
+        (["m", "t", "0"], ["unexpected argument '0'", "only --model, --trait may go without their names"]),
+        (["--n=1", "2", "m", "t"], ["unexpected argument 't'", "only --model, --trait"]),  # 2 and m are model and trait
+        (["--overwrite", "m", "t"], ["--trait is missing"]),
         (["--model", "--trait", "t"], ["--model needs a value"]),
         (["--model", "m", "--trait", "t", "--trait", "u"], ["--trait is given more than once"]),
         (["--model", "m", "--trait", "t", "-z", "1"], ["unknown flag -z"]),
@@ -168,6 +171,18 @@ def test_values_of_a_list_flag_may_be_separated_by_spaces():
     assert cli.join_several(parameters, argv) == expected
     assert cli.check_flags(parameters, expected) is True
     assert cli.join_several(parameters, ["p", "--layer=16,20"]) == ["p", "--layer=16,20"]
+    for argv, refusal in {
+        ("--path", "x", "--layer=1", "2"): "unexpected argument '2'; separate the values of --layer= by commas",
+        ("--layer", "1", "x.csv"): "--path is missing (--layer has taken every word that follows it); see --help",
+        ("--layer", "1,2"): "--path is missing; see --help",
+        ("--path", "x", "--layer"): "--layer needs a value; see --help",
+        ("--path", "x", "--layer", "1", "--layer", "2"): "--layer is given more than once; several values go in one "
+        "flag, separated by commas",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            cli.check_flags(parameters, argv)
+        assert str(caught.value) == refusal
+    assert cli.check_flags(parameters, ["x.csv", "--lay", "1", "2", "--vec", "a", "b"]) is True
     with pytest.raises(UserError, match="unexpected argument"):  # other flags still take one value
         cli.check_flags(parameters, cli.join_several(parameters, ["--path", "x", "1", "2", "true", "z"]))
 
@@ -201,3 +216,46 @@ def test_every_stage_takes_beginnings(entry, argv, reached):
 def test_an_ambiguous_beginning_of_a_stage_is_refused():
     refusal = refusal_of(["share_vectors.py", "pull"], "--re", "x")
     assert refusal == "error: --re is ambiguous: it is how --repo_id, --revision begin\n"
+
+
+ANSWERS = ["--model", "models/none", "--output_path", "out/{trait}_{type}.csv"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "refusal"),
+    [
+        ("--trait evil --coef 0 v.pt 2", "--coef takes numbers separated by commas, not '0,v.pt,2'"),
+        ("--trait evil --coef 0 --layer 1 x", "--layer takes whole numbers separated by commas, not '1,x'"),
+        ("--trait evil sycophantc", "unknown trait 'sycophantc'"),
+        (
+            "--trait evil --persona_instruction_type pos net",
+            "--persona_instruction_type takes one of pos, neg, not 'net'",
+        ),
+        ("--trait evil --seed 1 2", "unexpected argument '2'; --seed takes one value"),
+        ("--trait evil 0", "unknown trait '0'"),
+        ("evil 0.5", "unexpected argument '0.5'; only --model, --trait, --output_path may go without their names"),
+    ],
+)
+def test_eval_persona_blames_the_right_flag(argv, refusal):
+    assert refusal in refusal_of(["-m", "eval.eval_persona"], *ANSWERS, *argv.split())
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "--trait evil sycophantic --persona_instruction_type pos neg --coef 0 0.5 -1 --layer 16 all --vector_path none.pt",
+        "--trait evil, sycophantic --persona pos,neg --coef 0,0.5 -1 --layer 16, all --vector none.pt",
+    ],
+)
+def test_eval_persona_takes_several_values_by_spaces(argv):
+    """All flags are understood: it is the vector file that is missed."""
+    assert "no vector file at none.pt" in refusal_of(["-m", "eval.eval_persona"], *ANSWERS, *argv.split())
+
+
+def test_several_values_by_spaces_in_other_stages():
+    refusal = refusal_of(
+        ["-m", "data_generation.generate_dataset"], *"--trait evil --mo m --lev normal misaligned_1 worst".split()
+    )
+    assert "--levels takes one of normal, misaligned_1, misaligned_2, not 'worst'" in refusal
+    refusal = refusal_of(["-m", "eval.select_layer"], *"--file x_{trait}.csv --trait evil mean".split())
+    assert "no answers file at x_evil.csv" in refusal
