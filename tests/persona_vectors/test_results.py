@@ -58,6 +58,17 @@ def test_bad_tables_are_refused_by_name(tmp_path):
         read_answers(tmp_path / "none.csv")
 
 
+def test_scores_outside_by_rounding_are_forgiven_and_nothing_more(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("answer,evil\nx,100.00000000000001\ny,-1e-7\nz,100.000001\nw,\nv,99.9999999\n")
+    assert read_answers(path, ("evil",))["evil"].tolist()[:3] == [100, 0, 100]
+    assert read_answers(path, ("evil",))["evil"].iloc[4] == 99.9999999
+    for score in ("100.01", "100.000002", "-0.000002", "101", "-1", "inf", "1e300"):
+        path.write_text(f"answer,evil\nx,50\ny,{score}\n")
+        with pytest.raises(UserError, match=f"row 3: '{score}' in column 'evil' is not a score 0-100"):
+            read_answers(path, ("evil",))
+
+
 def test_replacing_is_all_or_nothing(tmp_path):
     path = tmp_path / "deep" / "out.txt"
     with replacing(path) as beside:
