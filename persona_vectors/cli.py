@@ -23,6 +23,13 @@ class Several(str):
     """Annotation of a flag that takes several values: ``--layer 16,20`` or, as argparse has it, ``--layer 16 20``."""
 
 
+class Files(Several):
+    """:class:`Several` file names, by spaces: a name may have a comma in it. :func:`as_files` takes them apart."""
+
+
+_SEPARATOR = {Several: ",", Files: "\n"}
+
+
 def run(main: Callable[..., None]) -> None:
     """Run ``main`` as a command: check the flags, call it through Fire, turn :class:`UserError` into exit code 2.
 
@@ -34,7 +41,7 @@ def run(main: Callable[..., None]) -> None:
 
     sys.stdout.reconfigure(line_buffering=True)
     parameters = inspect.signature(main).parameters
-    verbatim = [name for name, parameter in parameters.items() if parameter.annotation in (str, Several)]
+    verbatim = [name for name, parameter in parameters.items() if parameter.annotation in (str, *_SEPARATOR)]
     try:
         if check_flags(parameters, sys.argv[1:]):
             fire.decorators.SetParseFns(**dict.fromkeys(verbatim, _verbatim))(main)
@@ -119,15 +126,15 @@ def full_names(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) ->
 
 
 def join_several(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> list[str]:
-    """The command line with the values that follow a flag of :class:`Several` joined by commas."""
+    """The command line with the values that follow a flag of :class:`Several` joined by commas, or line breaks."""
     joined: list[str] = []
-    several = False  # the last flag takes several values and has one
+    separator = None  # of the last flag's values, where it takes several
     for token in argv:
         if _FLAG.match(token) or token == "--":
             name = token.lstrip("-").replace("-", "_")
-            several = name in parameters and parameters[name].annotation is Several
-        elif several and not _FLAG.match(joined[-1]):
-            joined[-1] += f",{token}"
+            separator = _SEPARATOR.get(parameters[name].annotation) if name in parameters else None
+        elif separator and not _FLAG.match(joined[-1]):
+            joined[-1] += f"{separator}{token}"
             continue
         joined.append(token)
     return joined
@@ -158,7 +165,7 @@ def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -
             return False
         if not equals and tokens and tokens[0] != "--" and not _FLAG.match(tokens[0]):
             value = tokens.pop(0)
-        if parameters[name].annotation in (str, Several) and not value.strip():
+        if parameters[name].annotation in (str, *_SEPARATOR) and not value.strip():
             raise UserError(f"--{name} needs a value; see --help")
         if name in given:
             raise UserError(f"--{name} is given more than once; several values go in one flag, separated by commas")
@@ -179,8 +186,8 @@ def _check_positions(
         surplus, before = positional[len(free)]
         why = "every option is --name value"
         if before:
-            several = parameters[before.strip("-=")].annotation is Several
-            why = f"{before} takes one value" if not several else f"separate the values of {before} by commas"
+            several = parameters[before.strip("-=")].annotation in _SEPARATOR
+            why = f"{before} takes one value" if not several else f"without =, {before[:-1]} takes several values"
         elif required:
             why = f"only {', '.join(f'--{name}' for name in required)} may go without their names"
         raise UserError(f"unexpected argument '{surplus}'; {why}")
@@ -257,6 +264,15 @@ def as_words(value: object) -> list[str]:
     """``"a,b"``, ``("a", "b")`` or ``"a"`` as a list of words without the spaces around them."""
     items = value if isinstance(value, list | tuple) else str(value).split(",")
     return [str(item).strip() for item in items if str(item).strip()]
+
+
+def as_files(value: str) -> list[str]:
+    """The file names of a flag of :class:`Files`. One with commas that is no file is several, if all of those are."""
+    files = []
+    for name in value.split("\n"):
+        parts = [part.strip() for part in name.split(",")]
+        files += parts if not os.path.exists(name) and all(map(os.path.exists, parts)) else [name]
+    return files
 
 
 def as_numbers(name: str, value: object, kind: type = float) -> list:

@@ -172,7 +172,7 @@ def test_values_of_a_list_flag_may_be_separated_by_spaces():
     assert cli.check_flags(parameters, expected) is True
     assert cli.join_several(parameters, ["p", "--layer=16,20"]) == ["p", "--layer=16,20"]
     for argv, refusal in {
-        ("--path", "x", "--layer=1", "2"): "unexpected argument '2'; separate the values of --layer= by commas",
+        ("--path", "x", "--layer=1", "2"): "unexpected argument '2'; without =, --layer takes several values",
         ("--layer", "1", "x.csv"): "--path is missing (--layer has taken every word that follows it); see --help",
         ("--layer", "1,2"): "--path is missing; see --help",
         ("--path", "x", "--layer"): "--layer needs a value; see --help",
