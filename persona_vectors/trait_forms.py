@@ -75,8 +75,7 @@ def _instruction(content: dict) -> Iterator[str]:
             elif isinstance(first.get(sign), list | dict):
                 yield f"'{sign}' of instruction pair 0 is no text but several; write a pair for each"
     elif isinstance(first, list | str):
-        what = "lists" if isinstance(first, list) else "texts"
-        yield f"'instruction' is a list of {what}; write a list of pairs, {PAIRS}"
+        yield f"instruction pair 0 is a {'list' if isinstance(first, list) else 'text'}; write a list of pairs, {PAIRS}"
 
 
 def _questions(content: dict) -> Iterator[str]:

@@ -84,8 +84,8 @@ LIST_OF_PAIRS = 'write a list of pairs, [{"pos": "...", "neg": "..."}, ...]'
         ({"instruction": {"pos": ["a", "b"], "neg": ["c", "d"]}},
          f"'instruction' is one object ('pos', 'neg'), with a list for each sign; {LIST_OF_PAIRS}"),
         ({"instruction": PAIR}, f"'instruction' is one object ('pos', 'neg'); {LIST_OF_PAIRS}"),
-        ({"instruction": [["Be evil.", "Be kind."]]}, f"'instruction' is a list of lists; {LIST_OF_PAIRS}"),
-        ({"instruction": ["Be evil."]}, f"'instruction' is a list of texts; {LIST_OF_PAIRS}"),
+        ({"instruction": [["Be evil.", "Be kind."]]}, f"instruction pair 0 is a list; {LIST_OF_PAIRS}"),
+        ({"instruction": ["Be evil."]}, f"instruction pair 0 is a text; {LIST_OF_PAIRS}"),
         ({"instruction": [{"positive": "a", "negative": "b"}]}, "instruction pairs have 'positive' where 'pos' is meant; rename "
          "it in every pair; instruction pairs have 'negative' where 'neg' is meant"),
         ({"instruction": [{"pos_prompt": "a", "neg_prompt": "b"}]}, "have 'pos_prompt' where 'pos' is meant"),
