@@ -26,7 +26,7 @@ from persona_vectors.sharing import (
     vector_files,
 )
 from persona_vectors.traits import check_name
-from persona_vectors.vectors import KINDS, check_fit, save_vectors
+from persona_vectors.vectors import KINDS, check_fit, save_vectors, split_key, vector_name
 
 FORMATS = ("gguf", "safetensors", "pt")
 
@@ -52,7 +52,7 @@ def export(vectors: str, output_dir: str, format: str = "gguf", layer: int | Non
     make_folder(Path(output_dir))
     written = []
     for path, tensor, about in described:
-        written.append(Path(output_dir) / f"{path.stem}{'' if layer is None else f'_layer{layer}'}.{format}")
+        written.append(Path(output_dir) / f"{vector_name(path)}{'' if layer is None else f'_layer{layer}'}.{format}")
         if written[-1].resolve() == path.resolve():
             raise UserError(f"--output_dir {output_dir} is where {path} lies already")
         if format == "gguf":
@@ -205,7 +205,9 @@ def named(about: About | None, path: Path, trait: str, kind: str, model_name: st
     if about is None:
         named_trait, named_kind = (trait, kind) if trait else name_of(path)
         check_name(named_trait)
-        about = About(trait=named_trait, kind=named_kind, method=f"not known; from a {path.suffix} file", library="")
+        about = About(
+            trait=named_trait, kind=named_kind, method=f"not known; from a {split_key(path)[0].suffix} file", library=""
+        )
     elif trait:
         about = replace(about, trait=trait)
     if not model_name:

@@ -56,7 +56,8 @@ def main(
         trait: name of the artifact, e.g. evil; several need {trait} in output_path.
         output_path: CSV to write; {trait} and {type} are filled in. If it exists, it is summarised and not redone.
         coef: steering coefficient(s); 0 is unsteered.
-        vector_path: vector file [layers+1, hidden] (.pt or .safetensors); {trait} is filled in.
+        vector_path: vector file [layers+1, hidden] (.pt or .safetensors; file.pt:key is one of a dict of tensors); {trait}
+            is filled in.
         layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1. all: every layer at once, with
             incremental vectors.
         steering_type: response (last prompt token and generated ones), prompt, or all.
