@@ -77,9 +77,9 @@ def main(
         seed: draws the answers; the same seed gives the same answers.
         enable_thinking: let models that can think do so; answers are judged without the reasoning.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer; by default all, divided by the next two.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
         pipeline_parallel_size: vllm: groups of GPUs that divide the layers among them (1).
-        data_parallel_size: vllm: copies of the model, each on GPUs of its own (1).
+        data_parallel_size: vllm: copies of the model, each on GPUs of its own; by default as many as GPUs are left for.
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
         distributed_executor_backend: vllm: ray for several machines.
     """

@@ -80,8 +80,8 @@ def main(
         enable_thinking: let models that can think do so; differences are of the answers without the reasoning.
         overwrite: begin anew although outputs exist.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer.
-        data_parallel_size: vllm: copies of the model.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
+        data_parallel_size: vllm: copies of the model; by default as many as GPUs are left for.
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
     """
     estimate = cli.as_choice("estimate", estimate, ESTIMATES)
