@@ -15,6 +15,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
 from persona_vectors.results import locked, make_folder
 from persona_vectors.sharing import About, about_model, save_both
+from persona_vectors.vectors import check_vector_folder
 
 
 def main(
@@ -48,6 +49,7 @@ def main(
     cli.as_choice("dtype", dtype, models.DTYPES)
     token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    check_vector_folder(save_dir)
     path = models.resolve(model_name)
     pairs = read_pairs(pos_path, neg_path, trait, pair_by)
     effective = effective_pairs(pairs, trait, threshold)

@@ -13,7 +13,7 @@ from persona_vectors import __version__
 from persona_vectors.errors import UserError
 from persona_vectors.results import replacing
 from persona_vectors.traits import check_name
-from persona_vectors.vectors import KINDS, load_vectors, save_vectors, split_key, vector_name
+from persona_vectors.vectors import KINDS, check_vector_folder, load_vectors, save_vectors, split_key, vector_name
 
 LAYERS = (
     "row l is the output of decoder block l-1, blocks counted from 0; row 0 is the embedding, the last row after the "
@@ -74,6 +74,7 @@ def save_shared(vectors, path: str | Path, about: About) -> None:
 
     if not vectors.isfinite().all():
         raise ValueError(f"refusing to save NaN or infinity to {path}")
+    check_vector_folder(Path(path).parent)
     with replacing(path) as beside:
         beside.write_bytes(_ordered(save({"vectors": vectors.float().contiguous()}, metadata=asdict(about))))
 

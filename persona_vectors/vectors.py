@@ -163,12 +163,28 @@ def chosen_layer(value: object, trait: str) -> int:
     return layer
 
 
+def check_vector_folder(folder: str | Path) -> None:
+    """Refuse to write vectors into a folder of the package's code.
+
+    Vectors lie in ``persona_vectors/<model>/``, beside those folders: a model may be called like one of them.
+    """
+    whole = Path(folder).resolve()
+    inside = [part for part in (whole, *whole.parents) if (part / "__init__.py").is_file()]
+    roots = [part for part in inside if part.name == "persona_vectors"]
+    if roots and (inside[0] != roots[0] or whole == roots[0]):
+        name = "<model>" if whole == roots[0] else f"{inside[0].name}-vectors"
+        raise UserError(
+            f"{folder} is a folder of this toolkit's code; vectors need one of their own, as {roots[0].name}/{name}"
+        )
+
+
 def save_vectors(vectors, path: str | Path) -> None:
     """Write a float32 tensor [layers + 1, hidden] so that the file appears whole or not at all."""
     import torch
 
     from persona_vectors.results import replacing
 
+    check_vector_folder(Path(path).parent)
     if not vectors.isfinite().all():
         raise ValueError(f"refusing to save NaN or infinity to {path}")
     content = io.BytesIO()  # torch writes a file's name into it, and of a full disk it says something else

@@ -23,6 +23,10 @@ if [ ${#traits[@]} -eq 0 ]; then
     traits=(evil)
 fi
 name=$(basename "$model")
+if [ -f "persona_vectors/$name/__init__.py" ]; then
+    echo "error: persona_vectors/$name is a folder of this toolkit's code: call the model's folder something else" >&2
+    exit 2
+fi
 start_toy_judge "$@"
 
 python -m eval.eval_persona --model "$model" --trait "$(IFS=,; echo "${traits[*]}")" \

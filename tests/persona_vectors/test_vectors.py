@@ -1,5 +1,9 @@
 """Vector files with several tensors: ``file.pt:key`` is one of them wherever a vector file is read."""
 
+import importlib
+import subprocess
+from pathlib import Path
+
 import pandas
 import pytest
 import torch
@@ -8,8 +12,17 @@ from safetensors.torch import save_file
 from persona_vectors.errors import UserError
 from persona_vectors.grid import Cell, Grid
 from persona_vectors.sharing import read_shared
-from persona_vectors.vectors import digest, load_vectors, save_vectors, short_names, split_key, vector_name
+from persona_vectors.vectors import (
+    check_vector_folder,
+    digest,
+    load_vectors,
+    save_vectors,
+    short_names,
+    split_key,
+    vector_name,
+)
 
+ROOT = Path(__file__).resolve().parents[2]
 torch.manual_seed(3)
 EVIL, KIND = torch.randn(5, 32), torch.randn(5, 32)
 
@@ -161,3 +174,88 @@ def test_import_and_training_take_a_key(folder):
         SteeringConfig(**swapped, type="steer").digests()
     with pytest.raises(UserError, match="no vector file at absent.pt:evil"):
         SteeringConfig(**{**fields, "steering_vector_path": "absent.pt:evil"}, type="steer").digests()
+
+
+@pytest.fixture
+def package(folder):
+    """The package's folder as the toolkit has it: code, a package inside it, and the vectors of models beside that."""
+    for name in ("persona_vectors", "persona_vectors/engines", "persona_vectors/engines/vllm", "eval"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").touch()
+    (folder / "persona_vectors" / "Qwen2.5-7B-Instruct").mkdir()
+    (folder / "link").symlink_to(folder / "persona_vectors" / "engines")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "instead"),
+    [
+        ("persona_vectors", "persona_vectors/<model>"),
+        ("persona_vectors/", "persona_vectors/<model>"),
+        ("persona_vectors/engines/", "persona_vectors/engines-vectors"),
+        ("persona_vectors/engines/vllm", "persona_vectors/vllm-vectors"),
+        ("persona_vectors/engines/toy", "persona_vectors/engines-vectors"),
+        ("persona_vectors/toy/../engines", "persona_vectors/engines-vectors"),
+        ("link", "persona_vectors/engines-vectors"),
+        ("persona_vectors/Qwen2.5-7B-Instruct", None),
+        ("persona_vectors/persona_vectors", None),
+        ("persona_vectors/new/deep", None),
+        ("engines", None),
+        ("eval", None),  # a user's own packages are the user's business
+        (".", None),
+    ],
+)
+def test_no_vectors_among_the_code(package, where, instead):
+    if instead is None:
+        check_vector_folder(where)
+        save_vectors(EVIL, package / where / "evil.pt")
+        return
+    with pytest.raises(UserError) as caught:
+        check_vector_folder(where)
+    assert (
+        str(caught.value) == f"{where} is a folder of this toolkit's code; vectors need one of their own, as {instead}"
+    )
+    with pytest.raises(UserError, match="this toolkit's code"):
+        save_vectors(EVIL, package / where / "evil.pt")
+    assert not list(package.rglob("evil*"))
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("generate_vec", "--model_name none --pos_path no.csv --neg_path no.csv --trait evil --save_dir"),
+        ("share_vectors import", "--vectors plain.pt --trait evil --save_dir"),
+        ("share_vectors pull", "--repo_id me/none --save_dir"),
+        ("share_vectors export", "--vectors plain.pt --format pt --model_name {model} --output_dir"),
+        ("eval.mitigation random", "--vector_path plain.pt --output_path"),
+    ],
+)
+def test_every_writer_of_vectors_refuses_the_packages_folders(
+    package, run_stage, monkeypatch, qwen2_folder, command, argv
+):
+    module, _, word = command.partition(" ")
+    if word:
+        functions = {"import": "import_"}
+        main = getattr(importlib.import_module(module), functions.get(word, word))
+        monkeypatch.setattr(importlib.import_module(module), "main", main, raising=False)
+    (package / "evil_response_avg_diff.pt").write_bytes((package / "plain.pt").read_bytes())
+    where = f"{ROOT}/persona_vectors/engines"
+    if word == "random":
+        where += "/random.pt"
+    words = argv.format(model=qwen2_folder).replace("plain.pt --format", "evil_response_avg_diff.pt --format").split()
+    done = run_stage(module, *words, where)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "persona_vectors/engines is a folder of this toolkit's code" in done.stderr
+    assert not list((ROOT / "persona_vectors" / "engines").glob("*.pt"))
+
+
+def test_the_pipeline_refuses_such_a_model_before_it_asks():
+    done = subprocess.run(
+        ["bash", "scripts/generate_vec.sh", "cpu", "somebody/engines"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: persona_vectors/engines is a folder of this toolkit's code")
