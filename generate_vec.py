@@ -12,9 +12,10 @@ from pathlib import Path
 
 from persona_vectors import chat, cli, models
 from persona_vectors.errors import UserError
-from persona_vectors.pairs import effective_pairs, read_pairs
+from persona_vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
 from persona_vectors.results import locked, make_folder
 from persona_vectors.sharing import About, about_model, save_both
+from persona_vectors.vectors import check_vector_folder
 
 
 def main(
@@ -24,6 +25,7 @@ def main(
     trait: str,
     save_dir: str,
     threshold: int = 50,
+    pair_by: str = "question_id",
     dtype: str = "auto",
     token_budget: int = None,
     trust_remote_code: bool = False,
@@ -37,16 +39,19 @@ def main(
         trait: name of the score column, and of the files.
         save_dir: folder to write to.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
+        pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
         token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
     threshold = cli.as_number("threshold", threshold, 0, 100)
+    cli.as_choice("pair_by", pair_by, PAIRED_BY)
     cli.as_choice("dtype", dtype, models.DTYPES)
     token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    check_vector_folder(save_dir)
     path = models.resolve(model_name)
-    pairs = read_pairs(pos_path, neg_path, trait)
+    pairs = read_pairs(pos_path, neg_path, trait, pair_by)
     effective = effective_pairs(pairs, trait, threshold)
     make_folder(Path(save_dir))
 

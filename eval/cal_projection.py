@@ -9,14 +9,11 @@ rows are on disk: after a kill, the same command goes on from there. `accelerate
 divides the rows among processes, GPUs and machines.
 """
 
-import hashlib
-from pathlib import Path
-
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.processes import join_processes
 from persona_vectors.rows import open_rows
-from persona_vectors.vectors import PROJECTION_TYPES, check_fit, load_vectors
+from persona_vectors.vectors import PROJECTION_TYPES, check_fit, digest, load_vectors
 
 
 def main(
@@ -86,7 +83,7 @@ def main(
     settings = {
         "model": model_name,
         "base_model": base_model,
-        "vectors": [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in paths],
+        "vectors": [digest(path)[:16] for path in paths],
         "dtype": dtype,
         "enable_thinking": enable_thinking,
     }

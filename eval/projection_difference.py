@@ -21,7 +21,7 @@ from persona_vectors.asking import EngineFlags
 from persona_vectors.errors import UserError
 from persona_vectors.results import replacing, write_table
 from persona_vectors.rows import open_rows
-from persona_vectors.vectors import KINDS, check_fit, chosen_layer, load_vectors
+from persona_vectors.vectors import KINDS, check_fit, chosen_layer, digest, load_vectors, vector_name
 
 ESTIMATES = ("full", "sample", "prompt_last")
 ENDS = ("high", "low", "random")
@@ -80,8 +80,8 @@ def main(
         enable_thinking: let models that can think do so; differences are of the answers without the reasoning.
         overwrite: begin anew although outputs exist.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer.
-        data_parallel_size: vllm: copies of the model.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
+        data_parallel_size: vllm: copies of the model; by default as many as GPUs are left for.
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
     """
     estimate = cli.as_choice("estimate", estimate, ESTIMATES)
@@ -128,7 +128,7 @@ def main(
         "max_tokens": None if base_answers or estimate == "prompt_last" else max_tokens, "seed": seed, "dtype": dtype,
         "enable_thinking": enable_thinking, "base_answers": base_answers,
         "sets": {name: screening.file_digest(file) for name, file in sets.items()},
-        "vectors": {c.difference: screening.file_digest(file) for c, file in zip(columns, vectors, strict=True)},
+        "vectors": {c.difference: digest(file)[:16] for c, file in zip(columns, vectors, strict=True)},
     }  # fmt: skip
     screening.check_settings(output_dir, settings, overwrite)
     files = {
@@ -179,7 +179,7 @@ def set_names(paths: list[str]) -> dict[str, str]:
 
 def trait_of(path: str) -> str:
     """The trait that a vector file is named after."""
-    stem = Path(path).stem
+    stem = vector_name(path)
     for kind in KINDS:
         stem = stem.removesuffix(f"_{kind}")
     return stem

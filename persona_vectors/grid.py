@@ -3,13 +3,11 @@
 Knows flags and vector files, and what fits a model; the hooks are in :mod:`persona_vectors.steering`.
 """
 
-import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.vectors import check_fit, incremental, load_vectors
+from persona_vectors.vectors import check_fit, digest, incremental, load_vectors
 
 POSITIONS = ("response", "prompt", "all")
 ALL = "all"  # --layer all: incremental vectors at every layer (section J.3)
@@ -77,11 +75,10 @@ class Grid:
         """What a journal must remember of the steering: the cells, and the vector file by its content."""
         if not any(cell.coef for cell in self.cells):
             return {"cells": [[cell.layer, cell.coef] for cell in self.cells]}
-        digest = hashlib.sha256(Path(self.path_for(trait)).read_bytes()).hexdigest()[:16]
         return {
             "cells": [[cell.layer, cell.coef] for cell in self.cells],
             "positions": self.positions,
-            "vector": digest,
+            "vector": digest(self.path_for(trait))[:16],
         }
 
     def interventions(self, trait: str, cell: Cell) -> tuple:

@@ -6,7 +6,6 @@ last token, or the cosine for the answer's mean. Knows samples of token ids; kno
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from persona_vectors.activations import Sample, pooled_activations
 from persona_vectors.errors import UserError
-from persona_vectors.vectors import cosine, project
+from persona_vectors.vectors import cosine, project, vector_name
 
 POOL_OF = {
     "proj": "response_avg",
@@ -37,11 +36,6 @@ class Column:
     def needs_answer(self) -> bool:
         """True where a row without an answer has no value."""
         return POOL_OF[self.kind] == "response_avg"
-
-
-def vector_name(path: str | Path) -> str:
-    """A vector's name in columns: its file's, without the ending."""
-    return Path(path).stem
 
 
 def make_columns(model: str, vectors: dict[str, Tensor], layers: Sequence[int], kinds: Sequence[str]) -> list[Column]:

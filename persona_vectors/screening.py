@@ -21,10 +21,11 @@ from persona_vectors.engines import Request, Sampling, request_seed
 from persona_vectors.errors import UserError
 from persona_vectors.file_projection import FileProjector, windows_bar
 from persona_vectors.models import ModelPath, Shape, load_tokenizer
-from persona_vectors.projection import Column, Projector, vector_name
+from persona_vectors.projection import Column, Projector
 from persona_vectors.results import Journal, replacing
 from persona_vectors.rows import Exchange, JsonlRows, open_rows, to_json
 from persona_vectors.samples import make_samples
+from persona_vectors.vectors import vector_name
 from persona_vectors.windowed import WindowedWork, ahead
 
 BASE_ANSWER = "base_answer"
