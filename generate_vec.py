@@ -25,10 +25,10 @@ def main(
     trait: str,
     save_dir: str,
     threshold: int = 50,
-    pair_by: str = "question_id",
     dtype: str = "auto",
     token_budget: int = None,
     trust_remote_code: bool = False,
+    pair_by: str = "question_id",
 ):
     """Make a trait's persona vectors from the judged answers of eval_persona.
 
@@ -39,10 +39,10 @@ def main(
         trait: name of the score column, and of the files.
         save_dir: folder to write to.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
-        pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
         token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
     """
     threshold = cli.as_number("threshold", threshold, 0, 100)
     cli.as_choice("pair_by", pair_by, PAIRED_BY)

@@ -111,7 +111,8 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
     """Read an answers CSV (ours, the published toolkit's, or one like it) as a pandas DataFrame.
 
     Texts stay texts: an answer "NA" or "null" is an answer, a missing one is "". ``scores`` are required columns of
-    numbers 0-100 (which rounding may miss by 1e-6), NaN where empty. Raises :class:`UserError` naming the file, and the column or row at fault.
+    numbers 0-100 (which rounding may miss by 1e-6), NaN where empty. Raises :class:`UserError` naming the file, and the
+    column or row at fault.
     """
     import pandas
 
