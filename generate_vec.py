@@ -129,6 +129,8 @@ def question_numbers(pairs) -> list[int]:
 def report(means: dict, aucs) -> None:
     """Print, per layer, the length of the response vector and how well its direction separates held-out questions."""
     vector = means["pos"]["response_avg"] - means["neg"]["response_avg"]
+    if not vector.any():
+        print("the positive and the negative answers are the same: this vector is zero at every layer, and steers nothing")
     print("layer  norm of response_avg_diff  relative to activations  held-out AUC")
     for layer, row in enumerate(vector):
         scale = means["neg"]["response_avg"][layer].norm()
