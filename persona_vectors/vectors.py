@@ -7,9 +7,11 @@ l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import Fingerprint, of_bytes, sha256
 
 KINDS = ("prompt_avg_diff", "response_avg_diff", "prompt_last_diff")
 PROJECTION_TYPES = ("proj", "prompt_last_proj", "prompt_avg_proj", "cos_sim")
@@ -43,6 +45,12 @@ def load_vectors(path: str | Path):
     if not vectors.isfinite().all():
         raise UserError(f"{path} holds NaN or infinity; it came from no or broken answers: make it again")
     return vectors
+
+
+def fingerprint(path: str | Path, vectors) -> Fingerprint:
+    """What a vector file holds, [layers + 1, hidden], whatever its format, precision and name."""
+    content = of_bytes(Path(path).name, str(tuple(vectors.shape)), vectors.float().contiguous().numpy().tobytes())
+    return replace(content, older=(sha256(Path(path).read_bytes())[:16],)) if Path(path).is_file() else content
 
 
 def check_fit(
