@@ -92,16 +92,12 @@ def _without_base(config: Path) -> str | None:
 
 
 def of_hub(repository: str) -> Fingerprint:
-    """A model on the hub by the commit of its snapshot on this machine; asks nobody.
-
-    Raises:
-        UserError: there is no snapshot.
-    """
-    from huggingface_hub import try_to_load_from_cache
+    """A model on the hub by the commit of its snapshot on this machine; the hub is asked only where there is none."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     config = try_to_load_from_cache(repository, "config.json")
     if not isinstance(config, str):
-        raise UserError(f"cannot tell which version {repository} is: this machine has no snapshot of it; download it")
+        config = hf_hub_download(repository, "config.json")
     return Fingerprint(repository, f"commit:{Path(config).parent.name}")
 
 

@@ -95,10 +95,11 @@ def shape_of(config) -> Shape:
 def made_of(path: ModelPath, role: str = "model", adapter: str = "adapter") -> dict:
     """``{role: the base's fingerprint, adapter: the adapter's or None}``, as records of results name them.
 
-    A model on the hub is its snapshot on this machine; :func:`describe` fetches what tells which that is.
+    A model on the hub is the commit of its snapshot on this machine.
     """
-    local = Path(path.base).is_dir()
-    base = fingerprints.of_folder(path.base) if local else fingerprints.of_hub(path.base)
+    with loading(path):
+        local = Path(path.base).is_dir()
+        base = fingerprints.of_folder(path.base) if local else fingerprints.of_hub(path.base)
     over = fingerprints.of_folder(path.adapter, path.basename) if path.adapter else None
     return {role: replace(base, older=(path.name,)), adapter: over}
 
