@@ -49,7 +49,10 @@ def main(
     threshold = cli.as_number("threshold", threshold, 0, 100)
     cli.as_choice("dtype", dtype, models.DTYPES)
     token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
-    trust_remote_code, overwrite = cli.as_bool("trust_remote_code", trust_remote_code), cli.as_bool("overwrite", overwrite)
+    trust_remote_code, overwrite = (
+        cli.as_bool("trust_remote_code", trust_remote_code),
+        cli.as_bool("overwrite", overwrite),
+    )
     path = models.resolve(model_name)
     pairs = read_pairs(pos_path, neg_path, trait)
     effective = effective_pairs(pairs, trait, threshold)
@@ -108,14 +111,18 @@ def check_answers(records: dict[str, dict | None], made_from: dict) -> None:
     for path, record in records.items():
         for name in ("model", "adapter"):
             if record and name in record and not same(record[name], made_from[name]):
-                print(f"note: {name} of {path} is {in_words(record[name])}; the vectors are of {in_words(made_from[name])}")
+                print(
+                    f"note: {name} of {path} is {in_words(record[name])}; the vectors are of {in_words(made_from[name])}"
+                )
 
 
 def is_made(path: Path, made_from: dict) -> bool:
     """Whether the vectors are there, made from the same; prints so, or why they are made anew."""
     verdict = provenance.compare(path, made_from)
     if verdict.matches:
-        print(f"{path} and the other vectors of this trait are there, made from this model and these pairs: not made again")
+        print(
+            f"{path} and the other vectors of this trait are there, made from this model and these pairs: not made again"
+        )
     elif path.exists():
         changed = "; ".join(verdict.differences) or (
             "they were changed" if verdict.recorded else "they have no record of what they were made from"

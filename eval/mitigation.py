@@ -115,7 +115,9 @@ def belong_together(paths: list[Path], root: Path) -> dict:
             found["vector"] = training["vectors"][0]
         traits.setdefault(path.parent.parent.name, {})[path] = found
     if unknown:
-        print(f"{len(unknown)} of {len(paths)} answers files have no record of what they were made from: {unknown[0]} ...")
+        print(
+            f"{len(unknown)} of {len(paths)} answers files have no record of what they were made from: {unknown[0]} ..."
+        )
     provenance.refuse_mixture(bases, ("model",))
     for records in traits.values():
         provenance.refuse_mixture(records, ("artifact", "judge_model", "vector"))

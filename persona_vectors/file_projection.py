@@ -45,11 +45,11 @@ def project_windows(
             work.keep(number, values, problems)
 
 
-def projections_from(
-    path: models.ModelPath, base: models.ModelPath | None, dtype: str, enable_thinking: bool
-) -> dict:
+def projections_from(path: models.ModelPath, base: models.ModelPath | None, dtype: str, enable_thinking: bool) -> dict:
     """What projections depend on, besides rows and vectors; ``base`` is the model whose activations are subtracted."""
-    subtracted = models.made_of(base, "base_model", "base_adapter") if base else {"base_model": None, "base_adapter": None}
+    subtracted = (
+        models.made_of(base, "base_model", "base_adapter") if base else {"base_model": None, "base_adapter": None}
+    )
     own = models.made_of(path)
     return provenance.record(**own, **subtracted, dtype=dtype, enable_thinking=enable_thinking)
 

@@ -42,7 +42,9 @@ def refuse_strangers(traits: list[str], folder: Path, steering: str | None, miti
             vectors[trait][path] = provenance.read(path).get("parts", {}).get(_column(path.with_suffix(".json")))
         for path in sorted((folder / "selected" / trait).glob("*.csv")):
             record = provenance.result_of(path) if path.stem in ("high", "low", "random") else {}
-            see(path, None if record is None else record if record.get("adapter") else {})  # else all weights were trained
+            see(
+                path, None if record is None else record if record.get("adapter") else {}
+            )  # else all weights were trained
     table = folder / "shift.csv"
     shifts = provenance.read(table).get("parts", {})
     for row, record in shifts.items() or [("", None)]:

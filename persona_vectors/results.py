@@ -176,7 +176,7 @@ class Journal:
         begun = len(self.records) > 1  # a journal without work binds nobody
         earlier = self.records[0].get("settings") if begun else None
         changed = differences(earlier, settings) if isinstance(earlier, dict) else ["nothing is known of them"]
-        if not begun or overwrite and (changed or self.records[-1] == {"finished": True}):
+        if not begun or (overwrite and (changed or self.records[-1] == {"finished": True})):
             self.records, begun = [], False
             self._file.truncate(0)
             self.append({"settings": plain(settings)})

@@ -242,7 +242,9 @@ def main() -> None:
         except UserError:  # its record cannot be read
             unchanged = False
         if not unchanged:
-            parser.error(f"{output} is no longer the model that was built there: remove it or choose another --output_dir")
+            parser.error(
+                f"{output} is no longer the model that was built there: remove it or choose another --output_dir"
+            )
         print(f"toy model: {output} is up to date")
         return
     if output.exists() and not (output / STAMP).is_file():
