@@ -107,7 +107,7 @@ def of_pairs(effective) -> Fingerprint:
 
 def check_answers(records: dict[str, dict | None], made_from: dict) -> None:
     """Refuse positive and negative answers that different models gave or judges scored; say if they are another's."""
-    provenance.refuse_mixture(records, ("model", "adapter", "judge_model", "trait"))
+    provenance.refuse_mixture(records, ("model", "adapter", "judge_model", "judge", "trait"))
     for path, record in records.items():
         for name in ("model", "adapter"):
             if record and name in record and not same(record[name], made_from[name]):
@@ -147,12 +147,13 @@ def mean_activations(model, samples: list, token_budget: int | None, label: str)
     import torch
     from tqdm import tqdm
 
-    from persona_vectors.activations import pooled_activations
+    from persona_vectors.activations import check_finite, pooled_activations
 
     sums, answers = {}, None
     with tqdm(total=len(samples), desc=label) as bar:
         for indices, pooled in pooled_activations(model, samples, token_budget=token_budget):
             for pool, rows in pooled.items():
+                check_finite(rows, model.dtype)
                 sums[pool] = sums.get(pool, 0) + rows.double().sum(0)
             rows = pooled["response_avg"]
             if answers is None:
@@ -175,6 +176,18 @@ def report(means: dict, aucs) -> None:
     for layer, row in enumerate(vector):
         scale = means["neg"]["response_avg"][layer].norm()
         print(f"{layer:5d}  {row.norm():25.4f}  {row.norm() / scale:23.3f}  {aucs[layer]:12.3f}")
+
+
+save_persona_vector = main  # its published name
+
+
+def __getattr__(name: str):
+    """The published module's other names; see :mod:`persona_vectors.published`."""
+    if name.startswith("__"):  # of the import system
+        raise AttributeError(name)
+    from persona_vectors.published import find
+
+    return find("generate_vec", name)
 
 
 if __name__ == "__main__":

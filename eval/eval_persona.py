@@ -170,5 +170,14 @@ def make_sheets(
     return sheets
 
 
+def __getattr__(name: str):
+    """The published module's other names; see :mod:`persona_vectors.published`."""
+    if name.startswith("__"):  # of the import system
+        raise AttributeError(name)
+    from persona_vectors.published import find
+
+    return find("eval.eval_persona", name)
+
+
 if __name__ == "__main__":
     cli.run(main)

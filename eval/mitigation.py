@@ -110,7 +110,7 @@ def belong_together(paths: list[Path], root: Path) -> dict:
             provenance.refuse_mixture({path: answers, f"the model in {folder}": there}, ("model", "adapter"))
         is_base = answers.get("adapter") or named(path)[0] == "base"  # else: all weights were trained
         bases[path] = training or (answers if is_base else None)
-        found = {name: answers[name] for name in ("artifact", "judge_model", "vector") if name in answers}
+        found = {name: answers[name] for name in ("artifact", "judge_model", "judge", "vector") if name in answers}
         if training and named(path)[0] in ("steer", "ablate"):
             found["vector"] = training["vectors"][0]
         traits.setdefault(path.parent.parent.name, {})[path] = found
@@ -120,7 +120,7 @@ def belong_together(paths: list[Path], root: Path) -> dict:
         )
     provenance.refuse_mixture(bases, ("model",))
     for records in traits.values():
-        provenance.refuse_mixture(records, ("artifact", "judge_model", "vector"))
+        provenance.refuse_mixture(records, ("artifact", "judge_model", "judge", "vector"))
     vectors = {name: [r["vector"] for r in records.values() if "vector" in r][:1] for name, records in traits.items()}
     base = next((record["model"] for record in bases.values() if record), None)
     answers = {path.relative_to(root).as_posix(): of_file(path) for path in paths}

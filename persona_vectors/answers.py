@@ -10,7 +10,7 @@ from pathlib import Path
 
 from persona_vectors import provenance
 from persona_vectors.chat import split_reasoning
-from persona_vectors.errors import UserError
+from persona_vectors.errors import NothingScored, UserError
 from persona_vectors.fingerprints import of_json
 from persona_vectors.grid import Cell
 from persona_vectors.results import ANSWER_COLUMNS, Journal, write_table
@@ -70,6 +70,7 @@ class AnswerSheet:
         self.answers: dict[str, dict] = {}
         self.scores: dict[tuple[str, str], float | None] = {}
         self.journal: Journal | None = None
+        self.judge: str | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -103,6 +104,24 @@ class AnswerSheet:
                 self.answers[record["key"]] = record
             elif "metric" in record:
                 self.scores[record["key"], record["metric"]] = record["score"]
+            elif "judge" in record:
+                self.judge = record["judge"]
+        if not self.has_scores:  # a judge that never gave a number has not judged: all are asked for again
+            self.scores.clear()
+
+    def judged_by(self, how: str) -> None:
+        """Say how the scores to come are made, which goes with them; raises :class:`UserError` where the journal's came about otherwise."""
+        if self.judge not in (None, how) and self.scores:
+            raise UserError(
+                f"the scores of {self.output_path} were made otherwise (judge was {self.judge!r}, now {how!r}) and cannot be "
+                "mixed; judge as before, choose another output, or pass --overwrite to begin anew"
+            )
+        self.judge = how
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether any answer has a score."""
+        return any(score is not None for score in self.scores.values())
 
     def unanswered(self) -> list[Wanted]:
         """Answers still to be generated."""
@@ -130,6 +149,8 @@ class AnswerSheet:
 
     def add_score(self, key: str, metric: str, score: float | None) -> None:
         """Keep a score; None is a refusal, which is not asked for again."""
+        if not self.scores:
+            self.journal.append({"judge": self.judge})
         self.journal.append({"key": key, "metric": metric, "score": score})
         self.scores[key, metric] = score
 
@@ -152,8 +173,19 @@ class AnswerSheet:
         return pandas.DataFrame(lines)
 
     def write(self) -> None:
-        """Write the CSV. The journal goes, unless calls were given up: then a rerun asks for just those."""
-        with provenance.writing(self.output_path, None if self.journal.is_older else self.settings):
+        """Write the CSV. The journal goes, unless calls were given up: then a rerun asks for just those.
+
+        Raises:
+            NothingScored: there are answers and not one score; the answers stay in the journal.
+        """
+        if not self.has_scores and any(record["answer"].strip() for record in self.answers.values()):
+            self.journal.close(remove=False)
+            raise NothingScored(
+                f"not one of {len(self.answers)} answers of {self.output_path} was scored: the judge gave no number (see "
+                "above); the answers are kept, and the same command has them judged again"
+            )
+        made_from = None if self.journal.is_older else {**self.settings, "judge": self.judge}
+        with provenance.writing(self.output_path, made_from):
             write_table(self.table(), self.output_path)
         missing = any(self.unscored(key) for key in self.answers)
         if missing:
@@ -162,7 +194,10 @@ class AnswerSheet:
 
 
 def summarise(table, metrics: Sequence[str]) -> None:
-    """Print mean and spread of each score, per coefficient and layer where there are several."""
+    """Print mean and spread of each score, per coefficient and layer where there are several, and how many are empty."""
+    empty = int((table["answer"].astype(str).str.strip() == "").sum()) if "answer" in table else 0
+    if empty:
+        print(f"{empty} of {len(table)} answers are empty: they have no scores")
     swept = [column for column in ("layer", "coef") if column in table and table[column].nunique() > 1]
     if not swept:
         for metric in metrics:

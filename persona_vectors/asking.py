@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from persona_vectors import chat, cli
 from persona_vectors.answers import AnswerSheet, Wanted
 from persona_vectors.engines import BACKENDS, Engine, Request, Sampling, choose_backend, open_engine, request_seed
-from persona_vectors.errors import UserError
+from persona_vectors.errors import NothingScored, UserError
 from persona_vectors.grid import Grid
 from persona_vectors.models import ModelPath, Shape
 
@@ -86,19 +86,27 @@ def ask_and_judge(
     ``overwrite`` begins anew although an unfinished run with other settings exists.
     """
     grid = grid or Grid.from_flags("0", None, None, "response")
-    settings, longest = asked.settings, asked.shape.max_length
-    for sheet in sheets:
-        sheet.open(overwrite)
+    with contextlib.ExitStack() as opened:
+        for sheet in sheets:
+            sheet.open(overwrite)
+            opened.callback(sheet.journal.close)  # one without work leaves nothing
+        _fill(sheets, asked, judge_model, max_concurrent_judges, grid)
 
+
+def _fill(sheets: list[AnswerSheet], asked: Asked, judge_model: str, max_concurrent_judges: int, grid: Grid) -> None:
+    """Ask and judge what the open sheets lack, and write them."""
     from tqdm import tqdm
 
     from persona_vectors.judge import Judge
     from persona_vectors.judging import JudgeThread, ScoreBar
     from persona_vectors.models import load_tokenizer
 
+    settings, longest = asked.settings, asked.shape.max_length
     sampling = Sampling(settings["max_tokens"], temperature=0.0 if settings["n_per_question"] == 1 else 1.0)
     judge = JudgeThread(Judge(judge_model, max_concurrent=max_concurrent_judges))
     try:
+        for sheet in sheets:
+            sheet.judged_by(judge.how)
         tokenizer = load_tokenizer(asked.path, asked.trust_remote_code)
         requests, origin = make_requests(sheets, grid, tokenizer, settings, longest)
         with ScoreBar(judge, sheets) as scores:
@@ -119,8 +127,14 @@ def ask_and_judge(
     finally:
         judge.close()
     print(judge.summary())
+    unscored = []
     for sheet in sheets:
-        sheet.write()
+        try:
+            sheet.write()
+        except NothingScored as error:  # the other sheets are whole
+            unscored.append(error)
+    if unscored:
+        raise unscored[0]
 
 
 def make_requests(

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The exceptions that mean: the user can mend this."""
 
 LONGEST = 1500  # characters of one line
 
@@ -11,8 +11,16 @@ class UserError(Exception):
     characters that a terminal would obey (line ends, escapes) become spaces, and what is very long is cut in its middle.
     """
 
+    exit_code = 2
+
     def __init__(self, message: str) -> None:
         line = "".join(character if character.isprintable() else " " for character in message)
         if len(line) > LONGEST:
             line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
         super().__init__(line)
+
+
+class NothingScored(UserError):
+    """A run whose work was done and kept, but whose judge gave not one score: no mistake in the command, and no result."""
+
+    exit_code = 1

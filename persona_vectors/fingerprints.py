@@ -23,7 +23,7 @@ BYSTANDER = re.compile(
     r"\..*|LICEN[CS]E.*|NOTICE.*|.*\.(md|png|jpe?g|csv|jsonl|html|log|lock|part|zip|pdf|ipynb|sh)|(.*\.)?provenance\.json"
     r"|training_config\.json|training_args\.bin|trainer_state\.json|toy_model\.json|(optimizer|scheduler|rng_state).*"
 )
-NOT_COMPARED = ("toolkit", "notes")
+NOT_COMPARED = ("toolkit", "judge")  # told by a record; how a judge scores is known only when it has been asked
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from tqdm import tqdm
 
 from persona_vectors.answers import AnswerSheet
-from persona_vectors.judge import METHODS, GivenUp, Judge
+from persona_vectors.judge import GivenUp, Judge
 
 
 class JudgeThread:
@@ -32,10 +32,11 @@ class JudgeThread:
         try:
             asyncio.run_coroutine_threadsafe(judge.connect(), self._loop).result()
         except BaseException:
-            self._stop()
+            self.close()
             raise
+        self.how = f"{judge.model} ({judge.how})"
         if judge.kind == "0_100":
-            print(f"judge: {judge.model} ({METHODS[judge.method]})")
+            print(f"judge: {self.how}")
 
     def submit(self, prompt: str, on_score: Callable[[float | None], None], on_done: Callable[[], None]) -> None:
         """Ask for one score. ``on_score`` gets the number, or None for a refusal; nothing if the call was given up."""
@@ -85,6 +86,10 @@ class JudgeThread:
         """One line on what happened to the calls of this run."""
         c = self.judge.counts
         line = f"judge calls: {c.calls}, retried {c.retried}, no score {c.unscored}, given up {c.given_up}"
+        if c.unreadable:
+            line += (
+                f"; {c.unreadable} of those without a score are no refusal but not a number either, such as {c.said}"
+            )
         return f"{line} (last: {c.last_error}; the same command asks for just those again)" if c.given_up else line
 
 

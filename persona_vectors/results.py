@@ -176,8 +176,11 @@ class Journal:
         begun = len(self.records) > 1  # a journal without work binds nobody
         earlier = self.records[0].get("settings") if begun else None
         changed = differences(earlier, settings) if isinstance(earlier, dict) else ["nothing is known of them"]
-        if not begun or (overwrite and (changed or self.records[-1] == {"finished": True})):
-            self.records, begun = [], False
+        if begun and overwrite and (changed or self.records[-1] == {"finished": True}):
+            begun = False
+        self._has_work = begun
+        if not begun:
+            self.records = []
             self._file.truncate(0)
             self.append({"settings": plain(settings)})
         elif changed:
@@ -223,6 +226,7 @@ class Journal:
 
     def append(self, record: dict) -> None:
         """Add one record; it is with the operating system when this returns, or (a full disk) nothing of it is."""
+        self._has_work = self._has_work or "settings" not in record
         rest = memoryview(json.dumps(record).encode() + b"\n")
         with self._lock:
             descriptor = self._file.fileno()
@@ -235,7 +239,12 @@ class Journal:
                 raise
 
     def close(self, remove: bool = False) -> None:
-        """Give the output free again; ``remove`` when the output is whole and the journal has nothing more to say."""
-        if remove:
+        """Give the output free again; ``remove`` when the output is whole and the journal has nothing more to say.
+
+        A journal without work goes in any case: there is nothing to go on with.
+        """
+        if self._file.closed:
+            return
+        if remove or not self._has_work:
             self.path.unlink(missing_ok=True)
         self._file.close()

@@ -55,13 +55,24 @@ class Intervention:
 def steered(
     model: nn.Module, interventions: Sequence[Sequence[Intervention]], prompt_lengths: Sequence[int], width: int
 ) -> Iterator[None]:
-    """Within the block, ``model.generate`` (or a forward with a cache) is steered, each row of the batch by its list.
+    """Within the block, one ``model.generate`` (or one forward) is steered, each row of the batch by its own list.
 
     What other threads run on the same model meanwhile is not steered by it: each may steer its own way. Hooks are
     removed at the end, whatever happens. Arguments and errors are those of :func:`steering_hooks`.
+
+    Raises:
+        RuntimeError: a second generation in the same block, one without a cache, or padding that is not on the left:
+            other tokens than asked for would be steered. :func:`steered_forwards` takes any forwards.
     """
-    with attached(model, steering_hooks(model, interventions, prompt_lengths, width)):
-        yield
+    hooks = steering_hooks(model, interventions, prompt_lengths, width)
+    watch = of_this_thread(_OneGeneration(prompt_lengths, width).see)
+    handle = find_decoder(model).register_forward_pre_hook(watch, with_kwargs=True) if hooks else None
+    try:
+        with attached(model, hooks):
+            yield
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def steering_hooks(
@@ -108,22 +119,46 @@ def steered_training(model: nn.Module, interventions: Sequence[Intervention]) ->
     """
     if any(i.positions != "all" for i in interventions):
         raise UserError("in training all tokens are steered; there is no prompt and response to tell apart")
-    hidden = _check(model, interventions)
-    padding = _Padding()
-    hooks = {
-        layer: _BlockHook([[i for i in interventions if i.layer == layer and not i.is_identity]], hidden, padding)
-        for layer in sorted({i.layer for i in interventions if not i.is_identity})
-    }
-    watch = find_decoder(model).register_forward_pre_hook(padding.see, with_kwargs=True) if hooks else None
-    try:
-        with attached(model, hooks, every_thread=True):
-            yield
-    finally:
-        if watch is not None:
-            watch.remove()
+    with _every_forward(model, interventions, _Padding()) as hooks:
+        yield
     idle = [layer for layer, hook in hooks.items() if not hook.ran]
     if idle:
         raise RuntimeError(f"the hooks of layers {idle} never ran: this model was not steered there")
+
+
+@contextmanager
+def steered_forwards(model: nn.Module, interventions: Sequence[Intervention]) -> Iterator[None]:
+    """Within the block, every forward of ``model`` is steered alike, in every thread, whoever calls it and how.
+
+    Prompt and answer are told apart by the number of tokens, as the published steerer does: a forward of one token is
+    a step of decoding, a longer one a prompt, of which ``response`` steers the last token. Padding, on either side, is
+    never steered where the forward's attention mask tells it. Where all prompts are known beforehand :func:`steered`
+    is exact for prompts of one token and answers in several chunks as well.
+
+    Raises:
+        UserError: a layer outside 1..L or a vector of another width than the model's.
+    """
+    with _every_forward(model, interventions, _LastToken()):
+        yield
+
+
+@contextmanager
+def _every_forward(
+    model: nn.Module, interventions: Sequence[Intervention], tokens: "_Padding"
+) -> "Iterator[dict[int, _BlockHook]]":
+    """Within the block, all rows of every forward in every thread are steered by ``interventions``; gives the hooks."""
+    hidden = _check(model, interventions)
+    hooks = {
+        layer: _BlockHook([[i for i in interventions if i.layer == layer and not i.is_identity]], hidden, tokens)
+        for layer in sorted({i.layer for i in interventions if not i.is_identity})
+    }
+    watch = find_decoder(model).register_forward_pre_hook(tokens.see, with_kwargs=True) if hooks else None
+    try:
+        with attached(model, hooks, every_thread=True):
+            yield hooks
+    finally:
+        if watch is not None:
+            watch.remove()
 
 
 def _check(model: nn.Module, interventions: Sequence[Intervention]) -> int:
@@ -149,6 +184,38 @@ def attached(model: nn.Module, hooks: "dict[int, _BlockHook]", every_thread: boo
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _OneGeneration:
+    """Refuses forwards that :class:`_Columns` would take for later columns, or other ones, of the batch it counts."""
+
+    def __init__(self, prompt_lengths: Sequence[int], width: int) -> None:
+        self.prompt_lengths, self.width, self.seen = torch.tensor(prompt_lengths), width, 0
+
+    def see(self, _decoder: nn.Module, args: tuple, kwargs: dict) -> None:
+        """The decoder's pre-hook."""
+        tokens = next(
+            (t for t in (kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args[:1]) if t is not None), None
+        )
+        if tokens is None:
+            return
+        cache = kwargs.get("past_key_values")
+        cached = cache.get_seq_length() if hasattr(cache, "get_seq_length") else 0
+        if self.seen and cached != self.seen:
+            raise RuntimeError(
+                f"steered() is for one generation with a cache: {self.seen} columns have gone by, and this forward begins "
+                f"after {cached}; use one block for each, or steered_forwards()"
+            )
+        mask = kwargs.get("attention_mask")
+        if not self.seen and isinstance(mask, Tensor) and mask.ndim == 2:
+            count = min(self.width, mask.shape[1])
+            real = torch.arange(count)[None] >= self.width - self.prompt_lengths[:, None]
+            if not torch.equal(mask[:, :count].bool().cpu(), real):
+                raise RuntimeError(
+                    "steered() takes prompts that are padded on the left to the width it was told; this attention mask is "
+                    "another; use steered_forwards()"
+                )
+        self.seen += tokens.shape[1]
 
 
 class _Columns:
@@ -194,6 +261,24 @@ class _Padding:
         if self.attention_mask.shape != h.shape[:2]:
             raise RuntimeError(f"a mask of {tuple(self.attention_mask.shape)} for a batch of {tuple(h.shape[:2])}")
         return {"all": self.attention_mask[..., None].to(h)}
+
+
+class _LastToken(_Padding):
+    """Which tokens are which in a forward of its own: by their number and, where there is one, the attention mask."""
+
+    def see(self, _decoder: nn.Module, args: tuple, kwargs: dict) -> None:
+        """See :meth:`_Padding.see`; a mask of another kind (of a static cache) says nothing of padding."""
+        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        self.attention_mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+
+    def masks(self, h: Tensor) -> dict[str, Tensor | None]:
+        """See :meth:`_Columns.masks`; the mask may begin with the tokens of a cache."""
+        count, real = h.shape[1], torch.ones(h.shape[:2], device=h.device)
+        if self.attention_mask is not None:
+            real = self.attention_mask[:, -count:].to(h.device)
+        last = real * (real.flip(1).cumsum(1).flip(1) == 1)  # no token after it is real
+        chosen = {"response": last, "all": real} | ({"prompt": real} if count > 1 else {})
+        return {positions: mask[..., None].to(h.dtype) for positions, mask in chosen.items()}
 
 
 class _BlockHook:

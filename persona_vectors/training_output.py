@@ -23,6 +23,9 @@ from persona_vectors.vectors import fingerprint, load_vectors
 LOCK = ".lock"
 RECORD, LOG, CURVE = "training_config.json", "training_log.jsonl", "training_loss.png"
 STARTED = ".training_config.json"  # of a training under way: what --resume must agree with
+# Fields that say where the result goes, and those that earlier records lack: neither makes it another training.
+OF_THE_PUSH = ("finetuned_model_id", "push_to_hub", "push_to_private", "merge_before_push")
+ADDED_LATER = {name: TrainingConfig.model_fields[name].default for name in ("save_strategy", "save_total_limit")}
 LAST = ("adapter_config.json", "config.json", RECORD)  # in this order
 
 
@@ -36,7 +39,8 @@ def recorded(config: TrainingConfig) -> dict:
 
 def made_from(config: TrainingConfig) -> dict:
     """What a training depends on: its settings, and model, data and vectors by their content, wherever they lie."""
-    fields = config.model_dump(mode="json", exclude={"output_dir", "steering_config"})
+    fields = config.model_dump(mode="json", exclude={"output_dir", "steering_config", *OF_THE_PUSH})
+    fields = {name: value for name, value in fields.items() if name not in ADDED_LATER or value != ADDED_LATER[name]}
     steering = config.steering_config.model_dump(mode="json") if config.steering_config else None
     vectors = [fingerprint(path, load_vectors(path)) for path in config.steering.paths] if config.steering else []
     if steering:
@@ -80,12 +84,13 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool, say: Call
 
 
 def refuse_changes(record: Path, config: TrainingConfig) -> None:
-    """Refuse a training of which a saved config is all that is known, if that differs from this one."""
+    """Refuse a training of which a saved config is all that is known, if that differs from this one but for the push."""
     try:
-        earlier = json.loads(record.read_text())
-        changed = differences(earlier, recorded(config))
-    except (ValueError, AttributeError) as error:
+        earlier = ADDED_LATER | json.loads(record.read_text())
+    except (ValueError, TypeError) as error:
         raise UserError(f"{record} is not readable as JSON; --overwrite begins anew") from error
+    fields = {name: value for name, value in recorded(config).items() if name not in OF_THE_PUSH}
+    changed = differences({name: value for name, value in earlier.items() if name in fields}, fields)
     if changed:
         where = record.parent
         raise UserError(f"{where} holds a training with other settings ({'; '.join(changed)}); {provenance.REMEDY}")

@@ -1,131 +1,16 @@
 """download_hf_models as a process, against a server on loopback that speaks the hub's protocol: the real client."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlparse
 
 import pytest
+from hub_server import FILES, SHA, WEIGHTS, HubServer
 
 from download_hf_models import needed
 
-SHA = "0123456789abcdef0123456789abcdef01234567"
-WEIGHTS = os.urandom(3_000_000)
-FILES = {
-    "config.json": b'{"model_type": "tiny"}',
-    "tokenizer.json": b"{}",
-    "merges.txt": b"a b",
-    "README.md": b"hello",
-    "model.safetensors": WEIGHTS,
-    "pytorch_model.bin": b"pickled",
-    "consolidated.safetensors": b"again",
-    "model-q4.gguf": b"another program's",
-    "onnx/model.onnx": b"another program's",
-    "original/params.json": b"{}",
-    "training_args.bin": b"pickled",
-}
 OURS = {"config.json", "tokenizer.json", "merges.txt", "README.md", "model.safetensors"}
-
-
-class HubServer:
-    """A hub with the model ``lab/tiny``. ``gets``: files fetched (path, Range); ``cut``: hang up midway, so often."""
-
-    def __init__(self, files=FILES, status=200, code=None, revisions=("main", SHA, "v1")):
-        self.gets, self.cut, self.tokens = [], {}, set()
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def reply(self, status, body=b"", **headers):
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name.replace("_", "-"), value)
-                if "Content_Length" not in headers:
-                    self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body)
-
-            def refuse(self, status, code):
-                self.reply(status, b'{"error": "no"}', **({"X_Error_Code": code} if code else {}))
-
-            def do_GET(self):
-                if "lab/tiny" in self.path:  # the client asks for a thing or two of its own
-                    hub.tokens.add(self.headers.get("Authorization"))
-                parts = urlparse(self.path).path.strip("/").split("/")
-                if parts[:2] == ["api", "models"]:
-                    return self.api(parts)
-                name = "/".join(parts[4:])
-                if parts[:3] != ["lab", "tiny", "resolve"] or name not in files:
-                    return self.refuse(404, "EntryNotFound")
-                data = files[name]
-                headers = {
-                    "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
-                    "X_Repo_Commit": SHA,
-                    "Accept_Ranges": "bytes",
-                }
-                if self.command == "HEAD":
-                    return self.reply(200, **headers, Content_Length=str(len(data)))
-                given = self.headers.get("Range")
-                hub.gets.append((name, given))
-                start = int(given.removeprefix("bytes=").split("-")[0]) if given else 0
-                if given:
-                    headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-                if hub.cut.get(name):
-                    hub.cut[name] -= 1
-                    self.close_connection = True
-                    half = start + (len(data) - start) // 2
-                    return self.reply(
-                        206 if given else 200, data[start:half], **headers, Content_Length=str(len(data) - start)
-                    )
-                self.reply(206 if given else 200, data[start:], **headers)
-
-            do_HEAD = do_GET
-
-            def api(self, parts):
-                if status != 200:
-                    return self.refuse(status, code)
-                if parts[2:4] != ["lab", "tiny"]:
-                    return self.refuse(404, "RepoNotFound")
-                if parts[5] not in revisions:
-                    return self.refuse(404, "RevisionNotFound")
-                if parts[4] == "tree":
-                    entries = [
-                        {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                        for name, data in files.items()
-                    ]
-                    return self.reply(200, json.dumps(entries).encode(), Content_Type="application/json")
-                siblings = [{"rfilename": name, "size": len(data), "blobId": "x"} for name, data in files.items()]
-                body = {
-                    "id": "lab/tiny",
-                    "modelId": "lab/tiny",
-                    "sha": SHA,
-                    "siblings": siblings,
-                    "tags": [],
-                    "downloads": 0,
-                }
-                self.reply(200, json.dumps(body).encode(), Content_Type="application/json")
-
-            def log_message(self, *_):
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def download(url, folder, *more, model="lab/tiny", **changes):

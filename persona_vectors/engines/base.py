@@ -13,17 +13,24 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checke
     from persona_vectors.steering import Intervention
 
 
+OVERFLOW = (
+    "the model's activations overflow in {dtype}, or its steering is too strong: its logits are no numbers; use "
+    "--dtype bfloat16 or float32, or smaller coefficients"
+)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to draw tokens. The method's own: temperature 1 (0 for single greedy answers), the whole distribution.
 
     ``max_tokens`` bounds the answer; it ends earlier at any of the model's own stop tokens
-    (all ``eos_token_id`` of its generation config), never before its first token.
+    (all ``eos_token_id`` of its generation config), never before ``min_tokens``.
     """
 
     max_tokens: int = 1000
     temperature: float = 1.0
     top_p: float = 1.0
+    min_tokens: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from persona_vectors import models
-from persona_vectors.engines.base import Answer, Request, Sampling, stop_ids
+from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, stop_ids
+from persona_vectors.errors import UserError
 from persona_vectors.steering import steered
 
 
@@ -24,6 +25,14 @@ class HFEngine:
         self.tokenizer = models.load_tokenizer(path, trust_remote_code)
         self.model = models.load_model(path, dtype, trust_remote_code)
         self.batch_size = batch_size
+
+    @classmethod
+    def of(cls, model, tokenizer, batch_size: int = 64) -> "HFEngine":
+        """The engine over a model and a tokenizer that are loaded already; a padding token is set if there is none."""
+        engine = cls.__new__(cls)
+        engine.model, engine.tokenizer, engine.batch_size = model, tokenizer, batch_size
+        models.ensure_padding(tokenizer)
+        return engine
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
         """Answers, batch by batch.
@@ -63,12 +72,15 @@ class HFEngine:
         longest = models.shape_of(self.model.config).max_length or width + sampling.max_tokens
         config = GenerationConfig(
             max_new_tokens=min(sampling.max_tokens, longest - width),
-            min_new_tokens=1,
+            min_new_tokens=sampling.min_tokens,
             do_sample=False,  # SeededSampling draws
             eos_token_id=stop_ids(self.model.generation_config.eos_token_id, self.tokenizer),
             pad_token_id=pad,
         )
-        processors = [SeededSampling(batch, sampling)] if sampling.temperature > 0 else []
+        processors = [
+            Finite(self.model.dtype),
+            *([SeededSampling(batch, sampling)] if sampling.temperature > 0 else []),
+        ]
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         own, base.generation_config = base.generation_config, GenerationConfig()  # its top_k, penalties ... leak in
         try:
@@ -84,6 +96,18 @@ class HFEngine:
 def _strength(request: Request) -> float:
     """The largest coefficient of a request, without its sign."""
     return max((abs(i.coef) for i in request.interventions), default=0.0)
+
+
+class Finite:
+    """Refuses logits that are not numbers, from which every token would be drawn alike."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, _input_ids: Tensor, logits: Tensor) -> Tensor:
+        if (logits.isnan() | (logits == torch.inf)).any():
+            raise UserError(OVERFLOW.format(dtype=str(self.dtype).removeprefix("torch.")))
+        return logits
 
 
 class SeededSampling:

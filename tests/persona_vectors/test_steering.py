@@ -44,15 +44,9 @@ def plain_greedy(model, prompt, interventions, steps):
     return ids[n:]
 
 
-def engine_for(model, tokenizer, batch_size=8):
-    engine = HFEngine.__new__(HFEngine)  # the engine around a model made here instead of one loaded from disk
-    engine.model, engine.tokenizer, engine.batch_size = model, tokenizer, batch_size
-    return engine
-
-
-def generate(model, tokenizer, prompts, interventions, steps=12, **options):
+def generate(model, tokenizer, prompts, interventions, steps=12, batch_size=8):
     requests = [Request(str(k), p, i) for k, (p, i) in enumerate(zip(prompts, interventions, strict=True))]
-    answers = engine_for(model, tokenizer, **options).generate(requests, Sampling(steps, temperature=0))
+    answers = HFEngine.of(model, tokenizer, batch_size).generate(requests, Sampling(steps, temperature=0))
     return [answer.token_ids for answer in sorted(answers, key=lambda answer: int(answer.key))]
 
 
@@ -129,16 +123,16 @@ def test_what_does_not_fit_is_refused(qwen2):
 
 def test_sampling_does_not_depend_on_the_batch(qwen2, tokenizer):
     requests = [Request(str(k), prompt, seed=k) for k, prompt in enumerate(PROMPTS)]
-    together = {a.key: a.token_ids for a in engine_for(qwen2, tokenizer).generate(requests, Sampling(12))}
-    alone = {a.key: a.token_ids for a in engine_for(qwen2, tokenizer, 1).generate(requests[::-1], Sampling(12))}
+    together = {a.key: a.token_ids for a in HFEngine.of(qwen2, tokenizer).generate(requests, Sampling(12))}
+    alone = {a.key: a.token_ids for a in HFEngine.of(qwen2, tokenizer, 1).generate(requests[::-1], Sampling(12))}
     assert together == alone
     other = [Request(r.key, r.prompt_ids, seed=r.seed + 100) for r in requests]
-    assert together != {a.key: a.token_ids for a in engine_for(qwen2, tokenizer).generate(other, Sampling(12))}
+    assert together != {a.key: a.token_ids for a in HFEngine.of(qwen2, tokenizer).generate(other, Sampling(12))}
 
 
 def test_sampling_draws_from_the_model_distribution(qwen2, tokenizer):
     requests = [Request(str(seed), PROMPTS[0], seed=seed) for seed in range(4000)]
-    answers = engine_for(qwen2, tokenizer, 4000).generate(requests, Sampling(1))
+    answers = HFEngine.of(qwen2, tokenizer, 4000).generate(requests, Sampling(1))
     drawn = torch.zeros(300)
     for answer in answers:
         drawn[answer.token_ids[0]] += 1 / len(requests)

@@ -1,0 +1,85 @@
+"""Published module ``activation_steer``: steering as a context manager over any forward of a model."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from persona_vectors.blocks import find_blocks
+from persona_vectors.errors import UserError
+from persona_vectors.steering import Intervention, steered_forwards
+
+
+class ActivationSteerer:
+    """Within the ``with`` block, every forward has ``coeff * steering_vector`` added to the output of a decoder block.
+
+    Today: :func:`persona_vectors.steering.steered_forwards`, which counts layers as vector files do
+    (``layer = layer_idx + 1``). Padding that an attention mask tells is not steered; the published one steered it.
+
+    Args:
+        steering_vector: [hidden], as a tensor or numbers.
+        layer_idx: number of the block, from 0; negative ones count from the last.
+        positions: ``all``; ``prompt``: all tokens of forwards of several tokens; ``response``: the last token of each.
+        debug: print what is added, and where.
+
+    Raises:
+        UserError: positions that do not exist; on entering, a block or a width that the model does not have.
+
+    Example:
+        with ActivationSteerer(model, vectors[20], coeff=2.0, layer_idx=19, positions="response"):
+            model.generate(**inputs, max_new_tokens=100)
+    """
+
+    def __init__(
+        self, model: nn.Module, steering_vector: Tensor | Sequence[float], *, coeff: float = 1.0, layer_idx: int = -1,
+        positions: str = "all", debug: bool = False,
+    ) -> None:  # fmt: skip
+        self.model, self.coeff, self.layer_idx = model, float(coeff), layer_idx
+        self.vector = torch.as_tensor(steering_vector, dtype=torch.float32)
+        self.positions, self.debug = positions.lower(), debug
+        self._active = ExitStack()
+        Intervention(1, self.vector, self.coeff, self.positions)  # what cannot be is refused now
+
+    def interventions(self) -> list[Intervention]:
+        """What is added, as the library has it."""
+        count = len(find_blocks(self.model))
+        if not -count <= self.layer_idx < count:
+            raise UserError(f"layer_idx {self.layer_idx} does not exist: this model has blocks 0..{count - 1}")
+        added = Intervention(self.layer_idx % count + 1, self.vector, self.coeff, self.positions)
+        if self.debug:
+            length = abs(self.coeff) * self.vector.norm()
+            print(f"steering: a vector of length {length:.4g} is added to block {added.layer - 1} ({added.positions})")
+        return [added]
+
+    def __enter__(self):
+        self._active.enter_context(steered_forwards(self.model, self.interventions()))
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """End the steering."""
+        self._active.close()
+
+
+class ActivationSteererMultiple(ActivationSteerer):
+    """Several steerings of one model at once; those of one block add up.
+
+    Today: :func:`persona_vectors.steering.steered_forwards`, which takes any number of interventions.
+
+    Args:
+        instructions: dicts of :class:`ActivationSteerer`'s ``steering_vector``, ``coeff`` (0 if missing, as published),
+            ``layer_idx`` and ``positions``; other keys are left alone.
+    """
+
+    def __init__(self, model: nn.Module, instructions: Sequence[dict], *, debug: bool = False) -> None:
+        known = ("steering_vector", "coeff", "layer_idx", "positions")
+        chosen = [{"coeff": 0.0} | {key: one[key] for key in known if key in one} for one in instructions]
+        self.model, self.instructions, self.debug, self._active = model, instructions, debug, ExitStack()
+        self._steerers = [ActivationSteerer(model, debug=debug, **one) for one in chosen]
+
+    def interventions(self) -> list[Intervention]:
+        """What is added, as the library has it."""
+        return [added for steerer in self._steerers for added in steerer.interventions()]

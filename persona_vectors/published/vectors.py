@@ -1,0 +1,73 @@
+"""Published names that make vectors: ``generate_vec``, and ``utils``' reader of JSONL files."""
+
+import json
+from collections.abc import Sequence
+
+from persona_vectors.errors import UserError
+
+POOLS = ("prompt_avg", "prompt_last", "response_avg")  # in the published order
+
+
+def get_persona_effective(pos_path, neg_path, trait, threshold=50) -> tuple:
+    """``(positive rows, negative rows, positive prompts, negative prompts, positive answers, negative answers)`` of
+    the effective pairs of two answers files: two tables, then lists of texts. That there is none is refused.
+
+    Today: :func:`persona_vectors.pairs.read_pairs` and ``effective_pairs``.
+    """
+    from persona_vectors.pairs import effective_pairs, read_pairs
+
+    pairs = effective_pairs(read_pairs(pos_path, neg_path, trait), trait, threshold)
+    pos, neg = (pairs.filter(regex=f"{sign}$").rename(columns=lambda name: name[:-4]) for sign in ("_pos", "_neg"))
+    return pos, neg, *(table[column].tolist() for column in ("prompt", "answer") for table in (pos, neg))
+
+
+def get_hidden_p_and_r(
+    model, tokenizer, prompts: Sequence[str], responses: Sequence[str], layer_list: Sequence[int] | None = None
+) -> tuple[list, list, list]:
+    """``(prompt_avg, prompt_last, response_avg)``: lists by layer, 0..L, of float32 tensors [rows, hidden].
+
+    Today: :func:`persona_vectors.activations.pooled_activations`. Prompt and answer are tokenised each by itself, as
+    they were when the answer was generated. Layers that ``layer_list`` leaves out stay empty lists.
+
+    Raises:
+        UserError: an empty prompt or answer, or both together longer than the model takes.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from persona_vectors.activations import check_finite, pooled_activations
+    from persona_vectors.models import shape_of
+    from persona_vectors.rows import Exchange
+    from persona_vectors.samples import make_samples
+
+    shape = shape_of(model.config)
+    layers = sorted(set(range(shape.layers + 1) if layer_list is None else layer_list))
+    exchanges = [Exchange(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+    samples, problems = make_samples(tokenizer, exchanges, shape.max_length)
+    for row, problem in enumerate(problems):
+        if problem or samples[row] is None:
+            raise UserError(f"row {row} cannot be used: {problem or 'empty prompt'}")
+    found = {pool: torch.empty(len(layers), len(samples), shape.hidden) for pool in POOLS}
+    with tqdm(total=len(samples), desc="activations") as bar:
+        for indices, pooled in pooled_activations(model, samples, layers=layers):
+            for pool in POOLS:
+                check_finite(pooled[pool], model.dtype)
+                found[pool][:, indices] = pooled[pool].transpose(0, 1)
+            bar.update(len(indices))
+    by_layer = {pool: dict(zip(layers, rows, strict=True)) for pool, rows in found.items()}
+    return tuple([by_layer[pool].get(layer, []) for layer in range(shape.layers + 1)] for pool in POOLS)
+
+
+def load_jsonl(file_path) -> list:
+    """Every line of a JSONL file that is not blank.
+
+    Today: :func:`persona_vectors.training_data.read_rows` for training sets, ``persona_vectors.rows`` for long files.
+    """
+    rows = []
+    with open(file_path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                rows += [json.loads(line)] if line.strip() else []
+            except ValueError as error:
+                raise UserError(f"{file_path}, line {number} is not readable as JSON: {error}") from error
+    return rows
