@@ -40,7 +40,6 @@ def recorded(config: TrainingConfig) -> dict:
 def made_from(config: TrainingConfig) -> dict:
     """What a training depends on: its settings, and model, data and vectors by their content, wherever they lie."""
     fields = config.model_dump(mode="json", exclude={"output_dir", "steering_config", *OF_THE_PUSH})
-    fields = {name: value for name, value in fields.items() if name not in ADDED_LATER or value != ADDED_LATER[name]}
     steering = config.steering_config.model_dump(mode="json") if config.steering_config else None
     vectors = [fingerprint(path, load_vectors(path)) for path in config.steering.paths] if config.steering else []
     if steering:
