@@ -4,11 +4,11 @@ PEFT takes LoRA layers off again, but not what else an adapter brings: biases, m
 partly trained embeddings, weights that an initialisation has changed. Knows adapter folders; nothing of prompts.
 """
 
-import json
 import re
 from pathlib import Path
 
 from persona_vectors.errors import UserError
+from persona_vectors.jsonfile import read_json
 
 # Parameters of layers that PEFT adds beside the base's own, and initialisations that leave these alone.
 _ADDED = re.compile(r"\.lora_(A|B|embedding_A|embedding_B|magnitude_vector)(\.|$)")
@@ -23,7 +23,7 @@ def changes_base(adapter: str | Path) -> bool:
     Args:
         adapter: folder with adapter_config.json and weights.
     """
-    config = json.loads((Path(adapter) / "adapter_config.json").read_text())
+    config = read_json(Path(adapter) / "adapter_config.json")
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or config.get("layer_replication"):
         return True
     if config.get("init_lora_weights", True) not in _HARMLESS_INITIALISATIONS:  # PiSSA and others rewrite the weights
@@ -60,7 +60,7 @@ def _embedding_rows(model, adapter: str) -> int:
     """How many tokens the adapter has embeddings for; 0 where it leaves them alone."""
     ends = (model.get_input_embeddings(), model.get_output_embeddings())
     names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
-    config = json.loads((Path(adapter) / "adapter_config.json").read_text())
+    config = read_json(Path(adapter) / "adapter_config.json")
     trained = config.get("trainable_token_indices") or []
     indices = [i for group in trained.values() for i in group] if isinstance(trained, dict) else trained
     whole = [

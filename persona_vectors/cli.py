@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
+from persona_vectors import interrupts
 from persona_vectors.errors import UserError
 
 _FLAG = re.compile(r"^--?[A-Za-z]")  # "-0.5" and "-1,0,1" are values
@@ -43,30 +44,16 @@ def run(main: Callable[..., None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        interrupted()
-    except Exception as error:
-        if came_from(error, KeyboardInterrupt):  # an import that was interrupted may fail in its own words
-            interrupted()
+    except (KeyboardInterrupt, Exception) as error:
+        if interrupts.caused(error):
+            print(f"{interrupts.SAID}", file=sys.stderr)
+            sys.exit(130)
         refused = disk_trouble(error)
         if refused is None:
             raise
         # on a line of its own: a progress bar may be under way
         print(f"\nerror: {refused}; finished work is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(2)
-
-
-def interrupted() -> None:
-    """What an interrupted command says, and its exit code."""
-    print("interrupted: finished work is kept; the same command goes on from there", file=sys.stderr)
-    sys.exit(130)
-
-
-def came_from(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether an error, or one that led to it, is of a kind."""
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
