@@ -20,7 +20,7 @@ from persona_vectors import cli, models, provenance
 from persona_vectors.asking import EngineFlags
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import of_file
-from persona_vectors.results import replacing, write_table
+from persona_vectors.results import make_folder, replacing, write_table
 from persona_vectors.rows import open_rows
 from persona_vectors.vectors import KINDS, check_fit, chosen_layer, load_vectors
 
@@ -132,6 +132,7 @@ def main(
     }  # fmt: skip
     named = {name: of_file(file) for name, file in sets.items()}
     named |= {c.difference: of_file(file) for c, file in zip(columns, vectors, strict=True)}
+    make_folder(Path(output_dir))
     screening.check_older(output_dir, settings | named, overwrite)
     if shift_path:
         selection.check_shifts(shift_path, shift_model, list(sets), columns, projecting.common)

@@ -10,7 +10,6 @@ goes where the folder goes. Of a result in several files it lies beside the one 
 A file without a record is anybody's: it is taken as it is, and that is said.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from persona_vectors import __version__
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import differences, in_words, of_file, of_folder, plain, same
-from persona_vectors.results import replacing
+from persona_vectors.jsonfile import read_json, write_json
 
 METHOD = 1  # raised when the same inputs and settings give other numbers than before
 ENDING = ".provenance.json"
@@ -51,15 +50,15 @@ def read(output: str | Path) -> dict:
         UserError: there is one that cannot be read.
     """
     path = path_of(output)
-    try:
-        content = json.loads(path.read_bytes())
-        if not all(isinstance(content.get(name, {}), dict) for name in ("parts", "content")):
-            raise TypeError("parts and content must be objects")
-    except FileNotFoundError:
+    if not path.is_file():
         return {}
-    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
-        raise UserError(f"the record {path} cannot be read ({error}); {REMEDY}") from error
-    return content
+    try:
+        known = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error}; {REMEDY}") from error
+    if not all(isinstance(known.get(name, {}), dict) for name in ("parts", "content")):
+        raise UserError(f"{path} is not a record of this toolkit; {REMEDY}")
+    return known
 
 
 def result_of(output: str | Path) -> dict | None:
@@ -175,8 +174,7 @@ def seal(output: str | Path) -> None:
 
 
 def _save(output: str | Path, known: dict) -> None:
-    with replacing(path_of(output)) as beside:
-        beside.write_text(json.dumps({name: value for name, value in known.items() if value}, indent=2) + "\n")
+    write_json(path_of(output), {name: value for name, value in known.items() if value})
 
 
 def _content(output: str | Path, names: Iterable[str]) -> dict[str, str | None]:
