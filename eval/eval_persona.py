@@ -6,7 +6,7 @@ Answers and scores are journaled beside the output as they arrive: after a kill,
 """
 
 from eval.prompts import Prompts
-from persona_vectors import cli, models
+from persona_vectors import cli, models, provenance
 from persona_vectors.answers import AnswerSheet, summarise
 from persona_vectors.asking import Asked, EngineFlags, ask_and_judge
 from persona_vectors.engines import BACKENDS
@@ -84,7 +84,6 @@ def main(
         distributed_executor_backend: vllm: ray for several machines.
     """
     settings = {
-        "model": model,
         "version": cli.as_choice("version", version, VERSIONS),
         "n_per_question": cli.as_int("n_per_question", n_per_question, 1),
         "max_tokens": cli.as_int("max_tokens", max_tokens, 1),
@@ -113,16 +112,20 @@ def main(
     grid.load(list(traits))
     sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings)
 
-    todo = [sheet for sheet in sheets if overwrite or not sheet.is_done]
-    for sheet in sheets:
-        if sheet not in todo:
-            print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
-            summarise(read_answers(sheet.output_path, sheet.metrics), sheet.metrics)
+    done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
+    if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
+        path = models.resolve(model)
+        shape = models.describe(path, trust_remote_code)
+        grid.check(shape.layers, shape.hidden)
+        for sheet in sheets:
+            sheet.settings |= models.made_of(path)
+    done = [sheet for sheet in done if sheet.take_up()]
+    for sheet in done:
+        print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
+        summarise(read_answers(sheet.output_path, sheet.metrics), sheet.metrics)
+    todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
-    path = models.resolve(model)
-    shape = models.describe(path, trust_remote_code)
-    grid.check(shape.layers, shape.hidden)
     ask_and_judge(
         todo,
         Asked(path, shape, engine.choose(), settings, trust_remote_code),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.vectors import check_fit, digest, incremental, load_vectors
+from persona_vectors.vectors import check_fit, fingerprint, incremental, load_vectors
 
 POSITIONS = ("response", "prompt", "all")
 ALL = "all"  # --layer all: incremental vectors at every layer (section J.3)
@@ -72,14 +72,12 @@ class Grid:
                     raise UserError(f"--coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
 
     def settings(self, trait: str) -> dict:
-        """What a journal must remember of the steering: the cells, and the vector file by its content."""
+        """What answers depend on of the steering: the cells, and the trait's vector by its content."""
+        cells = {"cells": [[cell.layer, cell.coef] for cell in self.cells]}
         if not any(cell.coef for cell in self.cells):
-            return {"cells": [[cell.layer, cell.coef] for cell in self.cells]}
-        return {
-            "cells": [[cell.layer, cell.coef] for cell in self.cells],
-            "positions": self.positions,
-            "vector": digest(self.path_for(trait))[:16],
-        }
+            return cells
+        vector = fingerprint(self.path_for(trait), self.vectors[trait])
+        return {**cells, "positions": self.positions, "vector": vector}
 
     def interventions(self, trait: str, cell: Cell) -> tuple:
         """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0.

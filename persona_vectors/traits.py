@@ -11,6 +11,7 @@ from pathlib import Path
 from persona_vectors.chat import Message
 from persona_vectors.cli import suggest
 from persona_vectors.errors import UserError
+from persona_vectors.provenance import is_record
 from persona_vectors.trait_forms import other_form, unreadable
 
 VERSIONS = ("extract", "eval")
@@ -68,7 +69,7 @@ def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> T
     folder = Path(trait_dir) / f"trait_data_{version}"
     path = folder / f"{name}.json"
     if not path.exists():
-        known = sorted(p.stem for p in folder.glob("*.json"))
+        known = sorted(p.stem for p in folder.glob("*.json") if not is_record(p))
         there = f"{folder} has {', '.join(known)}" if known else f"{folder} holds no trait artifacts"
         raise UserError(f"unknown trait '{name}'{suggest(name, known)}: {there}; --trait_dir chooses another folder")
     text = ""

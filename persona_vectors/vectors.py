@@ -8,10 +8,12 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from persona_vectors.cli import suggest
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import Fingerprint, of_bytes
 
 KINDS = ("prompt_avg_diff", "response_avg_diff", "prompt_last_diff")
 PROJECTION_TYPES = ("proj", "prompt_last_proj", "prompt_avg_proj", "cos_sim")
@@ -117,6 +119,13 @@ def _other_content(content: object, path: str | Path) -> str:
 def _some(keys) -> str:
     keys = [str(key)[:40] for key in keys]
     return ", ".join(keys[:12]) + (f" and {len(keys) - 12} more" if len(keys) > 12 else "")
+
+
+def fingerprint(path: str | Path, vectors) -> Fingerprint:
+    """What a vector file holds, [layers + 1, hidden], whatever its format, precision and name."""
+    content = of_bytes(Path(path).name, str(tuple(vectors.shape)), vectors.float().contiguous().numpy().tobytes())
+    file, _ = split_key(path)
+    return replace(content, older=(digest(path)[:16],)) if Path(file).is_file() else content
 
 
 def check_fit(

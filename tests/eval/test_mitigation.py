@@ -70,5 +70,7 @@ def test_the_control_has_the_norms_of_the_vector_and_another_direction(tmp_path)
     drawn = torch.load(tmp_path / "r.pt")
     assert torch.allclose(drawn.norm(dim=-1), vectors.norm(dim=-1))
     assert torch.nn.functional.cosine_similarity(drawn, vectors).abs().max() < 0.6
-    mitigation.random(str(tmp_path / "v.pt"), str(tmp_path / "r.pt"), seed=2)
+    mitigation.random(str(tmp_path / "v.pt"), str(tmp_path / "r.pt"), seed=1)
+    with pytest.raises(UserError, match="seed was 1, now 2"):
+        mitigation.random(str(tmp_path / "v.pt"), str(tmp_path / "r.pt"), seed=2)
     assert torch.equal(torch.load(tmp_path / "r.pt"), drawn), "a rerun does not change what was trained with"

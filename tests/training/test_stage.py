@@ -83,7 +83,7 @@ def test_a_run_leaves_a_model_a_record_a_log_and_a_curve(files, tmp_path, capsys
 
     training.main(str(folder / "training_config.json"))
     assert "nothing to do" in capsys.readouterr().out, "the record is a config, and the run that it describes is done"
-    with pytest.raises(UserError, match=r"other settings \(seed\)"):
+    with pytest.raises(UserError, match=r"other settings \(seed was 0, now 1\)"):
         training.main(files(**steering(tmp_path)), "seed=1")
     training.main(files(**steering(tmp_path)), "seed=1", overwrite=True)
     assert json.loads((folder / "training_config.json").read_text())["seed"] == 1
@@ -98,7 +98,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(files, tmp_path):
     (cut / "training_config.json").rename(cut / ".training_config.json")
     (cut / "adapter_config.json").unlink()
     config = files("cut", **steering(tmp_path))
-    with pytest.raises(UserError, match=r"other settings \(learning_rate\)"):
+    with pytest.raises(UserError, match=r"other settings \(learning_rate was 0.01, now 0.1\)"):
         training.main(config, "learning_rate=0.1", resume=True)
     training.main(config, resume=True)
     assert [line["step"] for line in read_log(cut) if "loss" in line] == [1, 2, 3, 4]
@@ -353,7 +353,8 @@ def test_a_record_of_an_earlier_version_is_still_this_training(files, tmp_path, 
     earlier |= {"finetuned_model_id": None, "merge_before_push": False}
     del earlier["push_to_hub"]
     record.write_text(json.dumps(earlier))
+    (tmp_path / "run" / "provenance.json").unlink()  # it wrote none
     training.main(files(max_steps=1))
     assert "nothing to do" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"other settings \(save_strategy\)"):
+    with pytest.raises(UserError, match=r"other settings \(save_strategy was 'steps', now 'no'\)"):
         training.main(files(max_steps=1, save_strategy="no"))
