@@ -58,6 +58,7 @@ def main(
     path = models.resolve(model_name)
     pairs = read_pairs(pos_path, neg_path, trait, pair_by)
     effective = effective_pairs(pairs, trait, threshold)
+    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
     make_folder(Path(save_dir))
     longest = models.describe(path, trust_remote_code).max_length
     made_from = provenance.record(
@@ -75,8 +76,8 @@ def main(
     effective = effective[fits]
     if effective.empty:
         raise UserError(f"every effective pair is longer than the {longest} tokens that {model_name} takes")
-    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective", end="")
-    print(f" ({len(fits) - len(effective)} more are longer than {longest} tokens)" if not all(fits) else "")
+    if not all(fits):
+        print(f"  {len(fits) - len(effective)} of these are left out: they are longer than {longest} tokens")
 
     import torch
 
