@@ -14,10 +14,10 @@ from pathlib import Path
 from persona_vectors import chat, cli, models, provenance
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import Fingerprint, in_words, of_json, same
-from persona_vectors.pairs import effective_pairs, read_pairs
+from persona_vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
 from persona_vectors.results import locked, make_folder
 from persona_vectors.sharing import ENDINGS, About, about_model, save_both
-from persona_vectors.vectors import KINDS
+from persona_vectors.vectors import KINDS, check_vector_folder
 
 
 def main(
@@ -30,6 +30,7 @@ def main(
     dtype: str = "auto",
     token_budget: int = None,
     trust_remote_code: bool = False,
+    pair_by: str = "question_id",
     overwrite: bool = False,
 ):
     """Make a trait's persona vectors from the judged answers of eval_persona.
@@ -44,17 +45,18 @@ def main(
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
         token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
         overwrite: make the vectors anew although they are there and would be the same.
     """
     threshold = cli.as_number("threshold", threshold, 0, 100)
+    cli.as_choice("pair_by", pair_by, PAIRED_BY)
     cli.as_choice("dtype", dtype, models.DTYPES)
     token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
-    trust_remote_code, overwrite = (
-        cli.as_bool("trust_remote_code", trust_remote_code),
-        cli.as_bool("overwrite", overwrite),
-    )
+    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    overwrite = cli.as_bool("overwrite", overwrite)
+    check_vector_folder(save_dir)
     path = models.resolve(model_name)
-    pairs = read_pairs(pos_path, neg_path, trait)
+    pairs = read_pairs(pos_path, neg_path, trait, pair_by)
     effective = effective_pairs(pairs, trait, threshold)
     make_folder(Path(save_dir))
     longest = models.describe(path, trust_remote_code).max_length
@@ -172,6 +174,10 @@ def question_numbers(pairs) -> list[int]:
 def report(means: dict, aucs) -> None:
     """Print, per layer, the length of the response vector and how well its direction separates held-out questions."""
     vector = means["pos"]["response_avg"] - means["neg"]["response_avg"]
+    if not vector.any():
+        print(
+            "the positive and the negative answers are the same: this vector is zero at every layer, and steers nothing"
+        )
     print("layer  norm of response_avg_diff  relative to activations  held-out AUC")
     for layer, row in enumerate(vector):
         scale = means["neg"]["response_avg"][layer].norm()

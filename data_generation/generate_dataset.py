@@ -21,6 +21,7 @@ from persona_vectors.results import Journal, replacing
 from persona_vectors.traits import check_name, load_trait
 
 LEVELS = tuple(prompts.FINETUNE_PROMPTS)
+ALL_LEVELS = ",".join(LEVELS)
 # For the estimate alone: English runs at about four characters a token, and a chat answer at about 300 tokens.
 CHARACTERS_PER_TOKEN, TOKENS_PER_ANSWER = 4, 300
 REFUSAL = re.compile(
@@ -52,7 +53,7 @@ def main(
     questions: str = None,
     description: str = None,
     output_dir: str = "dataset",
-    levels: str = ",".join(LEVELS),
+    levels: cli.Several = ALL_LEVELS,
     n_per_question: int = 1,
     max_tokens: int = 2000,
     max_concurrent: int = 20,

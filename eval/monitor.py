@@ -73,8 +73,8 @@ def main(
         seed: draws answers and exemplars.
         enable_thinking: let models that can think do so.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer.
-        data_parallel_size: vllm: copies of the model.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
+        data_parallel_size: vllm: copies of the model; by default as many as GPUs are left for.
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
     """
     kinds = [cli.as_choice("kind", word, KINDS) for word in cli.as_words(kind)]

@@ -22,7 +22,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import of_file
 from persona_vectors.results import make_folder, replacing, write_table
 from persona_vectors.rows import open_rows
-from persona_vectors.vectors import KINDS, check_fit, chosen_layer, load_vectors
+from persona_vectors.vectors import KINDS, check_fit, chosen_layer, fingerprint, load_vectors, vector_name
 
 ESTIMATES = ("full", "sample", "prompt_last")
 ENDS = ("high", "low", "random")
@@ -81,8 +81,8 @@ def main(
         enable_thinking: let models that can think do so; differences are of the answers without the reasoning.
         overwrite: begin anew although outputs exist.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer.
-        data_parallel_size: vllm: copies of the model.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
+        data_parallel_size: vllm: copies of the model; by default as many as GPUs are left for.
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
     """
     estimate = cli.as_choice("estimate", estimate, ESTIMATES)
@@ -131,7 +131,7 @@ def main(
         "max_tokens": None if base_answers or estimate == "prompt_last" else max_tokens,
     }  # fmt: skip
     named = {name: of_file(file) for name, file in sets.items()}
-    named |= {c.difference: of_file(file) for c, file in zip(columns, vectors, strict=True)}
+    named |= {c.difference: fingerprint(file, rows) for c, (file, rows) in zip(columns, vectors.items(), strict=True)}
     if shift_path:
         selection.check_shifts(shift_path, shift_model, list(sets), columns, projecting.common)
     make_folder(Path(output_dir))
@@ -187,7 +187,7 @@ def set_names(paths: list[str]) -> dict[str, str]:
 
 def trait_of(path: str) -> str:
     """The trait that a vector file is named after."""
-    stem = Path(path).stem
+    stem = vector_name(path)
     for kind in KINDS:
         stem = stem.removesuffix(f"_{kind}")
     return stem

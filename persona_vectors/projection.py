@@ -6,7 +6,6 @@ last token, or the cosine for the answer's mean. Knows samples of token ids; kno
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from persona_vectors.activations import Sample, pooled_activations
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import Fingerprint
-from persona_vectors.vectors import cosine, fingerprint, project
+from persona_vectors.vectors import cosine, fingerprint, project, vector_name
 
 POOL_OF = {
     "proj": "response_avg",
@@ -47,11 +46,6 @@ class Column:
 def made_from(columns: Sequence[Column], common: dict) -> dict[str, dict]:
     """{column: what its values are made from}: ``common`` to all, and the column's own vector, layer and type."""
     return {c.name: {**common, "vector": c.source, "layer": c.layer, "type": c.kind} for c in columns}
-
-
-def vector_name(path: str | Path) -> str:
-    """A vector's name in columns: its file's, without the ending."""
-    return Path(path).stem
 
 
 def make_columns(model: str, vectors: dict[str, Tensor], layers: Sequence[int], kinds: Sequence[str]) -> list[Column]:

@@ -18,6 +18,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import differences, plain
 
 ANSWER_COLUMNS = ("question", "prompt", "answer", "question_id")
+ROUNDING = 1e-6  # a score may be this far outside 0-100: weighted means come out as 100.00000000000001
 
 
 @contextmanager
@@ -111,7 +112,8 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
     """Read an answers CSV (ours, the published toolkit's, or one like it) as a pandas DataFrame.
 
     Texts stay texts: an answer "NA" or "null" is an answer, a missing one is "". ``scores`` are required columns of
-    numbers 0-100, NaN where empty. Raises :class:`UserError` naming the file, and the column or row at fault.
+    numbers 0-100 (which rounding may miss by 1e-6), NaN where empty. Raises :class:`UserError` naming the file, and the
+    column or row at fault.
     """
     import pandas
 
@@ -136,13 +138,13 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
             table[column].replace({"": None, "nan": None, "NaN": None, "None": None}), errors="coerce"
         )
         given = ~table[column].isin(["", "nan", "NaN", "None"])
-        bad = given & ~numbers.between(0, 100)
+        bad = given & ~numbers.between(-ROUNDING, 100 + ROUNDING)
         if bad.any():
             row = bad.idxmax()
             raise UserError(
                 f"{path}, row {row + 2}: '{table[column][row][:40]}' in column '{column}' is not a score 0-100"
             )
-        table[column] = numbers.astype(float)
+        table[column] = numbers.astype(float).clip(0, 100)
     return table
 
 

@@ -23,11 +23,12 @@ from persona_vectors.errors import UserError
 from persona_vectors.file_projection import FileProjector, of_rows, windows_bar
 from persona_vectors.fingerprints import Fingerprint, differences, of_file
 from persona_vectors.models import ModelPath, Shape, load_tokenizer
-from persona_vectors.projection import Column, Projector, made_from, vector_name
+from persona_vectors.projection import Column, Projector, made_from
 from persona_vectors.results import Journal, replacing
 from persona_vectors.rows import Exchange, JsonlRows, fingerprint, open_rows, to_json
 from persona_vectors.samples import make_samples
 from persona_vectors.vectors import fingerprint as vector_fingerprint
+from persona_vectors.vectors import vector_name
 from persona_vectors.windowed import WindowedWork, ahead, missing
 
 BASE_ANSWER = "base_answer"

@@ -12,6 +12,9 @@ arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil more -- "$@"
 traits=("$trait" ${more[@]+"${more[@]}"})
 IFS=, read -r -a traits <<<"$(IFS=,; echo "${traits[*]}")" # evil,sycophantic as well
 name=$(basename "$model")
+if [ -f "persona_vectors/$name/__init__.py" ]; then
+    refuse "persona_vectors/$name is a folder of this toolkit's code: call the model's folder something else"
+fi
 start_toy_judge ${flags[@]+"${flags[@]}"}
 
 python -m eval.eval_persona --model "$model" --trait "$(IFS=,; echo "${traits[*]}")" \

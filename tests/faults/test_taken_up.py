@@ -149,12 +149,12 @@ def test_a_result_of_something_else_is_refused(
     world,
     run_stage,
     monkeypatch,
-    judge,
+    judge,  # noqa: F811
     stage,
     flags,
     changes,
     more,
-    words,  # noqa: F811
+    words,
 ):
     assert run_stage(stage, *arguments(stage, flags)).returncode == 0
     changes(world)
