@@ -120,6 +120,7 @@ def results(root, odd="", **other):
         return provenance.record(**{**what, **(other if name == odd else {})})
 
     recorded(root / "evil_steering.csv", made("sweep", model=TINY, vector=OTHER))
+    recorded(root / "evil_steering_best.json", made("best", model=TINY, vector=OTHER))
     monitored = root / "monitoring" / "evil_system_prompts.csv"
     recorded(monitored, made("monitored", model=TINY))
     recorded(monitored, parts={column: made("projection", vector=OTHER), "other": made("", vector=TINY)})
@@ -145,6 +146,7 @@ def test_results_of_one_model_and_one_vector_are_one_page(run_stage, folder):
         ("sets", {"model": OTHER}, "model of the one"),
         ("selected", {"model": OTHER}, "model of the one"),
         ("sweep", {"vector": TINY}, "vector of the one"),
+        ("best", {"vector": TINY}, "vector of the one"),
         ("projection", {"vector": TINY}, "vector of the one"),
         ("shift", {"vector": TINY}, "vector of the one"),
         ("sets", {"vector": TINY}, "vector of the one"),
@@ -160,4 +162,4 @@ def test_results_of_different_models_or_vectors_are_no_page(run_stage, folder, o
 
 def test_results_without_records_are_named(run_stage, folder):
     _, said = make(run_stage, folder)
-    assert "2 of these results have no record of what they were made from: " in said and "shift.csv" in said
+    assert "3 of these results have no record of what they were made from: " in said and "shift.csv" in said
