@@ -256,9 +256,11 @@ def test_a_toy_that_is_there_is_the_one_that_was_built_or_refused(build, tmp_pat
     said, builds = build()
     assert "is up to date" in said and builds == [0]
     (tmp_path / "toy" / "model.safetensors").write_text("finetuned since")
-    said, builds = build()
-    assert "is no longer the model that was built there" in said and builds == [0]
-    assert (tmp_path / "toy" / "model.safetensors").read_text() == "finetuned since"
+    for more in ((), ("--seed", "1")):
+        said, builds = build(*more)
+        assert "is no longer the model that was built there" in said and builds == [0]
+        assert (tmp_path / "toy" / "model.safetensors").read_text() == "finetuned since"
+    (tmp_path / "toy" / "model.safetensors").write_text("weights 0")
     said, builds = build("--seed", "1")
     assert "wrote" in said and builds == [0, 1]
 
