@@ -26,7 +26,15 @@ from persona_vectors.sharing import (
     vector_files,
 )
 from persona_vectors.traits import check_name
-from persona_vectors.vectors import KINDS, check_fit, check_vector_folder, save_vectors, split_key, vector_name
+from persona_vectors.vectors import (
+    KINDS,
+    check_fit,
+    check_vector_folder,
+    fingerprint,
+    save_vectors,
+    split_key,
+    vector_name,
+)
 
 FORMATS = ("gguf", "safetensors", "pt")
 
@@ -131,7 +139,10 @@ def push(
     if results_dir and not Path(results_dir).is_dir():
         raise UserError(f"--results_dir {results_dir} is no folder")
     load_hub_settings()
-    sweeps = find_sweeps(results_dir or Path("eval_persona_eval") / folder.resolve().name)
+    shared: dict[str, list] = {}
+    for path, tensor, about in described:
+        shared.setdefault(about.trait, []).append(fingerprint(path, tensor))
+    sweeps = find_sweeps(results_dir or Path("eval_persona_eval") / folder.resolve().name, shared)
     card = make_card(repo_id, [(about, tensor) for _, tensor, about in described], sweeps)
     for path, tensor, about in described:
         beside = path.with_suffix(".safetensors")

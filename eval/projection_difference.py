@@ -132,10 +132,10 @@ def main(
     }  # fmt: skip
     named = {name: of_file(file) for name, file in sets.items()}
     named |= {c.difference: fingerprint(file, rows) for c, (file, rows) in zip(columns, vectors.items(), strict=True)}
-    make_folder(Path(output_dir))
-    screening.check_older(output_dir, settings | named, overwrite)
     if shift_path:
         selection.check_shifts(shift_path, shift_model, list(sets), columns, projecting.common)
+    make_folder(Path(output_dir))
+    screening.check_older(output_dir, settings | named, overwrite)
     files = {
         name: screening.copy_set(file, f"{output_dir}/{name}.jsonl", drawn, seed, overwrite)
         for name, file in sets.items()

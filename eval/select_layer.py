@@ -14,8 +14,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from persona_vectors import cli
+from persona_vectors import cli, provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_file
 from persona_vectors.results import replacing
 from persona_vectors.sweeps import EVERY, layer_name, read_sweep
 
@@ -40,12 +41,13 @@ def main(file_path: cli.Files, trait: cli.Several, min_coherence: float = 75, ou
         paths = [path.replace("{trait}", name) for path in given]
         answers = read_sweep(paths, name)
         sweeps[name] = paths, answers["file"].unique(), cell_means(answers, name)
+    made_from = {name: belong_together(files) for name, (_, files, _) in sweeps.items()}
 
     written, rows = [], []
     for name, (paths, files, cells) in sweeps.items():
         prefix = output.replace("{trait}", name) if output else beginning(files, name)
         best = {"trait": name, "file": paths[0] if len(paths) == 1 else paths, **recommend(cells, min_coherence)}
-        written += draw(cells, best, prefix)
+        written += draw(cells, best, prefix, made_from[name])
         rows += [(name, best["layer"], *cell) for cell in table_rows(cells, best["layer"])]
         print(in_words(best))
     print(f"\n{'trait':15s} {'layer':>5s} {'coefficient':>11s} {'trait score':>11s} {'coherence':>9s}")
@@ -54,7 +56,16 @@ def main(file_path: cli.Files, trait: cli.Several, min_coherence: float = 75, ou
     print("wrote " + ", ".join(written))
 
 
-def draw(cells, best: dict, prefix: str) -> list[str]:
+def belong_together(files: Sequence[str]) -> dict:
+    """What a recommendation from these answers is made from; refuses answers of different models, vectors or judges."""
+    records = {file: provenance.result_of(file) for file in files}
+    names = ("model", "adapter", "vector", "positions", "trait", "artifact", "judge_model", "judge")
+    provenance.refuse_mixture(records, names)
+    common = {name: record[name] for record in records.values() if record for name in names if name in record}
+    return provenance.record(**common, answers=[of_file(file) for file in files])
+
+
+def draw(cells, best: dict, prefix: str, made_from: dict) -> list[str]:
     """Write curves, heat map and recommendation of one trait; returns the paths."""
     from persona_vectors.plots import heat_map, steering_curves
 
@@ -63,7 +74,7 @@ def draw(cells, best: dict, prefix: str) -> list[str]:
     steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector")
     grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
     heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
-    with replacing(paths[2]) as beside:
+    with provenance.writing(paths[2], made_from), replacing(paths[2]) as beside:
         beside.write_text(json.dumps(best, indent=2) + "\n")
     return paths
 

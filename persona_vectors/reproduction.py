@@ -35,8 +35,9 @@ def refuse_strangers(traits: list[str], folder: Path, steering: str | None, miti
 
     for trait in traits:
         if steering:
-            path = f"{steering.replace('{trait}', trait)}.csv"
-            vectors[trait][path] = see(path, provenance.result_of(path))
+            for ending in (".csv", "_best.json"):
+                path = steering.replace("{trait}", trait) + ending
+                vectors[trait][path] = see(path, provenance.result_of(path))
         for path in sorted(folder.glob(f"monitoring/{trait}_*.csv")):
             see(path, provenance.result_of(path))
             vectors[trait][path] = provenance.read(path).get("parts", {}).get(_column(path.with_suffix(".json")))

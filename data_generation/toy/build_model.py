@@ -236,19 +236,17 @@ def main() -> None:
 
     output, wanted = args.output_dir, stamp(args.seed)
     made_from = provenance.record(**wanted)
-    if (output / STAMP).is_file() and json.loads((output / STAMP).read_text()) == wanted:
-        try:
-            unchanged = provenance.compare(output, made_from).unchanged
-        except UserError:  # its record cannot be read
-            unchanged = False
-        if not unchanged:
-            parser.error(
-                f"{output} is no longer the model that was built there: remove it or choose another --output_dir"
-            )
-        print(f"toy model: {output} is up to date")
-        return
     if output.exists() and not (output / STAMP).is_file():
         parser.error(f"{output} exists and is not a toy model: remove it or choose another --output_dir")
+    try:
+        unchanged = provenance.compare(output, made_from).unchanged
+    except UserError:  # its record cannot be read
+        unchanged = False
+    if not unchanged:
+        parser.error(f"{output} is no longer the model that was built there: remove it or choose another --output_dir")
+    if (output / STAMP).is_file() and json.loads((output / STAMP).read_text()) == wanted:
+        print(f"toy model: {output} is up to date")
+        return
 
     # Threads that spin while they wait make busy cores many times slower, and idle ones twice as fast. The weights are
     # the same either way. Read when torch loads.

@@ -6,6 +6,9 @@ import json
 import pandas
 import pytest
 
+from persona_vectors import provenance
+from persona_vectors.fingerprints import of_json, plain
+
 LAYERS, COEFS = (16, 20), (-1.0, 0.0, 1.5)
 
 
@@ -171,3 +174,24 @@ def test_lists_of_files(folder, run_stage):
     assert empty.returncode == 2 and "evil.csv holds no answers" in empty.stderr
     several = run_stage("eval.select_layer", "--file_path", *files, "--trait", "evil", "sycophantic")
     assert several.returncode == 2 and "several traits need {trait} in --file_path" in several.stderr
+
+
+@pytest.mark.parametrize(("name", "odd"), [("vector", 1), ("model", 1), ("adapter", 1), ("judge", 1), (None, 0)])
+def test_cells_of_different_models_or_vectors_are_no_sweep(folder, run_stage, name, odd):
+    write(folder, "evil_layer{layer}_coef{coef}.csv")
+    for k, path in enumerate(sorted(folder.glob("*.csv"))):
+        content = path.read_bytes()
+        made_from = {"model": of_json("m", 0), "adapter": None, "judge": "logprobs"}
+        made_from |= {} if "coef0" in path.name else {"vector": of_json("v", 0)}
+        if name and k == odd + 1:
+            made_from[name] = "sampling" if name == "judge" else of_json(name[0], 1)
+        with provenance.writing(path, provenance.record(**made_from)):
+            path.write_bytes(content)
+    done = run_stage("eval.select_layer", "--file_path", *sorted(folder.glob("*.csv")), "--trait", "evil")
+    best = folder / "evil_sweep_best.json"
+    if name:
+        assert done.returncode == 2 and f"do not belong together: {name} of the one is" in done.stderr
+        assert not best.exists()
+    else:
+        assert best_of(done, best) == BEST
+        assert provenance.result_of(best)["vector"] == plain(of_json("v", 0))
