@@ -4,13 +4,14 @@
         --neg_path evil_neg_instruct.csv --trait evil --save_dir persona_vectors/Qwen2.5-7B-Instruct/
 
 Writes <trait>_{prompt_avg,response_avg,prompt_last}_diff.pt, each float32 [layers + 1, hidden_size]: per layer the
-mean activation over effective positive answers minus that over the negative ones (section 2.2). The .safetensors file
+mean activation over effective positive answers minus that over the negative ones (section 2.2). An answer is run after
+the thoughts that it came after (column reasoning); they count for neither prompt nor answer. The .safetensors file
 beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py).
 """
 
 from pathlib import Path
 
-from persona_vectors import chat, cli, models
+from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.pairs import effective_pairs, read_pairs
 from persona_vectors.results import locked, make_folder
@@ -84,11 +85,12 @@ def main(
 
 
 def tokenised(tokenizer, pairs, sign: str) -> list:
-    """The samples of one sign: ids of prompt and answer, each tokenised by itself and put end to end."""
-    from persona_vectors.activations import Sample
+    """The samples of one sign: prompt, thoughts where the file has them, and answer, as they were generated."""
+    from persona_vectors.rows import Exchange
+    from persona_vectors.samples import make_samples
 
-    texts = zip(pairs[f"prompt_{sign}"], pairs[f"answer_{sign}"], strict=True)
-    return [Sample(chat.token_ids(tokenizer, prompt), chat.token_ids(tokenizer, answer)) for prompt, answer in texts]
+    columns = [pairs[f"{name}_{sign}"] for name in ("prompt", "answer", "reasoning") if f"{name}_{sign}" in pairs]
+    return make_samples(tokenizer, [Exchange(*texts) for texts in zip(*columns, strict=True)], None)[0]
 
 
 def mean_activations(model, samples: list, token_budget: int | None, label: str) -> tuple[dict, object]:

@@ -21,8 +21,8 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
     """The templated prompt, ending where the assistant's answer begins.
 
     A template without a system role (Gemma, early Mistral) gets the system text in front of the first user message;
-    :func:`folds_system_prompt` tells, so that a stage can say so. ``enable_thinking`` reaches templates that know it
-    (Qwen3 and its like); others have no such switch.
+    :func:`folds_system_prompt` tells, so that a stage can say so. ``enable_thinking`` reaches templates that know it,
+    by this name (Qwen3 and its like) or as ``thinking`` (DeepSeek V3.1, Kimi, Granite); others have no such switch.
 
     Raises:
         UserError: the tokenizer has no chat template.
@@ -32,15 +32,21 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
 
     check_template(tokenizer)
     try:
-        return tokenizer.apply_chat_template(
-            as_template_takes(tokenizer, messages),
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=enable_thinking,
-        )
+        return apply_template(tokenizer, as_template_takes(tokenizer, messages), enable_thinking)
     except (TemplateError, ValueError) as error:
         reason = str(error).strip().split("\n")[0][:80]
         raise Refused(f"refused by the chat template of {tokenizer.name_or_path}: {reason}") from error
+
+
+def apply_template(tokenizer, messages: list[Message], enable_thinking: bool, ask: bool = True) -> str:
+    """The rendered messages; ``ask``: up to where the assistant's answer begins. Raises whatever the template does."""
+    return tokenizer.apply_chat_template(
+        messages,
+        tokenize=False,
+        add_generation_prompt=ask,
+        enable_thinking=enable_thinking,
+        thinking=enable_thinking,
+    )
 
 
 def check_template(tokenizer) -> None:
