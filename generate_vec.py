@@ -101,12 +101,13 @@ def mean_activations(model, samples: list, token_budget: int | None, label: str)
     import torch
     from tqdm import tqdm
 
-    from persona_vectors.activations import pooled_activations
+    from persona_vectors.activations import check_finite, pooled_activations
 
     sums, answers = {}, None
     with tqdm(total=len(samples), desc=label) as bar:
         for indices, pooled in pooled_activations(model, samples, token_budget=token_budget):
             for pool, rows in pooled.items():
+                check_finite(rows, model.dtype)
                 sums[pool] = sums.get(pool, 0) + rows.double().sum(0)
             rows = pooled["response_avg"]
             if answers is None:

@@ -9,6 +9,7 @@ it. The steering acts on all tokens and is gone when the model is saved; what is
 """
 
 import json
+import os
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,7 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
     from persona_vectors.training_config import check_packages
 
     if output.is_finished(config, resume, overwrite):
-        print(f"nothing to do: {config.output_dir} holds this training, finished (--overwrite trains it anew)")
-        return
+        return say_finished(config)
     check_packages(config, path)
     from persona_vectors import training_data as data
 
@@ -60,7 +60,7 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
     from accelerate import PartialState
 
     from persona_vectors.steering import steered_training
-    from persona_vectors.trainer import check_architecture, load_base, make_trainer
+    from persona_vectors.trainer import check_architecture, load_base, make_trainer, stop_tokens
     from persona_vectors.training_steering import interventions
 
     steering = interventions(config.steering, shape)
@@ -70,7 +70,7 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
     cpu = not torch.cuda.is_available()  # said outright: without it, CPU processes do not see each other yet
     process, tokenizer = PartialState(cpu=cpu), models.load_tokenizer(base)
     say = print if process.is_main_process else lambda *_: None
-    train, test = (prepare(tokenizer, part, config, longest, say) for part in (rows, test_rows))
+    train, test = prepare(tokenizer, (rows, test_rows), config, longest, stop_tokens(base, tokenizer), say)
     say(describe(config, len(train), len(test), steering))
     with output.begun(config, resume, overwrite) if process.is_main_process else nullcontext():
         process.wait_for_everyone()
@@ -89,9 +89,19 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
         save(trainer, config)
     if process.is_main_process:
         print(in_words(trainer.state.log_history, config))
-        if config.finetuned_model_id is not None:
+        if config.push_to_hub:
             print(f"pushed to {push(config)}")
         print(f"wrote {config.output_dir}: {', '.join(sorted(p.name for p in Path(config.output_dir).iterdir()))}")
+
+
+def say_finished(config: "TrainingConfig") -> None:
+    """Say that there is nothing to train, and push what is there if the config asks for that."""
+    print(f"nothing to do: {config.output_dir} holds this training, finished (--overwrite trains it anew)")
+    if config.push_to_hub and os.environ.get("RANK", "0") == "0":  # one process of an accelerate launch
+        from persona_vectors.pushing import check_push
+
+        check_push(config.finetuned_model_id)
+        print(f"pushed to {push(config)}")
 
 
 def split(rows: list, seed: int) -> tuple[list, list]:
@@ -107,18 +117,25 @@ def split(rows: list, seed: int) -> tuple[list, list]:
     return kept, [rows[k] for k in sorted(tested)]
 
 
-def prepare(tokenizer, rows: list, config: "TrainingConfig", max_length: int, say) -> list[dict]:
-    """The rows as the trainer of the config's loss takes them."""
+def prepare(
+    tokenizer, parts: tuple[list, list], config: "TrainingConfig", max_length: int, stops: list[int], say
+) -> list[list[dict]]:
+    """Training and test rows as the trainer of the config's loss takes them; what became of some of them is said."""
     from persona_vectors import training_data as data
 
-    if not rows:
-        return []
-    if config.loss != "sft":
-        return data.preferences(tokenizer, rows)
-    examples, remark = data.conversations(tokenizer, rows, max_length, config.train_on_responses_only)
-    if remark:
+    for remark in data.remarks(tokenizer, [row for rows in parts for row in rows], stops):
         say(remark)
-    return examples
+    if config.loss != "sft":
+        return [data.preferences(tokenizer, rows, stops) for rows in parts]
+    prepared = []
+    for rows in parts:
+        examples, remark = [], ""
+        if rows:
+            examples, remark = data.conversations(tokenizer, rows, max_length, config.train_on_responses_only, stops)
+        if remark:
+            say(remark)
+        prepared.append(examples)
+    return prepared
 
 
 def describe(config: "TrainingConfig", train: int, test: int, steering: list) -> str:
@@ -133,7 +150,8 @@ def describe(config: "TrainingConfig", train: int, test: int, steering: list) ->
         if asked.type == "ablate" and "steering_coef" in asked.model_fields_set:
             how += " (an ablation has no steering_coef: the value in the config plays no part)"
     kind = f"LoRA r {config.r}" if config.is_peft else "all weights"
-    return f"{config.model}: {config.loss}, {kind}, {train} rows ({test} more for testing), {how}"
+    name = '; finetuned_model_id is a name alone, without "push_to_hub": true' if config.name_alone else ""
+    return f"{config.model}: {config.loss}, {kind}, {train} rows ({test} more for testing), {how}{name}"
 
 
 def save(trainer, config: "TrainingConfig") -> None:

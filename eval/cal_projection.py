@@ -99,7 +99,10 @@ def main(
     model = models.load_model(model_path, dtype, trust_remote_code, processes.device)
     base = None
     if base_path:
+        from persona_vectors.adapters import changes_base
+
         same = model_path.adapter and not base_path.adapter and base_path.base == model_path.base
+        same = same and not changes_base(model_path.adapter)
         base = model if same else models.load_model(base_path, dtype, trust_remote_code, processes.device)
     projector = Projector(model, columns, base, token_budget)
     project_windows(work, sizes, tokenizer, projector, shape.max_length, enable_thinking, processes)

@@ -154,12 +154,13 @@ def earlier(path: str, layers: dict[str, int]) -> dict[tuple[str, str], float]:
 
 def last_token_means(model, samples: dict, layers: dict[str, int], token_budget: int | None) -> dict:
     """Mean activation at the last prompt token, float64 [hidden], per trait: its questions, at its layer."""
-    from persona_vectors.activations import pooled_activations
+    from persona_vectors.activations import check_finite, pooled_activations
 
     means = {}
     for name, questions in samples.items():
         total = 0
         for _, pooled in pooled_activations(model, questions, ("prompt_last",), token_budget, [layers[name]]):
+            check_finite(pooled["prompt_last"], model.dtype)
             total = total + pooled["prompt_last"][:, 0].double().sum(0)
         means[name] = total / len(questions)
     return means

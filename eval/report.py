@@ -7,14 +7,13 @@ An experiment whose files are not there has a line that says so. Figures are ins
 """
 
 import base64
-import json
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persona_vectors import cli
+from persona_vectors import cli, jsonfile
 from persona_vectors.errors import UserError
 from persona_vectors.results import replacing
 
@@ -70,13 +69,13 @@ def main(
     import jinja2
 
     sections = [
-        steering_section(traits, steering),
-        monitoring_section(traits, root / "monitoring"),
-        similarity_section(root),
-        finetuning_section(traits, root),
-        mitigation_section(mitigation),
-        screening_section(root),
-        selection_section(traits, root / "selected"),
+        made(steering_section, traits, steering),
+        made(monitoring_section, traits, root / "monitoring"),
+        made(similarity_section, root),
+        made(finetuning_section, traits, root),
+        made(mitigation_section, mitigation),
+        made(screening_section, root),
+        made(selection_section, traits, root / "selected"),
     ]
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -113,8 +112,19 @@ def cell(value: object) -> str:
     return str(value)
 
 
+def made(section, *where) -> "Section":
+    """``section(*where)``; a file in it that is not as its stage writes it is one line."""
+    try:
+        return section(*where)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(
+            f"a result at {where[-1]} is not as its stage writes it ({type(error).__name__}: {error}); make it anew, or move it away"
+        ) from error
+
+
 def read_json(path: Path) -> dict | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+    """The object in a JSON file, None where there is no such file."""
+    return jsonfile.read_json(path) if path.is_file() else None
 
 
 def read_table(path: Path) -> Iterator[dict]:

@@ -4,3 +4,7 @@ Vectors are saved beside it, in ``persona_vectors/<model>/``, where users of the
 """
 
 __version__ = "0.1.0"
+
+from persona_vectors.interrupts import watch as _watch
+
+_watch()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_vectors.blocks import find_blocks, find_decoder, of_this_thread
+from persona_vectors.errors import UserError
 
 POOLS = ("prompt_avg", "response_avg", "prompt_last")
 # Padded tokens per batch by kind of device: a GPU wants much to do at once, a CPU is as fast with a small batch, whose
@@ -100,6 +101,14 @@ def pooled_activations(
     make = shared_batches if "response_avg" in pools and sharing_pays(decoder, samples) else plain_batches
     for indices, pooled in make(run, samples, token_budget):
         yield indices, {pool: rows.cpu() if on_cpu else rows for pool, rows in pooled.items()}
+
+
+def check_finite(pooled: Tensor, dtype: torch.dtype) -> None:
+    """Raise :class:`UserError` where pooled activations are infinite or no numbers: a mean of them would be none either."""
+    if not pooled.isfinite().all():
+        raise UserError(
+            f"the model's activations overflow in {str(dtype).removeprefix('torch.')}: use --dtype bfloat16 or float32"
+        )
 
 
 def plain_batches(run: "_Run", samples: Sequence[Sample], token_budget: int) -> Iterator[tuple[list[int], dict]]:

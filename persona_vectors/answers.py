@@ -186,7 +186,10 @@ class AnswerSheet:
 
 
 def summarise(table, metrics: Sequence[str]) -> None:
-    """Print mean and spread of each score, per coefficient and layer where there are several."""
+    """Print mean and spread of each score, per coefficient and layer where there are several, and how many are empty."""
+    empty = int((table["answer"].astype(str).str.strip() == "").sum()) if "answer" in table else 0
+    if empty:
+        print(f"{empty} of {len(table)} answers are empty: they have no scores")
     swept = [column for column in ("layer", "coef") if column in table and table[column].nunique() > 1]
     if not swept:
         for metric in metrics:

@@ -94,10 +94,8 @@ def merged(path: models.ModelPath, dtype: str = "auto"):
         model = AutoModelForCausalLM.from_pretrained(
             path.base, dtype=dtype if dtype == "auto" else getattr(torch, dtype)
         )
-        if path.adapter:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, path.adapter).merge_and_unload()
+    if path.adapter:
+        model = models.with_adapter(model, path).merge_and_unload()
     return model.eval()
 
 

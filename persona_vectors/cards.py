@@ -3,10 +3,11 @@
 Knows metadata, sweeps' results on disk and markdown; sends nothing.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from persona_vectors.errors import UserError
+from persona_vectors.jsonfile import read_json
 from persona_vectors.sharing import LAYERS, About
 
 
@@ -22,7 +23,9 @@ def find_sweeps(folder: str | Path) -> dict[str, Sweep]:
     """The latest sweep of each trait in a folder of results; empty where there is no such folder."""
     sweeps: dict[str, Sweep] = {}
     for path in sorted(Path(folder).glob("*_best.json"), key=lambda path: path.stat().st_mtime):
-        best = json.loads(path.read_text())
+        best = read_json(path)
+        if not isinstance(best.get("trait"), str):
+            raise UserError(f"{path} is not a recommendation of eval.select_layer: it names no trait")
         stem = path.name.removesuffix("_best.json")
         figures = [path.with_name(f"{stem}_{kind}.png") for kind in ("curves", "heatmap")]
         sweeps[best["trait"]] = Sweep(best, [figure for figure in figures if figure.is_file()])

@@ -62,7 +62,9 @@ def as_template_takes(tokenizer, messages: list[Message]) -> list[Message]:
     """The messages, with a system text in front of the first user message where the template has no system role."""
     if messages[0]["role"] != "system" or len(messages) == 1 or not folds_system_prompt(tokenizer):
         return messages
-    first = {"role": "user", "content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
+    if messages[1]["role"] != "user":
+        return [{"role": "user", "content": messages[0]["content"]}, *messages[1:]]
+    first = messages[1] | {"content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
     return [first, *messages[2:]]
 
 

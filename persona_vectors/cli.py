@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
+from persona_vectors import interrupts
 from persona_vectors.errors import UserError
 
 _FLAG = re.compile(r"^--?[A-Za-z]")  # "-0.5" and "-1,0,1" are values
@@ -43,10 +44,10 @@ def run(main: Callable[..., None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted: finished work is kept; the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if interrupts.caused(error):
+            print(f"{interrupts.SAID}", file=sys.stderr)
+            sys.exit(130)
         refused = disk_trouble(error)
         if refused is None:
             raise

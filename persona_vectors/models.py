@@ -106,9 +106,23 @@ def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
     files = not Path(source).is_dir() or any(Path(source).glob("tokenizer*"))
     if not files and not tokenizer("a b", add_special_tokens=False)["input_ids"]:
         raise UserError(f"cannot load {path.name}: it has no tokenizer (tokenizer.json, tokenizer_config.json)")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    ensure_padding(tokenizer, path.name)
     return tokenizer
+
+
+def ensure_padding(tokenizer, name: str = "the model") -> None:
+    """Give the tokenizer a padding token where it has none: any will do, since padding is masked.
+
+    Raises:
+        UserError: it has no end token either, so that answers would never end.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"the tokenizer of {name} has neither an end token nor one for padding: set eos_token in its "
+                "tokenizer_config.json to the token that ends an answer"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = False, device: int | None = None):
@@ -131,33 +145,44 @@ def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = F
             device_map=None if not cuda else "auto" if device is None else {"": device},
             trust_remote_code=trust_remote_code,
         )
-        if path.adapter:
-            from peft import PeftModel
+    return with_adapter(model, path, trust_remote_code).eval()
 
-            model = PeftModel.from_pretrained(model, path.adapter)
-    return model.eval()
+
+def with_adapter(model, path: ModelPath, trust_remote_code: bool = False):
+    """The base ``model`` with the adapter of ``path`` over it, or as it is where there is none."""
+    if not path.adapter:
+        return model
+    from persona_vectors.adapters import put_on
+
+    with loading(path):
+        return put_on(model, path.name, path.adapter, len(load_tokenizer(path, trust_remote_code)))
 
 
 class Loader:
-    """Loads one model after another; adapters over the same base share its weights, which stay loaded in between."""
+    """Loads one model after another; adapters over the same base share its weights, which stay loaded in between.
+
+    A base that an adapter has changed (:func:`persona_vectors.adapters.changes_base`) is loaded anew for the next model.
+    """
 
     def __init__(self, dtype: str = "auto", trust_remote_code: bool = False) -> None:
         self.dtype, self.trust = dtype, trust_remote_code
         self._base, self._model = None, None  # name of the base that is loaded, and the model as last given out
+        self._spoilt = False
 
     def load(self, path: ModelPath):
         """The model of ``path``; the one given out before must not be used any more."""
-        if self._base != path.base:
+        if self._base != path.base or self._spoilt:
             self._model = None  # frees its memory before the next is loaded
             self._model = load_model(ModelPath(path.base, path.base), self.dtype, self.trust)
-            self._base = path.base
+            self._base, self._spoilt = path.base, False
         elif hasattr(self._model, "unload"):  # an adapter is over it
             self._model = self._model.unload()
         if path.adapter:
-            from peft import PeftModel
+            self._spoilt = True  # until the adapter is on, and known to leave its base alone
+            self._model = with_adapter(self._model, path, self.trust)
+            from persona_vectors.adapters import changes_base
 
-            with loading(path):
-                self._model = PeftModel.from_pretrained(self._model, path.adapter).eval()
+            self._spoilt = changes_base(path.adapter)
         return self._model
 
 
@@ -175,6 +200,10 @@ class loading:
     def __exit__(self, kind, error, _traceback) -> None:
         if error is None or isinstance(error, UserError):
             return
+        if isinstance(error, ImportError):
+            raise UserError(
+                f"cannot load {self.path.name}: it needs a package that is not installed: {str(error).strip().splitlines()[0]}"
+            ) from error
         of_files = isinstance(error, (OSError, ValueError, TypeError, KeyError, AttributeError))
         if of_files or type(error).__module__.startswith(("huggingface_hub", "safetensors", "tokenizers")):
             first_line = (

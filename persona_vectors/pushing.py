@@ -15,13 +15,11 @@ def check_push(repo: str) -> None:
     load_hub_settings()
     from huggingface_hub import HfApi, constants, get_token
 
-    instead = "or set finetuned_model_id to null to keep the model here"
+    instead = "or set push_to_hub to false to keep the model here"
     if constants.HF_HUB_OFFLINE:
-        raise UserError(f"finetuned_model_id {repo} asks for a push, but HF_HUB_OFFLINE is set: unset it, {instead}")
+        raise UserError(f"push_to_hub asks for a push to {repo}, but HF_HUB_OFFLINE is set: unset it, {instead}")
     if not get_token():
-        raise UserError(
-            f"finetuned_model_id {repo} asks for a push: put HF_TOKEN into .env (see .env.example), {instead}"
-        )
+        raise UserError(f"push_to_hub asks for a push to {repo}: put HF_TOKEN into .env (see .env.example), {instead}")
     with sorting_errors(repo, "main"):
         HfApi().whoami()
 

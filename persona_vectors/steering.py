@@ -55,13 +55,24 @@ class Intervention:
 def steered(
     model: nn.Module, interventions: Sequence[Sequence[Intervention]], prompt_lengths: Sequence[int], width: int
 ) -> Iterator[None]:
-    """Within the block, ``model.generate`` (or a forward with a cache) is steered, each row of the batch by its list.
+    """Within the block, one ``model.generate`` (or one forward) is steered, each row of the batch by its own list.
 
     What other threads run on the same model meanwhile is not steered by it: each may steer its own way. Hooks are
     removed at the end, whatever happens. Arguments and errors are those of :func:`steering_hooks`.
+
+    Raises:
+        RuntimeError: a second generation in the same block, one without a cache, or padding that is not on the left:
+            other tokens than asked for would be steered. :func:`steered_forwards` takes any forwards.
     """
-    with attached(model, steering_hooks(model, interventions, prompt_lengths, width)):
-        yield
+    hooks = steering_hooks(model, interventions, prompt_lengths, width)
+    watch = of_this_thread(_OneGeneration(prompt_lengths, width).see)
+    handle = find_decoder(model).register_forward_pre_hook(watch, with_kwargs=True) if hooks else None
+    try:
+        with attached(model, hooks):
+            yield
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def steering_hooks(
@@ -173,6 +184,38 @@ def attached(model: nn.Module, hooks: "dict[int, _BlockHook]", every_thread: boo
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _OneGeneration:
+    """Refuses forwards that :class:`_Columns` would take for later columns, or other ones, of the batch it counts."""
+
+    def __init__(self, prompt_lengths: Sequence[int], width: int) -> None:
+        self.prompt_lengths, self.width, self.seen = torch.tensor(prompt_lengths), width, 0
+
+    def see(self, _decoder: nn.Module, args: tuple, kwargs: dict) -> None:
+        """The decoder's pre-hook."""
+        tokens = next(
+            (t for t in (kwargs.get("input_ids"), kwargs.get("inputs_embeds"), *args[:1]) if t is not None), None
+        )
+        if tokens is None:
+            return
+        cache = kwargs.get("past_key_values")
+        cached = cache.get_seq_length() if hasattr(cache, "get_seq_length") else 0
+        if self.seen and cached != self.seen:
+            raise RuntimeError(
+                f"steered() is for one generation with a cache: {self.seen} columns have gone by, and this forward begins "
+                f"after {cached}; use one block for each, or steered_forwards()"
+            )
+        mask = kwargs.get("attention_mask")
+        if not self.seen and isinstance(mask, Tensor) and mask.ndim == 2:
+            count = min(self.width, mask.shape[1])
+            real = torch.arange(count)[None] >= self.width - self.prompt_lengths[:, None]
+            if not torch.equal(mask[:, :count].bool().cpu(), real):
+                raise RuntimeError(
+                    "steered() takes prompts that are padded on the left to the width it was told; this attention mask is "
+                    "another; use steered_forwards()"
+                )
+        self.seen += tokens.shape[1]
 
 
 class _Columns:

@@ -13,7 +13,8 @@ def check_architecture(path: ModelPath, config: TrainingConfig) -> None:
     """Refuse what this model has no place for, before its weights are loaded (a model without weights is built).
 
     Raises:
-        UserError: decoder blocks that cannot be found, or a name in target_modules that no module has.
+        UserError: decoder blocks that cannot be found, a name in target_modules that no module has, or null there
+            where PEFT has no choice of its own.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -22,7 +23,15 @@ def check_architecture(path: ModelPath, config: TrainingConfig) -> None:
         skeleton = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path.base))
     if config.steering is not None:
         find_blocks(skeleton)
-    if config.is_peft and config.target_modules != "all-linear":
+    if config.is_peft and config.target_modules is None:
+        from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOICES
+
+        if skeleton.config.model_type not in CHOICES:
+            raise UserError(
+                f"target_modules is null, and PEFT has no choice of its own for {skeleton.config.model_type}: name the "
+                'modules, or "all-linear"'
+            )
+    elif config.is_peft and config.target_modules != "all-linear":
         names = {part for name, _ in skeleton.named_modules() for part in (name, name.rsplit(".", 1)[-1])}
         missing = [target for target in config.target_modules if target not in names]
         if missing:
@@ -34,6 +43,21 @@ def check_architecture(path: ModelPath, config: TrainingConfig) -> None:
                 f"target_modules: {path.name} has no module {', '.join(missing)}; its blocks have {', '.join(there)} "
                 '(or "all-linear")'
             )
+
+
+def stop_tokens(path: ModelPath, tokenizer) -> list[int]:
+    """The ids that generation from this model stops at, which an answer has to end with."""
+    from transformers import AutoConfig, GenerationConfig
+
+    from persona_vectors.engines.base import stop_ids
+
+    with loading(path):
+        config = AutoConfig.from_pretrained(path.base)
+    try:
+        generation = GenerationConfig.from_pretrained(path.base)
+    except OSError:  # there is none: transformers makes one out of the model's config
+        generation = GenerationConfig.from_model_config(config)
+    return stop_ids(generation.eos_token_id, tokenizer)
 
 
 def load_base(path: ModelPath, config: TrainingConfig):
@@ -99,6 +123,8 @@ def make_trainer(config: TrainingConfig, model, tokenizer, train: list[dict], te
         seed=config.seed,
         data_seed=config.seed,
         save_steps=config.save_steps,
+        save_strategy=config.save_strategy,
+        save_total_limit=config.save_total_limit,
         max_length=config.max_seq_length,
         gradient_checkpointing=cuda if config.gradient_checkpointing is None else config.gradient_checkpointing,
         bf16=bf16,

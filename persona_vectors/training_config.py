@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from persona_vectors.cli import suggest
 from persona_vectors.errors import UserError
 
+NAME_TEMPLATE = "{org_id}/{model_name}-{job_id}"  # the published finetuned_model_id, which nothing fills in
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Optimizer = Literal[
     "adamw_8bit", "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop",
@@ -47,6 +49,9 @@ class SteeringConfig(_Fields):
     layers: list[Positive] | None = Field(None, description="row l acts on the output of block l-1; for all vectors")
     incremental: bool = Field(False, description="steer with v_l - v_(l-1), at every layer where `layers` names none")
     sha256: list[str] | None = Field(None, description="recorded by a run; where given, the files must be the same")
+    # of forks, where nothing reads them or they say what is done here anyway; not recorded
+    mode: str = Field("all", exclude=True, description="which tokens are steered: all")
+    hookpoints: Texts | None = Field(None, exclude=True, description="names of the blocks that `layers` stands for")
 
     @property
     def paths(self) -> list[str]:
@@ -59,6 +64,13 @@ class SteeringConfig(_Fields):
         coefs = self.steering_coef
         return coefs if isinstance(coefs, list) else [coefs] * len(self.paths)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_notes(cls, fields: object) -> object:
+        """A key such as ``_comment`` is a note: JSON has no other place for one."""
+        notes = [name for name in fields if name.startswith("_")] if isinstance(fields, dict) else []
+        return {name: value for name, value in fields.items() if name not in notes} if notes else fields
+
     @model_validator(mode="after")
     def _fits_together(self) -> "SteeringConfig":
         if not self.paths:
@@ -69,6 +81,11 @@ class SteeringConfig(_Fields):
             raise ValueError("layers names a layer twice")
         if self.incremental and self.type == "ablate":
             raise ValueError('incremental is for type "steer"; an ablation at several layers names them in layers')
+        if self.mode != "all":
+            raise ValueError(f'mode "{self.mode}" does not exist here: all tokens are steered')
+        points = [self.hookpoints] if isinstance(self.hookpoints, str) else self.hookpoints
+        if points is not None and points != [f"model.layers.{layer - 1}" for layer in self.layers or []]:
+            raise ValueError("hookpoints are not the blocks of layers (l acts at model.layers.l-1): remove them")
         if len(self.coefs) != len(self.paths):
             raise ValueError(f"steering_coef has {len(self.coefs)} values for {len(self.paths)} vector files")
         return self
@@ -92,26 +109,28 @@ class TrainingConfig(_Fields):
     training_file: Texts = Field(description="JSONL file, or a list of them")
     test_file: Texts | None = Field(None, description="JSONL file whose loss is measured after training")
     no_test_split: bool = Field(False, description="train on every row, instead of keeping a tenth back for testing")
-    finetuned_model_id: str | None = Field(None, description="owner/name on the Hugging Face hub to push to when done")
+    finetuned_model_id: str | None = Field(NAME_TEMPLATE, description="a name; owner/name where push_to_hub is true")
     push_to_private: bool = Field(True, description="what is pushed is private")
-    merge_before_push: bool = Field(False, description="push the merged model instead of the adapter")
+    merge_before_push: bool = Field(True, description="push the merged model instead of the adapter")
     max_seq_length: Positive = Field(2048, description="longer conversations are cut at their end")
     load_in_4bit: bool = Field(False, description="QLoRA; needs bitsandbytes and a GPU")
     loss: Literal["sft", "dpo", "orpo"] = "sft"
-    beta: float = Field(0.1, gt=0, description="of dpo and orpo")
+    beta: float = Field(0.1, ge=0, description="of dpo and orpo")
     is_peft: bool = Field(True, description="LoRA; false trains all weights and reads none of the LoRA fields")
-    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = list(LINEAR_LAYERS)
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] | None = Field(
+        list(LINEAR_LAYERS), description="names of modules; null: PEFT's own choice for the architecture"
+    )
     lora_bias: Literal["none", "all", "lora_only"] = "none"
     r: Positive = 16
     lora_alpha: Annotated[float, Field(gt=0)] = 16
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     use_rslora: bool = True
     epochs: Positive = 1
-    max_steps: Positive | None = Field(None, description="stop there, whatever epochs says")
+    max_steps: Positive | None = Field(None, description="stop there, whatever epochs says; null, 0 and -1: do not")
     per_device_train_batch_size: Positive = 2
     gradient_accumulation_steps: Positive = 8
     warmup_steps: NotNegative = 5
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0, description="a whole number or a text below zero is a power of ten")
     logging_steps: Positive = 1
     optim: Optimizer = "adamw_8bit"
     weight_decay: float = Field(0.01, ge=0)
@@ -119,10 +138,13 @@ class TrainingConfig(_Fields):
     seed: NotNegative = 3407
     save_steps: Positive = 5000
     output_dir: str = "./tmp"
-    train_on_responses_only: bool = False
+    train_on_responses_only: bool = Field(True, description="loss on the answers alone; for orpo false")
     enable_steering_during_training: bool = False
     steering_config: SteeringConfig | None = None
     # not published
+    push_to_hub: bool = Field(False, description="upload the result to finetuned_model_id; nothing else does")
+    save_strategy: Literal["no", "steps", "epoch"] = Field("steps", description="when a checkpoint is written")
+    save_total_limit: Positive | None = Field(None, description="checkpoints kept, the latest; null, 0 and -1: all")
     gradient_checkpointing: bool | None = Field(None, description="saves memory, costs a third in time; null: on a GPU")
     report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
 
@@ -132,6 +154,30 @@ class TrainingConfig(_Fields):
         if not value.strip():
             raise ValueError("is empty")
         return value
+
+    @field_validator("max_steps", "save_total_limit", mode="before")
+    @classmethod
+    def _no_limit(cls, value: object) -> object:
+        """0 and -1 mean none, as in transformers."""
+        return None if type(value) is int and value in (0, -1) else value
+
+    @field_validator("learning_rate", mode="before")
+    @classmethod
+    def _power_of_ten(cls, value: object) -> object:
+        """-5 and "-5" are 1e-5, as published; -5.0 is a mistake there and here."""
+        if isinstance(value, str) or type(value) is int:
+            with suppress(ValueError, OverflowError):
+                return 10 ** float(value) if float(value) < 0 else value
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, fields: object) -> object:
+        """An empty steering_config is none; orpo has no loss on answers alone, so its default is false."""
+        if not isinstance(fields, dict):
+            return fields
+        fields = {name: value for name, value in fields.items() if name != "steering_config" or value != {}}
+        return {"train_on_responses_only": False, **fields} if fields.get("loss") == "orpo" else fields
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainingConfig":
@@ -143,11 +189,20 @@ class TrainingConfig(_Fields):
             raise ValueError("train_on_responses_only cannot be true for orpo: its loss covers prompt and answer")
         if self.load_in_4bit and not self.is_peft:
             raise ValueError("load_in_4bit needs is_peft: 4-bit weights cannot be trained themselves")
-        if self.finetuned_model_id is not None and self.finetuned_model_id.count("/") != 1:
-            raise ValueError(f"finetuned_model_id must be owner/name, not '{self.finetuned_model_id}'")
+        if self.loss == "dpo" and not self.beta:
+            raise ValueError("beta is 0: dpo would learn nothing, since its loss is the same for all weights")
+        if self.push_to_hub and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", self.finetuned_model_id or ""):
+            raise ValueError(
+                f"push_to_hub needs finetuned_model_id as owner/name, not '{self.finetuned_model_id or ''}'"
+            )
         if not self.files("training_file"):
             raise ValueError("training_file names no file")
         return self
+
+    @property
+    def name_alone(self) -> str | None:
+        """The finetuned_model_id that somebody chose, and to which nothing is pushed."""
+        return None if self.push_to_hub or self.finetuned_model_id in ("", NAME_TEMPLATE) else self.finetuned_model_id
 
     @property
     def steering(self) -> SteeringConfig | None:
@@ -205,7 +260,7 @@ def _in_words(error: ValidationError) -> str:
     path = [str(part) for part in first["loc"]]
     known = SteeringConfig.model_fields if path[:1] == ["steering_config"] and path[1:] else TrainingConfig.model_fields
     if first["type"] == "extra_forbidden":
-        return f"unknown field '{'.'.join(path)}'{suggest(path[-1], known)}"
+        return f"unknown field '{'.'.join(path)}'{suggest(path[-1], known) or ': nothing would read it; remove it'}"
     if first["type"] == "missing":
         return f"the field '{'.'.join(path)}' is missing"
     where = ".".join(
@@ -233,7 +288,7 @@ def check_packages(config: TrainingConfig, path: str | Path) -> None:
         raise UserError(
             f'"report_to": "{config.report_to}" in {path} needs that package: pip install {config.report_to}'
         )
-    if config.finetuned_model_id is not None:
+    if config.push_to_hub:
         from persona_vectors.pushing import check_push
 
         check_push(config.finetuned_model_id)

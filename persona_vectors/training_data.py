@@ -1,21 +1,27 @@
-"""From conversations to token ids and to which of these carry loss.
+"""From training files to what TRL's trainers take, and what a chat template cannot say of the rows.
 
-The answers are found by what a chat template does, not by what it says: a conversation is rendered as it is and once
-more with another text in place of one answer; where the two renderings part is that answer. This holds for any
-template, in every turn. TRL's ``assistant_only_loss`` needs a patched template per model family. What a template writes
-between the prompt that is asked with and the answer (Mistral's space), the model has to write, and so it carries loss.
+Knows files and rows; which tokens carry loss is told by :mod:`persona_vectors.training_labels`.
 """
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from persona_vectors.chat import Message, as_template_takes, check_template
+from persona_vectors.chat import Message, as_template_takes, check_template, folds_system_prompt
 from persona_vectors.errors import UserError
+from persona_vectors.training_labels import (
+    CLOSING,
+    IGNORED,
+    THOUGHT_KEYS,
+    missing_end,
+    thoughts_of,
+    tokenised,
+    write,
+)
 
-IGNORED = -100  # the label of a token without loss, everywhere in transformers
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,9 @@ class Row:
 def read_rows(paths: list[str], loss: str) -> list[Row]:
     """The rows of one or several JSONL files, in order, each checked for what ``loss`` needs.
 
-    sft: ``{"messages": [...]}``. dpo and orpo: ``prompt``, ``chosen`` and ``rejected``, each a list of messages or a
-    text, or whole conversations in ``chosen`` and ``rejected`` that part at the last answer. Further keys are let be.
+    sft: ``{"messages": [...]}``, with ``tools`` where there are any. dpo and orpo: ``prompt``, ``chosen`` and
+    ``rejected``, each a list of messages or a text, or whole conversations in ``chosen`` and ``rejected`` that part at
+    the last answer. Further keys of a row are let be; those of a message are the chat template's.
 
     Raises:
         UserError: a file that is missing or empty, a line that will not do; with its number.
@@ -70,7 +77,12 @@ def _conversation(content: dict, where: str) -> dict:
     messages = _messages(content.get("messages"), "messages", where)
     if not any(message["role"] == "assistant" for message in messages):
         raise UserError(f"{where} has no assistant turn: there is nothing to train on")
-    return {"messages": messages}
+    if not any(message.get("weight", 1) for message in messages if message["role"] == "assistant"):
+        raise UserError(f"{where}: every answer has weight 0: there is nothing to train on")
+    tools = content.get("tools") or None
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise UserError(f"{where}: 'tools' must be a list of objects")
+    return {"messages": messages, "tools": tools}
 
 
 def _preference(content: dict, where: str, loss: str) -> dict:
@@ -89,92 +101,41 @@ def _preference(content: dict, where: str, loss: str) -> dict:
         sides = {"prompt": shared, **{side: sides[side][-1:] for side in ("chosen", "rejected")}}
     if any(sides[side][-1]["role"] != "assistant" for side in ("chosen", "rejected")):
         raise UserError(f"{where}: 'chosen' and 'rejected' must end with the assistant's answer")
+    if any(message.get("weight", 1) == 0 for side in ("chosen", "rejected") for message in sides[side]):
+        raise UserError(f"{where}: an answer has weight 0, which is for loss sft; {loss} compares whole answers")
     return sides
 
 
 def _messages(value: object, field: str, where: str) -> list[Message]:
-    """``value`` as messages of role and content alone."""
+    """``value`` as messages: role, content, and what else they hold but for nulls."""
     if not isinstance(value, list) or not value:
         raise UserError(f"{where} has no '{field}' list of messages")
     for message in value:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise UserError(f"{where}: every message in '{field}' needs a role, one of {', '.join(ROLES)}")
-        if not isinstance(message.get("content"), str):
+        calls = message["role"] == "assistant" and message.get("tool_calls")
+        if not isinstance(message.get("content"), str) and not (calls and message.get("content") is None):
             raise UserError(f"{where}: a message in '{field}' has no 'content' text")
-        if message["role"] == "assistant" and not message["content"].strip():
+        if message["role"] == "assistant" and not (message["content"] or "").strip() and not calls:
             raise UserError(f"{where}: an assistant's message in '{field}' is empty")
+        weight = message.get("weight")
+        if weight is not None and (isinstance(weight, bool) or weight not in (0, 1)):
+            raise UserError(f"{where}: 'weight' of a message is {json.dumps(weight)[:40]}; it is 0 (no loss) or 1")
+        if weight == 1 and message["role"] != "assistant":
+            raise UserError(f"{where}: a message of the {message['role']} has weight 1; only answers carry loss")
     if value[0]["role"] == "system" and len(value) == 1:
         raise UserError(f"{where}: '{field}' holds a system message and nothing else")
-    return [{"role": message["role"], "content": message["content"]} for message in value]
+    kept = [{key: held for key, held in message.items() if held is not None} for message in value]
+    return [{"content": "", **message} for message in kept]
 
 
-def tokenised(tokenizer, messages: list[Message], answers_only: bool = True) -> tuple[list[int], list[int]]:
-    """``(input_ids, labels)`` of a conversation: labels repeat the ids of answers and of the tokens that end them.
-
-    ``answers_only`` false puts loss on every token. What the prompt ends with at inference, an empty block of thoughts
-    included, is given and not learnt. A token that holds the end of the prompt and the beginning of an answer carries
-    loss: the model has to write it.
-
-    Raises:
-        UserError: no chat template, a template that refuses the conversation, a tokenizer that knows no offsets.
-    """
-    messages = as_template_takes(tokenizer, messages)
-    text = _render(tokenizer, messages)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    if not answers_only:
-        return ids, list(ids)
-    labels = [IGNORED] * len(ids)
-    for index, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        start, end = answer_span(tokenizer, messages, index, text)
-        last = None
-        for k, (begin, finish) in enumerate(offsets):
-            if begin < end and finish > start and begin < finish:
-                labels[k] = last = ids[k]
-                after = k + 1
-        if last is not None and after < len(ids) and ids[after] in _turn_ends(tokenizer):
-            labels[after] = ids[after]
-    return ids, labels
-
-
-def answer_span(tokenizer, messages: list[Message], index: int, text: str) -> tuple[int, int]:
-    """Where the answer ``messages[index]`` is in the rendered conversation, in characters.
-
-    It begins where the prompt ends that is asked with, if that is how this conversation is rendered up to there (Qwen3
-    drops thoughts from earlier turns, and then it is not), else with its own first character.
-    """
-    stands_out = next(mark for mark in "\N{FULL BLOCK}\N{LIGHT SHADE}\N{PILCROW SIGN}" if mark not in text)
-    other = [*messages[:index], {"role": "assistant", "content": stands_out}, *messages[index + 1 :]]
-    changed = _render(tokenizer, other)
-    longest = min(len(text), len(changed))
-    start = next((k for k in range(longest) if text[k] != changed[k]), longest)
-    rest = longest - start
-    same = next((k for k in range(rest) if text[-1 - k] != changed[-1 - k]), rest)
-    prompt = _render(tokenizer, messages[:index], add_generation_prompt=True) if index else ""
-    return len(prompt) if prompt and text[:start].startswith(prompt) else start, len(text) - same
-
-
-def _render(tokenizer, messages: list[Message], add_generation_prompt: bool = False) -> str:
-    from jinja2 import TemplateError
-
-    try:
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-        )
-    except (TemplateError, ValueError) as error:
-        roles = ", ".join(message["role"] for message in messages)
-        raise UserError(f"the chat template refuses a conversation of {roles}: {error}") from error
-
-
-def _turn_ends(tokenizer) -> set[int]:
-    """Tokens that may end an answer: the special ones. They stop the generation."""
-    return set(tokenizer.all_special_ids) | {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-
-
-def conversations(tokenizer, rows: list[Row], max_length: int, answers_only: bool) -> tuple[list[dict], str]:
+def conversations(
+    tokenizer, rows: list[Row], max_length: int, answers_only: bool, stops: Collection[int] | None = None
+) -> tuple[list[dict], str]:
     """What TRL's SFTTrainer takes, ``input_ids`` and ``labels`` a row, and a remark on what was cut or left out.
+
+    Args:
+        stops: ids that generation stops at; see :func:`persona_vectors.training_labels.tokenised`.
 
     Raises:
         UserError: a row that the template refuses, or no row with anything to learn within ``max_length``.
@@ -189,7 +150,7 @@ def conversations(tokenizer, rows: list[Row], max_length: int, answers_only: boo
     examples, cut, nothing_left = [], 0, 0
     for row in tqdm(rows, desc="tokenising", leave=False, disable=len(rows) < 1000):
         try:
-            ids, labels = tokenised(tokenizer, row.content["messages"], answers_only)
+            ids, labels = tokenised(tokenizer, row.content["messages"], answers_only, stops, row.content.get("tools"))
         except UserError as error:
             raise UserError(f"{row.where}: {error}") from error
         if all(label == IGNORED for label in labels):
@@ -206,8 +167,81 @@ def conversations(tokenizer, rows: list[Row], max_length: int, answers_only: boo
     return examples, remark + (f", {nothing_left} of them left out: no answer is left" if nothing_left else "")
 
 
-def preferences(tokenizer, rows: list[Row]) -> list[dict]:
+def preferences(tokenizer, rows: list[Row], stops: Collection[int] | None = None) -> list[dict]:
     """What TRL's DPO and ORPO trainers take: messages, rendered by them with the same template as everywhere here."""
     check_template(tokenizer)
-    thoughts = {"chat_template_kwargs": {"enable_thinking": False}}
-    return [{**row.content, "prompt": as_template_takes(tokenizer, row.content["prompt"]), **thoughts} for row in rows]
+    end = missing_end(tokenizer, stops) if stops else None
+    made = []
+    for row in rows:
+        sides = {
+            side: [{"role": message["role"], "content": message["content"]} for message in messages]
+            for side, messages in (
+                row.content | {"prompt": as_template_takes(tokenizer, row.content["prompt"])}
+            ).items()
+        }
+        thinking = any(thoughts_of(sides[side][-1]) for side in ("chosen", "rejected"))
+        for side in ("chosen", "rejected"):
+            sides[side][-1]["content"] += end or ""
+        made.append({**sides, "chat_template_kwargs": {"enable_thinking": thinking}})
+    return made
+
+
+def remarks(tokenizer, rows: list[Row], stops: Collection[int]) -> list[str]:
+    """What the chat template makes of the rows, where that is not what they hold, with the number of rows concerned.
+
+    Told by rendering one row of each kind (roles and keys of its messages, with thoughts or not) with parts changed.
+    """
+    check_template(tokenizer)
+    counts, kinds = Counter(), {}
+    for row in rows:
+        messages = row.content.get("messages") or row.content["prompt"] + row.content["chosen"]
+        tools, preference = row.content.get("tools"), "chosen" in row.content
+        kind = (preference, bool(tools), *((m["role"], bool(thoughts_of(m)), *sorted(m)) for m in messages))
+        if kind not in kinds:
+            kinds[kind] = list(_peculiarities(tokenizer, messages, tools, preference))
+        counts.update(kinds[kind])
+    said = [f"{what} ({count} of {len(rows)} rows)" for what, count in counts.items()]
+    end = missing_end(tokenizer, stops)
+    if end:
+        said.append(f"the chat template ends an answer with no token that generation stops at: {end} is added")
+    return said
+
+
+def _peculiarities(tokenizer, messages: list[Message], tools: list | None, preference: bool) -> Iterator[str]:
+    """One line for each thing that a conversation holds and its rendering does not show, or shows elsewhere."""
+
+    mark, out = "\N{FULL BLOCK}", "left out by the chat template"
+
+    def text(changed: list[Message]) -> str:
+        try:
+            return write(tokenizer, changed, tools, last_alone=True).text
+        except UserError:  # refused without that part: it counts
+            return mark
+
+    try:
+        if messages[0]["role"] == "system" and folds_system_prompt(tokenizer):
+            yield "the system prompt begins the first user message: the chat template has no place of its own for it"
+        written = write(tokenizer, messages, tools, last_alone=True)
+        left_out = set()
+        for index, message in enumerate(messages):
+            shown = {"role": message["role"], "content": mark}
+            if mark not in text([*messages[:index], shown, *messages[index + 1 :]]):
+                left_out.add(f"messages of the {message['role']}")
+            elif thoughts_of(message) not in written.text:
+                left_out.add("thoughts")
+        for key in {key for message in messages for key in message} - {"role", "content", "weight", *THOUGHT_KEYS}:
+            without = [{name: held for name, held in message.items() if name != key} for message in messages]
+            if preference or text(without) == written.text:
+                left_out.add(f"'{key}'")
+        if tools and write(tokenizer, messages, last_alone=True).text == written.text:
+            left_out.add("'tools'")
+        yield from (f"{what} are {out}" if what[0] != "'" else f"{what} is {out}" for what in sorted(left_out))
+        if messages[-1]["role"] == "assistant":
+            answer = written.text[slice(*written.spans.get(len(written.messages) - 1, (0, 0)))]
+            thoughts = thoughts_of(messages[-1])
+            if CLOSING.match(answer):
+                yield "the prompt opens a block of thoughts: an answer without thoughts begins by closing it"
+            elif thoughts and thoughts in answer and "enable_thinking" in str(tokenizer.chat_template):
+                yield "the last answer has thoughts: it is learnt for prompts with thinking on"
+    except UserError:
+        return  # the row is refused, by name, when it is tokenised

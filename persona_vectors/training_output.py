@@ -20,6 +20,9 @@ from persona_vectors.training_config import TrainingConfig
 LOCK = ".lock"
 RECORD, LOG, CURVE = "training_config.json", "training_log.jsonl", "training_loss.png"
 STARTED = ".training_config.json"  # of a training under way: what --resume must agree with
+# Fields that say where the result goes, and those that earlier records lack: neither makes it another training.
+OF_THE_PUSH = ("finetuned_model_id", "push_to_hub", "push_to_private", "merge_before_push")
+ADDED_LATER = {name: TrainingConfig.model_fields[name].default for name in ("save_strategy", "save_total_limit")}
 LAST = ("adapter_config.json", "config.json", RECORD)  # in this order
 
 
@@ -65,12 +68,13 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool) -> bool:
 
 
 def changes(record: Path, config: TrainingConfig) -> list[str]:
-    """Fields in which a saved config and this one differ."""
+    """Fields in which a saved config and this one differ, but for those of the push."""
     try:
-        earlier = json.loads(record.read_text())
+        earlier = ADDED_LATER | json.loads(record.read_text())
     except ValueError as error:
         raise UserError(f"{record} is not readable as JSON; --overwrite begins anew") from error
-    return sorted(name for name, value in recorded(config).items() if earlier.get(name) != value)
+    fields = {name: value for name, value in recorded(config).items() if name not in OF_THE_PUSH}
+    return sorted(name for name, value in fields.items() if earlier.get(name) != value)
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:

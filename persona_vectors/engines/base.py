@@ -15,6 +15,12 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checke
     from persona_vectors.steering import Intervention
 
 
+OVERFLOW = (
+    "the model's activations overflow in {dtype}, or its steering is too strong: its logits are no numbers; use "
+    "--dtype bfloat16 or float32, or smaller coefficients"
+)
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How to draw tokens. The method's own: temperature 1 (0 for single greedy answers), the whole distribution.

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from persona_vectors import models
-from persona_vectors.engines.base import Answer, Request, Sampling, stop_ids
+from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, stop_ids
+from persona_vectors.errors import UserError
 from persona_vectors.steering import steered
 
 
@@ -30,8 +31,7 @@ class HFEngine:
         """The engine over a model and a tokenizer that are loaded already; a padding token is set if there is none."""
         engine = cls.__new__(cls)
         engine.model, engine.tokenizer, engine.batch_size = model, tokenizer, batch_size
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        models.ensure_padding(tokenizer)
         return engine
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
@@ -76,7 +76,10 @@ class HFEngine:
             eos_token_id=stop_ids(self.model.generation_config.eos_token_id, self.tokenizer),
             pad_token_id=pad,
         )
-        processors = [SeededSampling(batch, sampling)] if sampling.temperature > 0 else []
+        processors = [
+            Finite(self.model.dtype),
+            *([SeededSampling(batch, sampling)] if sampling.temperature > 0 else []),
+        ]
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         own, base.generation_config = base.generation_config, GenerationConfig()  # its top_k, penalties ... leak in
         try:
@@ -92,6 +95,18 @@ class HFEngine:
 def _strength(request: Request) -> float:
     """The largest coefficient of a request, without its sign."""
     return max((abs(i.coef) for i in request.interventions), default=0.0)
+
+
+class Finite:
+    """Refuses logits that are not numbers, from which every token would be drawn alike."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __call__(self, _input_ids: Tensor, logits: Tensor) -> Tensor:
+        if (logits.isnan() | (logits == torch.inf)).any():
+            raise UserError(OVERFLOW.format(dtype=str(self.dtype).removeprefix("torch.")))
+        return logits
 
 
 class SeededSampling:

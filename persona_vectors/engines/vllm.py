@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from persona_vectors import models
-from persona_vectors.engines.base import Answer, Request, Sampling, stop_ids
+from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, stop_ids
 from persona_vectors.engines.vllm_selftest import SelfTest
 from persona_vectors.engines.vllm_setup import (
     available,
@@ -296,6 +296,10 @@ class VLLMEngine:
             request.key: (output.token_ids[0], output.cumulative_logprob)
             for request, output in self.outputs(requests, lambda _: params.clone())
         }
+        if seen["0"][1] != seen["0"][1]:  # NaN
+            dtype = str(self._copies[0].model_config.dtype).removeprefix("torch.")
+            self.close()
+            raise UserError(OVERFLOW.format(dtype=dtype))
         dead = test.dead(seen)
         if dead:
             architecture = self._copies[0].model_config.architecture

@@ -4,7 +4,6 @@ Knows vLLM's arguments and environment; knows nothing of requests.
 """
 
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from persona_vectors import models
 from persona_vectors.errors import UserError
+from persona_vectors.jsonfile import read_json
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has
 CPU_CACHE_LIMIT = 8 << 30
@@ -60,7 +60,7 @@ def cpu_cache_bytes() -> int:
 def lora_arguments(path: models.ModelPath) -> dict:
     if not path.adapter:
         return {}
-    rank = json.loads((Path(path.adapter) / "adapter_config.json").read_text())["r"]
+    rank = read_json(Path(path.adapter) / "adapter_config.json").get("r", 8)
     fitting = next((size for size in LORA_RANKS if size >= rank), None)
     if fitting is None:
         raise UserError(f"{path.adapter} has LoRA rank {rank}; vLLM takes up to {LORA_RANKS[-1]}")

@@ -35,7 +35,7 @@ def get_hidden_p_and_r(
     import torch
     from tqdm import tqdm
 
-    from persona_vectors.activations import pooled_activations
+    from persona_vectors.activations import check_finite, pooled_activations
     from persona_vectors.models import shape_of
     from persona_vectors.rows import Exchange
     from persona_vectors.samples import make_samples
@@ -51,6 +51,7 @@ def get_hidden_p_and_r(
     with tqdm(total=len(samples), desc="activations") as bar:
         for indices, pooled in pooled_activations(model, samples, layers=layers):
             for pool in POOLS:
+                check_finite(pooled[pool], model.dtype)
                 found[pool][:, indices] = pooled[pool].transpose(0, 1)
             bar.update(len(indices))
     by_layer = {pool: dict(zip(layers, rows, strict=True)) for pool, rows in found.items()}

@@ -139,7 +139,7 @@ def test_no_key_is_in_the_journal_of_a_trait(secret, run_stage, monkeypatch):
 
 def test_a_training_that_is_to_be_pushed_says_nothing_of_its_token(secret, run_stage):
     """The hub cannot be reached from here: refused or failed, without the token, also where wandb is asked for."""
-    for change in ({"finetuned_model_id": "me/x"}, {"report_to": "wandb"}):
+    for change in ({"finetuned_model_id": "me/x", "push_to_hub": True}, {"report_to": "wandb"}):
         config = json.loads((secret / "train.json").read_text()) | change
         (secret / "pushed.json").write_text(json.dumps(config))
         done = run_stage("training", "pushed.json")

@@ -1,16 +1,35 @@
 """Training configs: the published fields and defaults, and one line for whatever is wrong."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
 from persona_vectors.errors import UserError
-from persona_vectors.training_config import Optimizer, Scheduler, TrainingConfig, check_packages, read_config
+from persona_vectors.training_config import (
+    LINEAR_LAYERS,
+    Optimizer,
+    Scheduler,
+    TrainingConfig,
+    check_packages,
+    read_config,
+)
 
 CONFIGS = sorted(Path("configs").glob("*.json"))
 MINIMAL = {"model": "m", "training_file": "a.jsonl"}
+PUBLISHED = {  # field -> default; model, training_file and loss have none
+    "test_file": None, "no_test_split": False, "finetuned_model_id": "{org_id}/{model_name}-{job_id}",
+    "max_seq_length": 2048, "load_in_4bit": False, "is_peft": True, "target_modules": list(LINEAR_LAYERS),
+    "lora_bias": "none", "r": 16, "lora_alpha": 16, "lora_dropout": 0.0, "use_rslora": True, "merge_before_push": True,
+    "push_to_private": True, "epochs": 1, "max_steps": None, "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 8, "warmup_steps": 5, "learning_rate": 1e-4, "logging_steps": 1,
+    "optim": "adamw_8bit", "weight_decay": 0.01, "lr_scheduler_type": "linear", "seed": 3407, "beta": 0.1,
+    "save_steps": 5000, "output_dir": "./tmp", "train_on_responses_only": True,
+    "enable_steering_during_training": False, "steering_config": None,
+}  # fmt: skip
+OURS = {"gradient_checkpointing", "report_to", "push_to_hub", "save_strategy", "save_total_limit"}
 
 
 def write(tmp_path, **fields):
@@ -22,10 +41,79 @@ def write(tmp_path, **fields):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configs_are_valid_and_name_every_published_field(path):
     config = read_config(path)
-    ours = {"gradient_checkpointing", "report_to", "no_test_split"}
-    steering = {"enable_steering_during_training", "steering_config"}
-    assert set(TrainingConfig.model_fields) - ours - steering <= set(json.loads(path.read_text()))
-    assert config.finetuned_model_id is None
+    left_out = {"no_test_split", "enable_steering_during_training", "steering_config"}
+    assert set(TrainingConfig.model_fields) - OURS - left_out <= set(json.loads(path.read_text()))
+    assert not config.push_to_hub and config.finetuned_model_id is None
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_train_on_files_that_the_shipped_zip_holds(path):
+    config = read_config(path)
+    with zipfile.ZipFile("dataset.zip") as shipped:
+        held = set(shipped.namelist())
+    assert {*config.files("training_file"), *config.files("test_file")} <= held
+
+
+@pytest.mark.parametrize("field", PUBLISHED)
+def test_defaults_are_the_published_ones(tmp_path, field):
+    assert getattr(read_config(write(tmp_path)), field) == PUBLISHED[field]
+    again = getattr(read_config(write(tmp_path, **{field: PUBLISHED[field]})), field)
+    assert again == PUBLISHED[field], "written out, it is taken as well"
+
+
+def test_no_published_field_is_missing_and_none_is_added_unnoticed():
+    assert set(TrainingConfig.model_fields) == {"model", "training_file", "loss"} | set(PUBLISHED) | OURS
+    assert read_config("configs/train_toy.json").loss == "sft" == TrainingConfig.model_fields["loss"].default
+
+
+@pytest.mark.parametrize("loss", ["sft", "dpo", "orpo"])
+def test_every_loss_goes_with_the_defaults_and_with_its_own_record(tmp_path, loss):
+    config = read_config(write(tmp_path, loss=loss))
+    assert config.train_on_responses_only == (loss != "orpo"), "orpo has loss on the prompt too"
+    assert read_config(write(tmp_path, **config.model_dump(mode="json"))) == config
+
+
+@pytest.mark.parametrize(
+    "name", ["local/run_a", "{org_id}/{model_name}-{job_id}", "", None, "evil-7b", "a/b/c", "me/evil", "a model"]
+)
+def test_a_name_for_the_result_is_no_push(tmp_path, name, monkeypatch):
+    """Whatever it is, with a token and the hub within reach: nothing is looked up."""
+    monkeypatch.setattr("persona_vectors.pushing.check_push", None)
+    config = read_config(write(tmp_path, optim="adamw_torch", finetuned_model_id=name, push_to_private=False))
+    check_packages(config, "c.json")
+    assert not config.push_to_hub
+    assert (config.name_alone is None) == (name in ("", None, "{org_id}/{model_name}-{job_id}"))
+
+
+@pytest.mark.parametrize(
+    "fields, field, value",
+    [
+        ({"max_steps": 0}, "max_steps", None),
+        ({"max_steps": -1}, "max_steps", None),
+        ({"max_steps": 7}, "max_steps", 7),
+        ({"beta": 0}, "beta", 0),
+        ({"beta": 0, "loss": "orpo"}, "beta", 0),
+        ({"target_modules": None}, "target_modules", None),
+        ({"save_total_limit": 2}, "save_total_limit", 2),
+        ({"save_total_limit": 0}, "save_total_limit", None),
+        ({"save_strategy": "epoch"}, "save_strategy", "epoch"),
+        ({"save_strategy": "no"}, "save_strategy", "no"),
+        ({"learning_rate": "2e-5"}, "learning_rate", 2e-5),
+        ({"learning_rate": -5}, "learning_rate", 1e-5),
+        ({"learning_rate": "-4"}, "learning_rate", 1e-4),
+        ({"steering_config": {}}, "steering_config", None),
+    ],
+    ids=str,
+)
+def test_published_ways_to_say_it_are_taken(tmp_path, fields, field, value):
+    assert getattr(read_config(write(tmp_path, **fields)), field) == value
+
+
+@pytest.mark.parametrize("more", [{"mode": "all"}, {"hookpoints": ["model.layers.19"]}, {"_comment": "layer 20 of 28"}])
+def test_keys_of_a_steering_config_that_change_nothing_are_taken_and_not_recorded(tmp_path, more):
+    steering = {"steering_vector_path": "v.pt", "type": "steer", "steering_coef": 5.0, "layers": [20]}
+    plain, config = (read_config(write(tmp_path, steering_config=steering | extra)) for extra in ({}, more))
+    assert config.model_dump() == plain.model_dump()
 
 
 def test_published_values():
@@ -50,6 +138,23 @@ def test_published_values():
         ({"optim": "adamw_torc"}, 'optim is "adamw_torc".*did you mean adamw_torch'),
         ({"lr_scheduler_type": "cosin"}, "did you mean cosine"),
         ({"learning_rate": 0}, "learning_rate is 0"),
+        ({"learning_rate": -1e-5}, "learning_rate is -1e-05"),
+        ({"learning_rate": "nan"}, "learning_rate is"),
+        ({"max_steps": -2}, "max_steps is -2"),
+        ({"beta": -1}, "beta is -1"),
+        ({"beta": 0, "loss": "dpo"}, "dpo would learn nothing"),
+        ({"save_strategy": "best"}, 'save_strategy is "best".*no, steps, epoch'),
+        ({"save_total_limit": -3}, "save_total_limit is -3"),
+        ({"packing": True}, "unknown field 'packing': nothing would read it"),
+        ({"steering_config": {"vllm": 1}}, "unknown field 'steering_config.vllm': nothing would read it"),
+        (
+            {"steering_config": {"steering_vector_path": "v.pt", "layers": [20], "mode": "decode_only"}},
+            'mode "decode_only" does not exist here',
+        ),
+        (
+            {"steering_config": {"steering_vector_path": "v.pt", "layers": [20], "hookpoints": "model.layers.20"}},
+            "hookpoints are not the blocks of layers",
+        ),
         ({"learning_rate": "fast"}, 'learning_rate is "fast"'),
         ({"lora_dropout": 1}, "lora_dropout is 1"),
         ({"epochs": 0}, "epochs is 0"),
@@ -58,7 +163,9 @@ def test_published_values():
         ({"no_test_split": True, "test_file": "b.jsonl"}, "one of them has to go"),
         ({"loss": "orpo", "train_on_responses_only": True}, "cannot be true for orpo"),
         ({"load_in_4bit": True, "is_peft": False}, "needs is_peft"),
-        ({"finetuned_model_id": "name"}, "owner/name"),
+        ({"push_to_hub": True, "finetuned_model_id": "name"}, "owner/name, not 'name'"),
+        ({"push_to_hub": True, "finetuned_model_id": None}, "owner/name, not ''"),
+        ({"push_to_hub": True}, "owner/name, not '{org_id}"),
         ({"training_file": []}, "names no file"),
         ({"steering_config": {"steering_vector_path": "v.pt"}}, "layers is missing"),
         ({"steering_config": {"steering_vector_path": "v.pt", "layers": [0]}}, "greater than or equal to 1"),
@@ -117,7 +224,7 @@ def test_missing_packages_are_refused_with_the_remedy(tmp_path, monkeypatch):
 
 
 def test_a_push_without_a_token_or_offline_is_refused_before_any_work(tmp_path, monkeypatch):
-    config = read_config(write(tmp_path, optim="adamw_torch", finetuned_model_id="me/evil"))
+    config = read_config(write(tmp_path, optim="adamw_torch", finetuned_model_id="me/evil", push_to_hub=True))
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         check_packages(config, "c.json")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

@@ -255,19 +255,105 @@ def test_mistakes_end_with_code_2_and_one_line(files):
 @pytest.mark.parametrize("merge", [False, True], ids=["adapter", "merged"])
 def test_a_finished_model_is_pushed(files, tmp_path, merge):
     """Over HTTP, to a server that speaks as the hub does."""
-    config = files(finetuned_model_id="lab/evil", merge_before_push=merge, max_steps=1)
+    config = files(finetuned_model_id="lab/evil", push_to_hub=True, merge_before_push=merge, max_steps=1)
     with UploadHub() as hub:
-        account = {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_OFFLINE": "0",
-        }
-        code, _, err = run("training.py", config, **account, HF_TOKEN="wrong")
+        account = account_at(hub, tmp_path)
+        code, _, err = run("training.py", config, **account | {"HF_TOKEN": "wrong"})
         assert code == 2 and "HF_TOKEN" in err and not (tmp_path / "run").exists(), "refused before any work"
-        code, out, err = run("training.py", config, **account, HF_TOKEN="hf_test")
+        code, out, err = run("training.py", config, **account)
         assert code == 0, err
         sent = hub.repos["lab/evil"]
     assert f"pushed to {hub.url}/lab/evil" in out
     assert ("model.safetensors" if merge else "adapter_model.safetensors") in sent
     assert "tokenizer_config.json" in sent and not any("checkpoint" in name for name in sent)
+
+
+def account_at(hub, tmp_path) -> dict[str, str]:
+    """The environment of a user who may write there."""
+    home = str(tmp_path / "home")
+    return dict(HF_ENDPOINT=hub.url, HF_HOME=home, HF_HUB_DISABLE_XET="1", HF_HUB_OFFLINE="0", HF_TOKEN="hf_test")
+
+
+def test_nothing_is_pushed_unless_push_to_hub_says_so_and_then_a_finished_training_is(files, tmp_path):
+    """Over HTTP, with a token that could: a name is a name, whatever it looks like."""
+    with UploadHub() as hub:
+        account = account_at(hub, tmp_path)
+        code, out, err = run("training.py", files(finetuned_model_id="lab/evil", max_steps=1), **account)
+        assert code == 0 and "pushed to" not in out and out.count("finetuned_model_id is a name alone") == 1, out + err
+        assert not hub.repos
+        asked = ["finetuned_model_id=lab/other", "push_to_hub=true", "merge_before_push=false"]
+        code, out, err = run("training.py", files(max_steps=1), *asked, **account)
+        assert code == 0 and "nothing to do" in out and f"pushed to {hub.url}/lab/other" in out, out + err
+        assert "adapter_model.safetensors" in hub.repos["lab/other"] and len(hub.repos) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"train_on_responses_only": True, "push_to_private": False, "finetuned_model_id": "local/run_a"},
+        {},
+        {"train_on_responses_only": True, "finetuned_model_id": "{org_id}/{model_name}-{job_id}"},
+    ],
+    ids=["dummy hub id", "no responses field", "published record"],
+)
+def test_configs_of_published_use_train(files, tmp_path, fields):
+    """Three real ones, at the published defaults but for the model, one step and an optimizer that runs anywhere."""
+    path = Path(files())
+    minimal = {name: json.loads(path.read_text())[name] for name in ("model", "training_file", "output_dir")}
+    path.write_text(json.dumps({**minimal, "loss": "sft", "optim": "adamw_torch", "max_steps": 1, **fields}))
+    training.main(str(path))
+    record = json.loads((tmp_path / "run" / "training_config.json").read_text())
+    assert record["train_on_responses_only"] is True and record["merge_before_push"] is True
+    assert record["push_to_hub"] is False
+    training.main(str(tmp_path / "run" / "training_config.json"))
+
+
+def checkpoints(folder):
+    return sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    "fields, left",
+    [
+        ({}, [2, 4, 6, 8, 9]),
+        ({"save_total_limit": 2}, [8, 9]),
+        ({"save_strategy": "epoch", "epochs": 2, "max_steps": 0}, [9, 18]),
+        ({"save_strategy": "epoch", "epochs": 3, "max_steps": None, "save_total_limit": 1}, [27]),
+        ({"save_strategy": "no", "max_steps": -1}, []),
+    ],
+    ids=str,
+)
+def test_checkpoints_are_written_and_kept_as_asked(files, tmp_path, fields, left):
+    """18 rows, 2 at a time: 9 steps an epoch; 0 and -1 are no limit of steps."""
+    training.main(files(**{"max_steps": 9, **fields}))
+    assert checkpoints(tmp_path / "run") == left
+    assert models.resolve(str(tmp_path / "run")).adapter
+
+
+def test_target_modules_null_is_pefts_own_choice_for_the_architecture(files, tmp_path, monkeypatch, tokenizer):
+    from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOICES
+
+    training.main(files(target_modules=None, max_steps=1))
+    chosen = json.loads((tmp_path / "run" / "adapter_config.json").read_text())["target_modules"]
+    assert set(chosen) == set(CHOICES["qwen2"]) and len(chosen) < 7
+    assert "olmo2" not in CHOICES, "an architecture that PEFT has no choice for"
+    tiny_model("olmo2").save_pretrained(tmp_path / "olmo2")
+    tokenizer.save_pretrained(tmp_path / "olmo2")
+    monkeypatch.setattr("persona_vectors.trainer.load_base", None)
+    with pytest.raises(UserError, match="target_modules is null, and PEFT has no choice of its own for olmo2"):
+        training.main(files("other", target_modules=None, model=str(tmp_path / "olmo2")))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_record_of_an_earlier_version_is_still_this_training(files, tmp_path, capsys):
+    training.main(files(max_steps=1))
+    record = tmp_path / "run" / "training_config.json"
+    fields = json.loads(record.read_text())
+    earlier = {name: value for name, value in fields.items() if name not in ("save_strategy", "save_total_limit")}
+    earlier |= {"finetuned_model_id": None, "merge_before_push": False}
+    del earlier["push_to_hub"]
+    record.write_text(json.dumps(earlier))
+    training.main(files(max_steps=1))
+    assert "nothing to do" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"other settings \(save_strategy\)"):
+        training.main(files(max_steps=1, save_strategy="no"))
