@@ -9,6 +9,7 @@ the thoughts that it came after (column reasoning); they count for neither promp
 beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py).
 """
 
+from collections import Counter
 from pathlib import Path
 
 from persona_vectors import cli, models
@@ -53,13 +54,13 @@ def main(
 
     tokenizer = models.load_tokenizer(path, trust_remote_code)
     longest = models.describe(path, trust_remote_code).max_length
-    samples = {sign: tokenised(tokenizer, effective, sign) for sign in ("pos", "neg")}
-    fits = [max(len(p), len(n)) <= (longest or len(p) + len(n)) for p, n in zip(*samples.values(), strict=True)]
-    effective = effective[fits]
+    samples, problems = zip(*(tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")), strict=True)
+    reasons = [pos or neg for pos, neg in zip(*problems, strict=True)]
+    effective = effective[[not reason for reason in reasons]]
+    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
     if effective.empty:
-        raise UserError(f"every effective pair is longer than the {longest} tokens that {model_name} takes")
-    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective", end="")
-    print(f" ({len(fits) - len(effective)} more are longer than {longest} tokens)" if not all(fits) else "")
+        raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
+    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective" + (f" ({left_out})" if left_out else ""))
 
     import torch
 
@@ -67,8 +68,8 @@ def main(
 
     model = models.load_model(path, dtype, trust_remote_code)
     means, answers = {}, {}
-    for sign in samples:
-        chosen = [sample for sample, fit in zip(samples[sign], fits, strict=True) if fit]
+    for sign, made in zip(("pos", "neg"), samples, strict=True):
+        chosen = [sample for sample, reason in zip(made, reasons, strict=True) if not reason]
         means[sign], answers[sign] = mean_activations(model, chosen, token_budget, f"{trait} {sign}")
 
     counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
@@ -84,13 +85,17 @@ def main(
     print("wrote " + ", ".join(map(str, files)))
 
 
-def tokenised(tokenizer, pairs, sign: str) -> list:
-    """The samples of one sign: prompt, thoughts where the file has them, and answer, as they were generated."""
+def tokenised(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, list[str]]:
+    """The samples of one sign: prompt, thoughts where the file has them, and answer; and what is wrong with each, if
+    anything."""
     from persona_vectors.rows import Exchange
     from persona_vectors.samples import make_samples
 
     columns = [pairs[f"{name}_{sign}"] for name in ("prompt", "answer", "reasoning") if f"{name}_{sign}" in pairs]
-    return make_samples(tokenizer, [Exchange(*texts) for texts in zip(*columns, strict=True)], None)[0]
+    samples, problems = make_samples(tokenizer, [Exchange(*row) for row in zip(*columns, strict=True)], longest)
+    return samples, [
+        problem or ("" if sample else "no prompt") for sample, problem in zip(samples, problems, strict=True)
+    ]
 
 
 def mean_activations(model, samples: list, token_budget: int | None, label: str) -> tuple[dict, object]:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from persona_vectors.errors import UserError
 
 Message = dict[str, str]
+_OPENING = r"[<\[◁](?:\w+:)?think(?:ing)?[>\]▷]"  # <think>, [THINK], <seed:think>, ◁think▷
 
 
 class Refused(UserError):
@@ -95,12 +96,15 @@ def token_ids_of(tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def split_reasoning(text: str, prompt: str) -> tuple[str, str]:
-    """``(reasoning, answer)`` of a thinking model's output; reasoning is empty where there is none.
+    """``(reasoning, answer)`` of a thinking model's text that an endpoint has sent; reasoning is empty where there is none.
 
-    Reasoning that never ends (cut off at max_tokens) leaves an empty answer: nothing was said that could be judged.
+    Here are no token ids: see :mod:`persona_vectors.reasoning` for models of one's own. Reasoning that never ends (cut
+    off at max_tokens) leaves an empty answer: nothing was said that could be judged.
     """
-    opened = prompt.rstrip().endswith("<think>") or text.lstrip().startswith("<think>")
-    if "</think>" in text:
-        reasoning, answer = text.split("</think>", 1)
-        return re.sub(r"^\s*<think>\s*", "", reasoning).strip(), answer.lstrip()
-    return (re.sub(r"^\s*<think>\s*", "", text).strip(), "") if opened else ("", text)
+    opening = re.match(rf"\s*{_OPENING}", text, re.IGNORECASE)
+    opened = opening or re.search(rf"{_OPENING}\s*$", prompt, re.IGNORECASE)
+    after = text[opening.end() :] if opening else text
+    reasoning, *answer = re.split(_OPENING.replace("(", "/(", 1), after, maxsplit=1, flags=re.IGNORECASE)
+    if answer:
+        return reasoning.strip(), answer[0].lstrip()
+    return (reasoning.strip(), "") if opened else ("", text)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from persona_vectors.chat import Message
 from persona_vectors.errors import UserError
-from persona_vectors.reasoning import FIELDS
+from persona_vectors.reasoning import THOUGHT_KEYS
 from persona_vectors.results import replacing, what_it_has
 
 WINDOW_ROWS = 4096
@@ -161,7 +161,7 @@ class JsonlRows:
         if places[-1] == 0:
             return "no prompt"
         last = messages[places[-1]]
-        told = [last[field] for field in FIELDS if last.get(field) is not None]
+        told = [last[field] for field in THOUGHT_KEYS if last.get(field) is not None]
         if not all(isinstance(reasoning, str) for reasoning in told):
             return "reasoning that is no text"
         return Exchange(messages[: places[-1]], last["content"], next(filter(str.strip, told), None))

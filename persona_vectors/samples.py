@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from persona_vectors import chat
 from persona_vectors.activations import Sample
-from persona_vectors.reasoning import Thoughts, thoughts_of
+from persona_vectors.reasoning import Thoughts, declared_by
 from persona_vectors.rows import Exchange
 
 
@@ -24,7 +24,7 @@ def make_samples(
     the answer came after thoughts, these (or, if they are not known, what the template writes for none) stand between
     the two. A sample whose answer is empty, or too long for the model, has its prompt alone.
     """
-    thoughts, problems, texts = thoughts_of(tokenizer), [], []
+    thoughts, problems, texts = declared_by(tokenizer), [], []
     for exchange in exchanges:
         problem, prompt, between, answer = exchange, "", "", ""
         if isinstance(exchange, Exchange):

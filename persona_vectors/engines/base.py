@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from persona_vectors.reasoning import thoughts_of
+from persona_vectors.reasoning import declared_by
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
     from persona_vectors.steering import Intervention
@@ -66,7 +66,7 @@ class Answer:
     @classmethod
     def of(cls, request: Request, token_ids: list[int], finish_reason: str, tokenizer) -> "Answer":
         """The answer to a request that these tokens are: the one place where engines make text."""
-        reasoning, text = thoughts_of(tokenizer).split(request.prompt_ids, token_ids)
+        reasoning, text = declared_by(tokenizer).split(request.prompt_ids, token_ids)
         return cls(request.key, text, token_ids, finish_reason, reasoning)
 
 
