@@ -159,6 +159,9 @@ STRUCTURES = {
         opened="<think>\n",
         without=("\n</think>\n\n",) * 2,
     ),
+    "words": Structure(
+        chatml(after_block("<thinking>\n", "\n</thinking>\n")), writes="<thinking>\n{r}\n</thinking>\n{a}",
+    ),
     # names that nobody knows, shown by the template; the answer has a mark of its own
     "unheard-of": Structure(
         "{% for m in messages %}{{ '<|begin|>' + m.role }}"
@@ -176,23 +179,23 @@ def ids_of(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def scripted_model(folder: Path, tokenizer, prompt_length: int, script: list[int]) -> Path:
-    """A GPT-2 that writes ``script``, and then an end token, after any prompt of that many tokens: it knows positions only."""
-    draw = torch.Generator().manual_seed(0)
+def scripted_model(folder: Path, tokenizer, scripts: dict[int, list[int]], length: int = 256) -> Path:
+    """A GPT-2 that knows positions only: after a prompt of n tokens it writes ``scripts[n]``, and then an end token."""
+    torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=256, n_embd=128, n_layer=2, n_head=2, tie_word_embeddings=False,
+        vocab_size=len(tokenizer), n_positions=length, n_embd=length // 2, n_layer=2, n_head=2, tie_word_embeddings=False,
         bos_token_id=0, eos_token_id=1, pad_token_id=2,
     )  # fmt: skip
-    torch.manual_seed(0)
     model = GPT2LMHeadModel(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "c_proj" in name or "wte" in name or "lm_head" in name:
                 parameter.zero_()
-        positions = torch.randn(256, 128, generator=draw)
+        positions = torch.randn(length, length // 2)
         model.transformer.wpe.weight.copy_(positions - positions.mean(1, keepdim=True))
-        for k, token in enumerate([*script, 1]):
-            model.lm_head.weight[token] += model.transformer.wpe.weight[prompt_length - 1 + k]
+        for prompt_length, script in scripts.items():
+            for k, token in enumerate([*script, 1]):
+                model.lm_head.weight[token] += model.transformer.wpe.weight[prompt_length - 1 + k]
     model.generation_config.eos_token_id = 1
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
