@@ -10,6 +10,7 @@ from persona_vectors import chat, models
 from persona_vectors.engines.base import Request, Sampling, stop_ids
 from persona_vectors.engines.hf import HFEngine
 from persona_vectors.errors import UserError
+from persona_vectors.reasoning import declared_by
 from persona_vectors.steering import Intervention
 
 Chats = Sequence[list[chat.Message]]
@@ -115,7 +116,8 @@ def _ask_vllm(llm, tokenizer, conversations, sampling, lora_path) -> tuple[Texts
     )
     adapter = LoRARequest("default", 1, str(lora_path)) if lora_path else None
     made = llm.generate([{"prompt_token_ids": row} for row in ids], params, lora_request=adapter)
-    return prompts, [tokenizer.decode(one.outputs[0].token_ids, skip_special_tokens=True) for one in made]
+    thoughts = declared_by(tokenizer)
+    return prompts, [thoughts.split(row, one.outputs[0].token_ids)[1] for row, one in zip(ids, made, strict=True)]
 
 
 def _prompts(tokenizer, conversations: Chats, longest: int | None) -> tuple[Texts, list[list[int]]]:
