@@ -14,7 +14,7 @@ from pathlib import Path
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
-from persona_vectors.results import make_folder
+from persona_vectors.results import make_folder, replacing_folder
 
 AS_LLAMA = ("llama", "mistral", "qwen2")
 PROBE_TOKENS = 24
@@ -185,21 +185,9 @@ def _bias(module) -> bool:
 
 def save(model, tokenizer, output_dir: str | Path) -> None:
     """Write model and tokenizer so that the folder appears whole or not at all."""
-    import shutil
-
-    from persona_vectors.results import make_folder
-
-    folder = Path(output_dir)
-    make_folder(folder.parent)
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    with replacing_folder(output_dir) as beside:
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 if __name__ == "__main__":
