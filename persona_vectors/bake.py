@@ -31,7 +31,7 @@ def main(
     """Write a model whose weights carry the steering of all tokens, or an adapter merged into its base.
 
     Args:
-        model: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder (which is merged).
+        model: Hugging Face id, local folder, folder of checkpoints, GGUF file or LoRA adapter folder (which is merged).
         output_dir: folder to write to; must not exist.
         vector_path: vector file [layers + 1, hidden]; without it nothing but a merge is done.
         layer: row of the vector file and layer to steer at; all for incremental vectors at every layer.

@@ -13,12 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from gguf_files import write_gguf
 from helpers import tiny_model
 from hub_server import HubServer
 
 from persona_vectors import gguf_models, models, results
 from persona_vectors.errors import UserError
+from persona_vectors.named import NamedVectors
+from persona_vectors.sharing import About, about_model, save_both
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,6 +70,42 @@ def test_names(file, tmp_path):
             UserError, match=f"no file at {bad}; one on the Hugging Face hub is written owner/name:file"
         ):
             models.resolve(bad)
+
+
+def test_shell_and_python_call_a_model_the_same(file, tmp_path):
+    (tmp_path / "m.gguf").mkdir()
+    names = [str(file), str(tmp_path / "m.gguf"), "owner/name:sub/x.Q4.gguf", "owner/name", "models/toy/", "./a:b.gguf"]
+    asked = f"source scripts/pipeline.sh; cd {tmp_path}; for name in {' '.join(names)}; do name_of $name; done"
+    done = subprocess.run(["bash", "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [models.basename(name) for name in names]
+    assert done.stdout.split() == ["Tiny-1B.Q8_0", "m.gguf", "x.Q4", "name", "toy", "b"]
+
+
+def test_vectors_of_a_file_know_it_by_its_name(file, tmp_path):
+    """They are shared under the file's name; the model that they belong to is not taken for a stranger."""
+    told = about_model(models.resolve(str(file)), tiny_model("llama").config, "float32")
+    save_both(torch.ones(5, 32), tmp_path, About(trait="evil", kind="response_avg_diff", **told))
+    named = NamedVectors(str(tmp_path), "response_avg_diff", 4, 32)
+    assert told["model"] == "Tiny-1B.Q8_0" and not named.strangers(str(file))
+    assert "another model: evil of Tiny-1B.Q8_0" in named.strangers("owner/name:Tiny-1B.Q4_0.gguf")
+
+
+def test_an_adapter_over_a_file_or_over_its_folder(file, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    base = models.load_model(models.resolve(str(file)), "float32")
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tmp_path / "Tiny-1B.Q8_0.transformers")
+    ids = torch.tensor([[5, 9, 20]])
+    for base in (config["base_model_name_or_path"], str(file)):
+        (tmp_path / "adapter" / "adapter_config.json").write_text(
+            json.dumps({**config, "base_model_name_or_path": base})
+        )
+        loaded = models.load_model(models.resolve(str(tmp_path / "adapter")), "float32")
+        with torch.no_grad():
+            assert torch.equal(loaded(ids).logits, adapted(ids).logits)
 
 
 def test_a_folder_with_a_model_of_its_own_is_that_model(file, tmp_path, qwen2_folder):
