@@ -38,7 +38,7 @@ def main(
     """Make a trait's persona vectors from the judged answers of eval_persona.
 
     Args:
-        model_name: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        model_name: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
         pos_path: answers CSV made with --persona_instruction_type pos.
         neg_path: the same with neg.
         trait: name of the score column, and of the files.

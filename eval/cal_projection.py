@@ -38,7 +38,7 @@ def main(
         file_path: CSV with prompt (templated text) and answer, or JSONL with messages; replaced when all is done.
         vector_path: vector file(s) [layers+1, hidden].
         layer: layer(s), rows of the vector files, 0..L.
-        model_name: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        model_name: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
         projection_type: proj (answer's mean activation), prompt_last_proj (last prompt token, before thoughts and
             answer), prompt_avg_proj, cos_sim (cosine of the answer's mean); several at once.
         overwrite: compute columns that exist already, and forget an unfinished run with other settings.

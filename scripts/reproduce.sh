@@ -36,7 +36,7 @@ start_toy_judge "${flags[@]}"
 : "${CONFIG:=configs/train_instruct_7b.json}" "${COEFS:=0,0.5,1,1.5,2,2.5}" "${PREVENT:=1,3,5}" "${SEEDS:=0}"
 : "${FAMILY:=dataset/{trait\}}" "${JOBS:=1}" "${K:=500}" "${SHOTS:=0,5,10,15,20}" "${SAMPLE:=500}"
 export SEEDS FAMILY
-name=$(basename "$model") root=output/reproduce/$(basename "$model") devices=${CUDA_VISIBLE_DEVICES-all}
+name=$(name_of "$model") root=output/reproduce/$(name_of "$model") devices=${CUDA_VISIBLE_DEVICES-all}
 if [ "$devices" = "" ]; then devices=cpu; fi
 if [ "$devices" = all ]; then devices=$(python -c 'import torch; print(",".join(map(str, range(torch.cuda.device_count()))) or "cpu")'); fi
 vector="persona_vectors/$name/{trait}_response_avg_diff.pt"
