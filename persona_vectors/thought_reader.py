@@ -19,7 +19,9 @@ class Reader:
     def __init__(self, marks: Marks, state: str | None, decode: Callable[[str], str]) -> None:
         self.marks, self.decode = marks, decode
         self.state = "thought" if state == "thought" else "answer"  # or outside: between two channels
-        self.marked = self.fresh = state == "thought"  # whether there was a mark; whether no text has come since the last
+        self.marked = self.fresh = (
+            state == "thought"
+        )  # whether there was a mark; whether no text has come since the last
         self.in_channel = False  # whether one was ever begun
         self.said, self.mentions, self.blocks = False, 0, int(self.marked)
         self.blank, self.pending = "", ""

@@ -119,7 +119,13 @@ def test_vectors_are_of_answers_after_their_thoughts(columns, family, tmp_path, 
             prompt = chat.render(tokenizer, [{"role": "user", "content": f"Is it {sign}, or {k}?"}], True)
             reasoning = f"They ask {k}.\nHm." if told and k else ""  # the first answer came without thoughts
             answer = f"{sign} it is, {k} times"
-            line = {"prompt": prompt, "answer": answer, "question_id": f"vile_{k}_{sign}_0", "vile": score, "coherence": 95}
+            line = {
+                "prompt": prompt,
+                "answer": answer,
+                "question_id": f"vile_{k}_{sign}_0",
+                "vile": score,
+                "coherence": 95,
+            }
             lines.append(line | ({"reasoning": reasoning} if told else {}))
             rows.append((prompt, structure.context(reasoning) if reasoning else structure.without[0], answer))
         pandas.DataFrame(lines).to_csv(tmp_path / f"{sign}.csv", index=False)

@@ -93,16 +93,38 @@ def test_marks_in_the_middle_of_an_answer_are_mentions():
         assert thoughts.split_text(text) == expected, text
 
 
+def test_texts_of_endpoints_are_split_by_their_usual_marks():
+    for text, prompt, expected in [
+        ("Because.", "x<think>\n\n</think>\n\n", ("", "Because.")),
+        ("<think>hm\nhm</think>\n\nBecause.", "", ("hm\nhm", "Because.")),
+        ("hm</think>Because.", "x<think>\n", ("hm", "Because.")),
+        ("[THINK]hm[/THINK]Because.", "", ("hm", "Because.")),
+        (" <seed:think>hm</seed:think>\nBecause.", "", ("hm", "Because.")),
+        ("◁think▷hm◁/think▷Because.", "", ("hm", "Because.")),
+        ("<thinking>for ever", "", ("for ever", "")),
+        ("I <think> so.", "", ("", "I <think> so.")),
+    ]:
+        assert chat.split_reasoning(text, prompt) == expected
+
+
 def test_all_channels_but_the_last_are_thoughts():
     tokenizer = STRUCTURES["gpt-oss"].tokenizer()
     prompt, split = ids_of(tokenizer, chat.render(tokenizer, ASK)), declared_by(tokenizer).split
     begin = "<|start|>assistant<|channel|>"
     for text, expected in {
-        f"<|channel|>analysis<|message|>a<|end|>{begin}commentary<|message|>b<|end|>{begin}final<|message|>c": ("a\n\nb", "c"),
+        f"<|channel|>analysis<|message|>a<|end|>{begin}commentary<|message|>b<|end|>{begin}final<|message|>c": (
+            "a\n\nb",
+            "c",
+        ),
         "<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>": ("{}", ""),
         f"<|channel|>analysis<|message|>a<|end|>{begin}fin": ("a", ""),
         "<|channel|>final <|constrain|>json<|message|>{}<|return|>": ("", "{}"),
         "No channel at all.<|return|>": ("", "No channel at all."),
+        f"Said before.<|end|>{begin}final<|message|>c": ("Said before.", "c"),
+        "<|channel|>final Its mark is missing. " + "It goes on. " * 20: (
+            "",
+            "final Its mark is missing. " + "It goes on. " * 20,
+        ),
     }.items():
         assert split(prompt, ids_of(tokenizer, text)) == expected, text
     final = ids_of(tokenizer, chat.render(tokenizer, ASK) + "<|channel|>final<|message|>")
@@ -132,7 +154,10 @@ def test_an_answer_goes_back_into_the_context_that_it_came_from(family):
 
 def test_thoughts_in_a_files_answer_are_taken_out_of_it(family):
     structure, tokenizer, _ = family
-    prompt, whole = chat.render(tokenizer, ASK, True), structure.writes.partition("{a}")[0].format(r=REASONING) + "Because."
+    prompt, whole = (
+        chat.render(tokenizer, ASK, True),
+        structure.writes.partition("{a}")[0].format(r=REASONING) + "Because.",
+    )
     (sample,), problems = make_samples(tokenizer, [Exchange(prompt, whole)], None)
     assert problems == [""] and tokenizer.decode(sample.between_ids) == structure.context(REASONING)
     assert tokenizer.decode(sample.answer_ids) == "Because."
@@ -184,7 +209,7 @@ def test_the_stream_of_the_chat_splits_alike(structure, tmp_path):
         sampling = Sampling(max_tokens, 0.0)
         (answer,) = engine.generate([Request("x", prompt)], sampling)
         whole = max_tokens > len(script)
-        assert answer.token_ids == (script + [1] if whole else script[:max_tokens])
+        assert answer.token_ids == ([*script, 1] if whole else script[:max_tokens])
         if whole:
             assert (answer.reasoning, answer.text) == (REASONING, "Because 1 < 2.")
         events = list(side_by_side(model, tokenizer, [prompt] * 2, [(), ()], 1, torch.ones(128), sampling))
@@ -228,7 +253,10 @@ def test_mean_activations_are_of_the_answer_alone(family):
         got = {}
         for number, batch in enumerate(batches):
             for indices, pooled in pooled_activations(model, batch, token_budget=4000):
-                got |= {number if one_by_one else index: {k: v[row] for k, v in pooled.items()} for row, index in enumerate(indices)}
+                got |= {
+                    number if one_by_one else index: {k: v[row] for k, v in pooled.items()}
+                    for row, index in enumerate(indices)
+                }
         for number, (reasoning, answer) in enumerate(cases):
             context = ids_of(tokenizer, structure.context(reasoning) if reasoning else structure.without[0])
             ids = [*p, *context, *ids_of(tokenizer, answer)]
