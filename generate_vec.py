@@ -6,17 +6,20 @@
 Writes <trait>_{prompt_avg,response_avg,prompt_last}_diff.pt, each float32 [layers + 1, hidden_size]: per layer the
 mean activation over effective positive answers minus that over the negative ones (section 2.2). An answer is run after
 the thoughts that it came after (column reasoning); they count for neither prompt nor answer. The .safetensors file
-beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py).
+beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py). Vectors that are there
+and were made from these very pairs and this model are not made again.
 """
 
 from collections import Counter
 from pathlib import Path
 
-from persona_vectors import cli, models
+from persona_vectors import cli, models, provenance
 from persona_vectors.errors import UserError
-from persona_vectors.pairs import effective_pairs, read_pairs
+from persona_vectors.fingerprints import Fingerprint, in_words, of_json, same
+from persona_vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
 from persona_vectors.results import locked, make_folder
-from persona_vectors.sharing import About, about_model, save_both
+from persona_vectors.sharing import ENDINGS, About, about_model, save_both
+from persona_vectors.vectors import KINDS, check_vector_folder
 
 
 def main(
@@ -29,6 +32,8 @@ def main(
     dtype: str = "auto",
     token_budget: int = None,
     trust_remote_code: bool = False,
+    pair_by: str = "question_id",
+    overwrite: bool = False,
 ):
     """Make a trait's persona vectors from the judged answers of eval_persona.
 
@@ -42,25 +47,40 @@ def main(
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
         token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
+        overwrite: make the vectors anew although they are there and would be the same.
     """
     threshold = cli.as_number("threshold", threshold, 0, 100)
+    cli.as_choice("pair_by", pair_by, PAIRED_BY)
     cli.as_choice("dtype", dtype, models.DTYPES)
     token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    overwrite = cli.as_bool("overwrite", overwrite)
+    check_vector_folder(save_dir)
     path = models.resolve(model_name)
-    pairs = read_pairs(pos_path, neg_path, trait)
+    pairs = read_pairs(pos_path, neg_path, trait, pair_by)
     effective = effective_pairs(pairs, trait, threshold)
+    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
     make_folder(Path(save_dir))
+    longest = models.describe(path, trust_remote_code).max_length
+    made_from = provenance.record(
+        **models.made_of(path), trait=trait, threshold=threshold, pairs=of_pairs(effective), of=len(pairs), dtype=dtype
+    )
+    check_answers({pos_path: provenance.result_of(pos_path), neg_path: provenance.result_of(neg_path)}, made_from)
+    files = [Path(save_dir) / f"{trait}_{kind}{ending}" for kind in KINDS for ending in ENDINGS]
+    main_file = Path(save_dir) / f"{trait}_response_avg_diff.pt"
+    if not overwrite and is_made(main_file, made_from):
+        return
 
     tokenizer = models.load_tokenizer(path, trust_remote_code)
-    longest = models.describe(path, trust_remote_code).max_length
     samples, problems = zip(*(tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")), strict=True)
     reasons = [pos or neg for pos, neg in zip(*problems, strict=True)]
     effective = effective[[not reason for reason in reasons]]
     left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
     if effective.empty:
         raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
-    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective" + (f" ({left_out})" if left_out else ""))
+    if left_out:
+        print(f"  of these {left_out}")
 
     import torch
 
@@ -74,15 +94,52 @@ def main(
 
     counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
     told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
-    files = []
-    with locked(Path(save_dir) / f".{trait}.lock", f"vectors of {trait} into {save_dir}"):
+    lock = locked(Path(save_dir) / f".{trait}.lock", f"vectors of {trait} into {save_dir}")
+    with lock, provenance.writing(main_file, made_from, files=files):
         for pool in means["pos"]:
             about = About(trait=trait, kind=f"{pool}_diff", **told)
-            files += save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
+            save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
     odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
     aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
     report(means, aucs)
     print("wrote " + ", ".join(map(str, files)))
+
+
+def of_pairs(effective) -> Fingerprint:
+    """What the vectors are made of: prompts, answers and thoughts of the effective pairs, in their order."""
+    texts = [
+        effective[f"{part}_{sign}"].tolist()
+        for sign in ("pos", "neg")
+        for part in ("prompt", "answer", "reasoning")
+        if f"{part}_{sign}" in effective
+    ]
+    return of_json("effective pairs", texts)
+
+
+def check_answers(records: dict[str, dict | None], made_from: dict) -> None:
+    """Refuse positive and negative answers that different models gave or judges scored; say if they are another's."""
+    provenance.refuse_mixture(records, ("model", "adapter", "judge_model", "judge", "trait"))
+    for path, record in records.items():
+        for name in ("model", "adapter"):
+            if record and name in record and not same(record[name], made_from[name]):
+                print(
+                    f"note: {name} of {path} is {in_words(record[name])}; the vectors are of {in_words(made_from[name])}"
+                )
+
+
+def is_made(path: Path, made_from: dict) -> bool:
+    """Whether the vectors are there, made from the same; prints so, or why they are made anew."""
+    verdict = provenance.compare(path, made_from)
+    if verdict.matches:
+        print(
+            f"{path} and the other vectors of this trait are there, made from this model and these pairs: not made again"
+        )
+    elif path.exists():
+        changed = "; ".join(verdict.differences) or (
+            "they were changed" if verdict.recorded else "they have no record of what they were made from"
+        )
+        print(f"the vectors at {path} are made anew: {changed}")
+    return verdict.matches
 
 
 def tokenised(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, list[str]]:
@@ -131,6 +188,10 @@ def question_numbers(pairs) -> list[int]:
 def report(means: dict, aucs) -> None:
     """Print, per layer, the length of the response vector and how well its direction separates held-out questions."""
     vector = means["pos"]["response_avg"] - means["neg"]["response_avg"]
+    if not vector.any():
+        print(
+            "the positive and the negative answers are the same: this vector is zero at every layer, and steers nothing"
+        )
     print("layer  norm of response_avg_diff  relative to activations  held-out AUC")
     for layer, row in enumerate(vector):
         scale = means["neg"]["response_avg"][layer].norm()

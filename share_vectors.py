@@ -26,7 +26,15 @@ from persona_vectors.sharing import (
     vector_files,
 )
 from persona_vectors.traits import check_name
-from persona_vectors.vectors import KINDS, check_fit, save_vectors
+from persona_vectors.vectors import (
+    KINDS,
+    check_fit,
+    check_vector_folder,
+    fingerprint,
+    save_vectors,
+    split_key,
+    vector_name,
+)
 
 FORMATS = ("gguf", "safetensors", "pt")
 
@@ -49,10 +57,11 @@ def export(vectors: str, output_dir: str, format: str = "gguf", layer: int | Non
     if format == "gguf":
         import_gguf()
     described = [(path, *known(path, model_name)) for path in files_of(vectors)]
+    check_vector_folder(output_dir)
     make_folder(Path(output_dir))
     written = []
     for path, tensor, about in described:
-        written.append(Path(output_dir) / f"{path.stem}{'' if layer is None else f'_layer{layer}'}.{format}")
+        written.append(Path(output_dir) / f"{vector_name(path)}{'' if layer is None else f'_layer{layer}'}.{format}")
         if written[-1].resolve() == path.resolve():
             raise UserError(f"--output_dir {output_dir} is where {path} lies already")
         if format == "gguf":
@@ -80,6 +89,7 @@ def import_(vectors: str, save_dir: str, trait: str = "", kind: str = "response_
         model_name: the model that the vectors belong to; they are checked against its shape.
     """
     cli.as_choice("kind", kind, KINDS)
+    check_vector_folder(save_dir)
     path = Path(vectors)
     if path.suffix == ".gguf":
         rows = models.describe(models.resolve(model_name)).layers + 1 if model_name else None
@@ -129,7 +139,10 @@ def push(
     if results_dir and not Path(results_dir).is_dir():
         raise UserError(f"--results_dir {results_dir} is no folder")
     load_hub_settings()
-    sweeps = find_sweeps(results_dir or Path("eval_persona_eval") / folder.resolve().name)
+    shared: dict[str, list] = {}
+    for path, tensor, about in described:
+        shared.setdefault(about.trait, []).append(fingerprint(path, tensor))
+    sweeps = find_sweeps(results_dir or Path("eval_persona_eval") / folder.resolve().name, shared)
     card = make_card(repo_id, [(about, tensor) for _, tensor, about in described], sweeps)
     for path, tensor, about in described:
         beside = path.with_suffix(".safetensors")
@@ -166,6 +179,7 @@ def pull(repo_id: str, save_dir: str, revision: str = "main", model_name: str = 
         revision: branch, tag or commit.
         model_name: check the vectors against this model's shape.
     """
+    check_vector_folder(save_dir)
     check_repo(repo_id)
     load_hub_settings()
     import tempfile
@@ -205,7 +219,9 @@ def named(about: About | None, path: Path, trait: str, kind: str, model_name: st
     if about is None:
         named_trait, named_kind = (trait, kind) if trait else name_of(path)
         check_name(named_trait)
-        about = About(trait=named_trait, kind=named_kind, method=f"not known; from a {path.suffix} file", library="")
+        about = About(
+            trait=named_trait, kind=named_kind, method=f"not known; from a {split_key(path)[0].suffix} file", library=""
+        )
     elif trait:
         about = replace(about, trait=trait)
     if not model_name:

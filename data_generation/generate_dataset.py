@@ -7,20 +7,21 @@ journaled beside their file as they arrive: after a kill, the same command goes 
 """
 
 import asyncio
-import hashlib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_generation import prompts
-from persona_vectors import cli
+from persona_vectors import cli, provenance
 from persona_vectors.chat_client import ChatClient, GivenUp
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_bytes, of_json
 from persona_vectors.results import Journal, replacing
 from persona_vectors.traits import check_name, load_trait
 
 LEVELS = tuple(prompts.FINETUNE_PROMPTS)
+ALL_LEVELS = ",".join(LEVELS)
 # For the estimate alone: English runs at about four characters a token, and a chat answer at about 300 tokens.
 CHARACTERS_PER_TOKEN, TOKENS_PER_ANSWER = 4, 300
 REFUSAL = re.compile(
@@ -37,6 +38,7 @@ class Level:
     path: Path
     prompts: dict[str, str]
     answers: dict[str, str]
+    settings: dict
     journal: Journal | None = None
 
     @property
@@ -51,7 +53,7 @@ def main(
     questions: str = None,
     description: str = None,
     output_dir: str = "dataset",
-    levels: str = ",".join(LEVELS),
+    levels: cli.Several = ALL_LEVELS,
     n_per_question: int = 1,
     max_tokens: int = 2000,
     max_concurrent: int = 20,
@@ -92,17 +94,20 @@ def main(
     warn_of_eval_questions(asked, trait, trait_dir)
     description = description or definition(trait, trait_dir)
     settings = {"model": model, "description": description, "n_per_question": n_per_question}
-    settings["questions"] = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    settings["questions"] = of_json(Path(questions).name if questions else f"{trait}.json", asked)
 
     todo = []
     for name in names:
         path = Path(output_dir) / trait / f"{name}.jsonl"
-        if path.exists() and not Journal.path_of(path).exists() and not overwrite:
+        template = of_bytes(name, prompts.FINETUNE_PROMPTS[name])
+        made_from = provenance.record(**settings, trait=trait, prompt=template)
+        done = path.exists() and not Journal.path_of(path).exists() and not overwrite
+        if done and provenance.take_up(path, made_from):
             print(f"{path} exists and is not made again (--overwrite does that)")
             continue
         texts = [prompts.fill(name, trait=trait, trait_description=description, question=text) for text in asked]
         filled = {f"{i}|{k}": text for i, text in enumerate(texts) for k in range(n_per_question)}
-        todo.append(Level(name, path, filled, {}))
+        todo.append(Level(name, path, filled, {}, made_from))
     if dry_run:
         print(f"{estimate(todo, model)} (dry run: nothing was asked; answers of an unfinished run come off this)")
         return
@@ -110,8 +115,7 @@ def main(
         return
     client = ChatClient(model, max_concurrent, timeout=300, who="the endpoint")
     for level in todo:
-        template = hashlib.sha256(prompts.FINETUNE_PROMPTS[level.name].encode()).hexdigest()[:16]
-        level.journal = Journal(level.path, {**settings, "prompt": template}, overwrite)
+        level.journal = Journal(level.path, level.settings, overwrite)
         level.answers |= {record["key"]: record["answer"] for record in level.journal.records if "key" in record}
     print(estimate(todo, model))
     lost = asyncio.run(ask(client, todo, max_tokens))
@@ -238,7 +242,8 @@ async def ask(client: ChatClient, levels: list[Level], max_tokens: int) -> list[
 def write(level: Level, asked: list[str]) -> None:
     """Write one level's file in the order of the questions; its journal goes."""
     rows = [(asked[int(key.split("|")[0])], level.answers[key]) for key in level.prompts if key in level.answers]
-    with replacing(level.path) as beside, open(beside, "w", encoding="utf-8") as lines:
+    writing = provenance.writing(level.path, None if level.journal.is_older else level.settings)
+    with writing, replacing(level.path) as beside, open(beside, "w", encoding="utf-8") as lines:
         for question, answer in rows:
             messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
             lines.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")

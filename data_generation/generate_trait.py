@@ -9,17 +9,17 @@ journaled as they arrive: after a kill, the same command goes on from there and 
 """
 
 import asyncio
-import hashlib
 import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_generation import prompts
-from persona_vectors import artifacts, cli
+from persona_vectors import artifacts, cli, provenance
 from persona_vectors.answers import RESERVED
 from persona_vectors.chat_client import ChatClient, GivenUp
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_bytes
 from persona_vectors.results import Journal, replacing
 from persona_vectors.settings import shown
 from persona_vectors.traits import VERSIONS, check_name
@@ -67,13 +67,13 @@ def main(
     if there and not overwrite and not Journal.path_of(paths["extract"]).exists():
         raise UserError(f"{there[0]} exists; --overwrite replaces it, and its sibling of the other set")
     client = ChatClient(model, max_concurrent=1, timeout=900, who="the endpoint")
-    settings = {
-        "model": model,
-        "trait": trait,
-        "description": description,
-        "question_instruction": question_instruction,
-        "prompt": hashlib.sha256(prompt.encode()).hexdigest()[:16],
-    }
+    settings = provenance.record(
+        model=model,
+        trait=trait,
+        description=description,
+        question_instruction=question_instruction,
+        prompt=of_bytes("generate_trait", prompt),
+    )
     journal = Journal(paths["extract"], settings, overwrite)
     if there and not overwrite and {"writing": True} not in journal.records:
         raise UserError(f"{there[0]} exists and is not of this run; --overwrite replaces it")
@@ -81,9 +81,11 @@ def main(
     content = asyncio.run(ask(client, prompt, trait, journal, attempts, max_tokens))
     if {"writing": True} not in journal.records:
         journal.append({"writing": True})
-    for version, artifact in split(content, trait).items():
-        with replacing(paths[version]) as beside:
-            beside.write_text(json.dumps(artifact, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    record = None if journal.is_older else settings
+    with provenance.writing(paths["extract"], record), provenance.writing(paths["eval"], record):
+        for version, artifact in split(content, trait).items():
+            with replacing(paths[version]) as beside:
+                beside.write_text(json.dumps(artifact, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
     journal.close(remove=True)
     print(f"calls: {client.counts.calls}, retried {client.counts.retried}")
     print(f"wrote {paths['extract']} and {paths['eval']}: 5 pairs, 20 questions each; read them before you use them")

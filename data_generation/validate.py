@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from persona_vectors import artifacts
 from persona_vectors.errors import UserError
+from persona_vectors.provenance import is_record
 
 ROLES = ("system", "user", "assistant")
 UNFILLED = ("${trait}", "${trait_description}", "${question}")  # of data_generation/prompts.py
@@ -70,6 +71,8 @@ def reports(path: Path) -> Iterator[Report]:
             yield from _folder(path)
         elif not path.exists():
             raise UserError(f"no file or folder at {path}")
+        elif is_record(path):
+            return
         elif path.suffix == ".json":
             yield artifact(path)
         elif path.suffix == ".jsonl":
@@ -94,7 +97,8 @@ def _folder(folder: Path) -> Iterator[Report]:
 
 def _is_artifact(path: Path, folder: Path) -> bool:
     """Other JSON files may lie deeper in a folder: only its own and those of trait_data_* are taken for artifacts."""
-    return path.suffix == ".json" and (path.parent == folder or path.parent.name.startswith("trait_data_"))
+    ours = path.parent == folder or path.parent.name.startswith("trait_data_")
+    return path.suffix == ".json" and ours and not is_record(path)
 
 
 def _is_training_set(name: str) -> bool:

@@ -10,14 +10,11 @@ rows are on disk: after a kill, the same command goes on from there. `accelerate
 divides the rows among processes, GPUs and machines.
 """
 
-import hashlib
-from pathlib import Path
-
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.processes import join_processes
 from persona_vectors.rows import open_rows
-from persona_vectors.vectors import PROJECTION_TYPES, check_fit, load_vectors
+from persona_vectors.vectors import PROJECTION_TYPES, check_fit, fingerprint, load_vectors
 
 
 def main(
@@ -68,9 +65,9 @@ def main(
     model_path = models.resolve(model_name)
     base_path = models.resolve(base_model) if base_model else None
 
-    from persona_vectors.file_projection import project_windows
-    from persona_vectors.projection import Projector, make_columns
-    from persona_vectors.windowed import WindowedWork
+    from persona_vectors.file_projection import project_windows, projections_from
+    from persona_vectors.projection import Projector, made_from, make_columns
+    from persona_vectors.windowed import WindowedWork, missing
 
     shape = models.describe(model_path, trust_remote_code)
     vectors = {path: load_vectors(path) for path in paths}
@@ -81,17 +78,22 @@ def main(
     label = model_path.basename + (f"_minus_{base_path.basename}" if base_path else "")
     processes = join_processes()
     columns = make_columns(label, vectors, layers, kinds)
-    columns = to_compute(columns, rows.columns, overwrite, processes.is_first)
+    if not processes.is_first:
+        processes.wait()  # for the first, which reads the weights and keeps their fingerprint for the others
+    common = projections_from(model_path, base_path, dtype, enable_thinking)
+    if processes.is_first:
+        processes.wait()
+    records = made_from(columns, common)
+    say = print if processes.is_first else lambda _: None
+    lacking = list(records) if overwrite else missing(rows, records, say=say)
+    for name in records:
+        if name in rows.columns:
+            say(f"{name} exists already: {'computed anew' if name in lacking else 'skipped (--overwrite computes it)'}")
+    columns = [column for column in columns if column.name in lacking]
     if not columns:
         return processes.end()
-    settings = {
-        "model": model_name,
-        "base_model": base_model,
-        "vectors": [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in paths],
-        "dtype": dtype,
-        "enable_thinking": enable_thinking,
-    }
-    work = WindowedWork(rows, [column.name for column in columns], settings)
+    made = {column.name: records[column.name] for column in columns}
+    work = WindowedWork(rows, made, {**common, "vectors": [fingerprint(path, vectors[path]) for path in paths]})
     sizes = work.begin(overwrite) if processes.is_first else []
     processes.wait()
 
@@ -120,16 +122,6 @@ def either(name: str, value: object, other: object) -> list[str]:
     if len(set(words)) < len(words):
         raise UserError(f"--{name} names a value twice: {', '.join(words)}")
     return words
-
-
-def to_compute(columns: list, existing: list[str], overwrite: bool, speaks: bool) -> list:
-    """The columns that the file does not have yet, or all of them."""
-    for column in columns:
-        if column.name in existing and speaks:
-            print(
-                f"{column.name} exists already: {'computed anew' if overwrite else 'skipped (--overwrite computes it)'}"
-            )
-    return [column for column in columns if overwrite or column.name not in existing]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Answers and scores are journaled beside the output as they arrive: after a kill,
 """
 
 from eval.prompts import Prompts
-from persona_vectors import cli, models
+from persona_vectors import cli, models, provenance
 from persona_vectors.answers import AnswerSheet, summarise
 from persona_vectors.asking import Asked, EngineFlags, ask_and_judge
 from persona_vectors.engines import BACKENDS
@@ -18,17 +18,17 @@ from persona_vectors.traits import SIGNS, VERSIONS, Trait, load_trait, make_ques
 
 def main(
     model: str,
-    trait: str,
+    trait: cli.Several,
     output_path: str,
-    coef: str = "0",
+    coef: cli.Several = "0",
     vector_path: str = None,
-    layer: str = None,
+    layer: cli.Several = None,
     steering_type: str = "response",
     max_tokens: int = 1000,
     n_per_question: int = 10,
     batch_process: bool = True,
     max_concurrent_judges: int = 100,
-    persona_instruction_type: str = None,
+    persona_instruction_type: cli.Several = None,
     assistant_name: str = None,
     judge_model: str = "gpt-4.1-mini-2025-04-14",
     version: str = "extract",
@@ -48,15 +48,16 @@ def main(
 ):
     """Ask and judge; writes a CSV: question, prompt, answer, question_id, <trait>, coherence.
 
-    Several traits, instruction types, coefficients or layers go into one call, separated by commas; the model is
-    loaded once. Several coefficients or layers add the columns coef and layer.
+    Several traits, instruction types, coefficients or layers go into one call, separated by commas or spaces; the model
+    is loaded once. Several coefficients or layers add the columns coef and layer.
 
     Args:
         model: Hugging Face id, local folder, folder of checkpoints (the latest is taken) or LoRA adapter folder.
-        trait: name of the artifact, e.g. evil; several separated by commas need {trait} in output_path.
+        trait: name of the artifact, e.g. evil; several need {trait} in output_path.
         output_path: CSV to write; {trait} and {type} are filled in. If it exists, it is summarised and not redone.
         coef: steering coefficient(s); 0 is unsteered.
-        vector_path: vector file [layers+1, hidden] (.pt or .safetensors); {trait} is filled in.
+        vector_path: vector file [layers+1, hidden] (.pt or .safetensors; file.pt:key is one of a dict of tensors); {trait}
+            is filled in.
         layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1. all: every layer at once, with
             incremental vectors.
         steering_type: response (last prompt token and generated ones), prompt, or all.
@@ -76,14 +77,13 @@ def main(
         seed: draws the answers; the same seed gives the same answers.
         enable_thinking: let models that can think do so; answers are judged without the reasoning.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer; by default all, divided by the next two.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
         pipeline_parallel_size: vllm: groups of GPUs that divide the layers among them (1).
-        data_parallel_size: vllm: copies of the model, each on GPUs of its own (1).
+        data_parallel_size: vllm: copies of the model, each on GPUs of its own; by default as many as GPUs are left for.
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
         distributed_executor_backend: vllm: ray for several machines.
     """
     settings = {
-        "model": model,
         "version": cli.as_choice("version", version, VERSIONS),
         "n_per_question": cli.as_int("n_per_question", n_per_question, 1),
         "max_tokens": cli.as_int("max_tokens", max_tokens, 1),
@@ -112,16 +112,20 @@ def main(
     grid.load(list(traits))
     sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings)
 
-    todo = [sheet for sheet in sheets if overwrite or not sheet.is_done]
-    for sheet in sheets:
-        if sheet not in todo:
-            print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
-            summarise(read_answers(sheet.output_path, sheet.metrics), sheet.metrics)
+    done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
+    if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
+        path = models.resolve(model)
+        shape = models.describe(path, trust_remote_code)
+        grid.check(shape.layers, shape.hidden)
+        for sheet in sheets:
+            sheet.settings |= models.made_of(path)
+    done = [sheet for sheet in done if sheet.take_up()]
+    for sheet in done:
+        print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
+        summarise(read_answers(sheet.output_path, sheet.metrics), sheet.metrics)
+    todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
-    path = models.resolve(model)
-    shape = models.describe(path, trust_remote_code)
-    grid.check(shape.layers, shape.hidden)
     ask_and_judge(
         todo,
         Asked(path, shape, engine.choose(), settings, trust_remote_code),

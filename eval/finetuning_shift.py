@@ -13,11 +13,13 @@ Writes <output>.csv (model, trait, layer, shift, score), <output>.json (r on the
 import json
 from pathlib import Path
 
-from persona_vectors import chat, cli, models
+from persona_vectors import chat, cli, models, provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_json
 from persona_vectors.results import make_folder, read_answers, replacing, write_table
+from persona_vectors.selection import shift_row
 from persona_vectors.traits import Trait, load_trait, make_questions
-from persona_vectors.vectors import check_fit, chosen_layer, load_vectors, project
+from persona_vectors.vectors import check_fit, chosen_layer, fingerprint, load_vectors, project
 
 
 def main(
@@ -67,18 +69,26 @@ def main(
     for path in finetuned.values():
         if models.describe(path, trust_remote_code) != shape:
             raise UserError(f"{path.name} has another shape than {base_model}: it was not finetuned from it")
-    layers, directions = {}, {}
+    layers, directions, along = {}, {}, {}
     for name in traits:
         file = vector_path.replace("{trait}", name)
         layers[name], vectors = chosen_layer(layer, name), load_vectors(file)
         check_fit(file, vectors, shape.layers, shape.hidden, [layers[name]])
         directions[name] = vectors[layers[name]]
-    scores = read_scores(answers, finetuned, traits) if answers else {}
+        asked = of_json(name, [question.messages for question in make_questions(traits[name])])
+        along[name] = {"vector": fingerprint(file, vectors), "layer": layers[name], "questions": asked}
+    of_model = {label: models.made_of(path) for label, path in finetuned.items()}
+    common = {**models.made_of(base, "base_model", "base_adapter"), "dtype": dtype, "enable_thinking": enable_thinking}
+    made_from = {(m, t): provenance.record(**of_model[m], **common, **along[t]) for m in finetuned for t in traits}
+    scores = read_scores(answers, of_model, traits) if answers else {}
     make_folder(Path(f"{output}.csv").parent)
 
     import pandas
 
-    made = earlier(f"{output}.csv", layers) if not overwrite else {}
+    made = {}
+    if not overwrite:
+        made, unknown = earlier(f"{output}.csv", made_from, layers)
+        made_from |= dict.fromkeys(unknown)
     missing = {label: path for label, path in finetuned.items() if any((label, name) not in made for name in traits)}
     if missing:
         from tqdm import tqdm
@@ -99,9 +109,9 @@ def main(
             after = last_token_means(loader.load(path), samples, layers, token_budget)
             for name in traits:
                 made[label, name] = project(after[name] - before[name], directions[name]).item()
-            write_table(table_of(made, layers, scores, finetuned, traits), f"{output}.csv")
+            write(table_of(made, layers, scores, finetuned, traits), f"{output}.csv", made_from)
     table = table_of(made, layers, scores, finetuned, traits)
-    write_table(table, f"{output}.csv")
+    write(table, f"{output}.csv", made_from)
     found = correlations(table, list(traits)) if scores else {}
     with replacing(f"{output}.json") as beside:
         beside.write_text(
@@ -124,8 +134,11 @@ def named(paths: list[str]) -> dict[str, models.ModelPath]:
     return found
 
 
-def read_scores(pattern: str, finetuned: dict, traits: dict[str, Trait]) -> dict[tuple[str, str], float]:
-    """Mean trait score of every model and trait."""
+def read_scores(pattern: str, finetuned: dict[str, dict], traits: dict[str, Trait]) -> dict[tuple[str, str], float]:
+    """Mean trait score of every model and trait; answers whose record names another model are refused.
+
+    ``finetuned`` is {label: the model's fingerprints}.
+    """
     if len(finetuned) > 1 and "{model}" not in pattern:
         raise UserError("several models need {model} in --answers")
     scores = {}
@@ -133,23 +146,48 @@ def read_scores(pattern: str, finetuned: dict, traits: dict[str, Trait]) -> dict
         for name in traits:
             path = pattern.replace("{model}", label).replace("{trait}", name)
             column = read_answers(path, (name,))[name]
+            answered = {f"the model {label}": finetuned[label], path: provenance.result_of(path)}
+            provenance.refuse_mixture(answered, ("model", "adapter"))
             if column.isna().all():
                 raise UserError(f"{path} has no scores in column '{name}'")
             scores[label, name] = float(column.mean())
     return scores
 
 
-def earlier(path: str, layers: dict[str, int]) -> dict[tuple[str, str], float]:
-    """Shifts that an unfinished or smaller run left in its table, at the same layers."""
+def earlier(path: str, made_from: dict, layers: dict[str, int]) -> tuple[dict, list[tuple[str, str]]]:
+    """Shifts that an unfinished or smaller run left in its table, and which of them have no record (at the same layers).
+
+    Raises:
+        UserError: a shift of this run is there already, measured with something else.
+    """
     import pandas
 
     if not Path(path).exists():
-        return {}
+        return {}, []
     table = pandas.read_csv(path, dtype={"model": str, "trait": str})
     if not {"model", "trait", "layer", "shift"} <= set(table.columns):
         raise UserError(f"{path} is not a table of this stage; choose another --output")
-    rows = table.dropna(subset=["shift"]).itertuples()
-    return {(row.model, row.trait): row.shift for row in rows if layers.get(row.trait) == row.layer}
+    made, unknown, remarks = {}, [], []
+    for row in table.dropna(subset=["shift"]).itertuples():
+        key, name = (row.model, row.trait), shift_row(row.model, row.trait)
+        if key not in made_from:
+            continue
+        recorded = provenance.compare(path, made_from[key], name).recorded
+        if not recorded and layers[row.trait] != row.layer:
+            continue
+        if provenance.take_up(path, made_from[key], name, remarks.append):
+            made[key] = row.shift
+            unknown += [] if recorded else [key]
+    if remarks:
+        print(remarks[0] + (f" (so are {len(remarks) - 1} more rows)" if remarks[1:] else ""))
+    return made, unknown
+
+
+def write(table, path: str, made_from: dict) -> None:
+    """Write the table, and what each of its rows was made from."""
+    rows = zip(table["model"], table["trait"], strict=True)
+    with provenance.writing(path, parts={shift_row(*row): made_from[row] for row in rows}):
+        write_table(table, path)
 
 
 def last_token_means(model, samples: dict, layers: dict[str, int], token_budget: int | None) -> dict:

@@ -11,8 +11,9 @@ leaves, <trait>/seed<k>/<arm>.csv with <arm>/training_log.jsonl.
 import re
 from pathlib import Path
 
-from persona_vectors import cli
+from persona_vectors import cli, models, provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_file
 
 ARMS = {
     "base": "base model",
@@ -27,22 +28,27 @@ ARMS = {
 LAST = 8  # training steps whose mean is the loss at the beginning, and at the end: single batches differ by a tenth
 
 
-def random(vector_path: str, output_path: str, seed: int = 0):
+def random(vector_path: str, output_path: str, seed: int = 0, overwrite: bool = False):
     """Write the control: random directions, each with the norm of the vector file's row.
 
     Args:
         vector_path: vector file [layers + 1, hidden].
-        output_path: where to write; an existing file is kept.
+        output_path: where to write; a file that is there is kept if it was drawn for this vector with this seed.
         seed: draws the directions.
+        overwrite: draw anew although the file exists.
     """
     import torch
 
-    from persona_vectors.vectors import load_vectors, save_vectors
+    from persona_vectors.vectors import fingerprint, load_vectors, save_vectors
 
-    seed = cli.as_int("seed", seed)
-    if not Path(output_path).exists():
-        rows = load_vectors(vector_path)
-        drawn = torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed))
+    seed, overwrite = cli.as_int("seed", seed), cli.as_bool("overwrite", overwrite)
+    rows = load_vectors(vector_path)
+    made_from = provenance.record(vector=fingerprint(vector_path, rows), seed=seed)
+    if not overwrite and Path(output_path).exists() and provenance.take_up(output_path, made_from):
+        print(f"{output_path} is there and is kept (--overwrite draws it anew)")
+        return
+    drawn = torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed))
+    with provenance.writing(output_path, made_from):
         save_vectors(drawn / drawn.norm(dim=-1, keepdim=True) * rows.norm(dim=-1, keepdim=True), output_path)
     print(f"wrote {output_path}: random, with the norms of {vector_path}")
 
@@ -58,17 +64,67 @@ def report(folder: str, output: str = None):
 
     from persona_vectors.results import write_table
 
-    rows = [row for path in sorted(Path(folder).glob("*/seed*/*.csv")) for row in read_arm(path)]
-    if not rows:
+    arms = {path: rows for path in sorted(Path(folder).glob("*/seed*/*.csv")) if (rows := read_arm(path))}
+    if not arms:
         raise UserError(f"{folder} holds no <trait>/seed<k>/<arm>.csv; scripts/mitigation.sh makes them")
-    runs = pandas.DataFrame(rows)
+    made_from = belong_together(list(arms), Path(folder))
+    runs = pandas.DataFrame([row for rows in arms.values() for row in rows])
     table = over_seeds(runs)
     output = output or str(Path(folder) / "mitigation")
-    write_table(table, f"{output}.csv")
+    with provenance.writing(f"{output}.csv", made_from):
+        write_table(table, f"{output}.csv")
     write_table(runs, f"{output}_runs.csv")
     draw(table, f"{output}.png")
     print("\n".join(in_words(table)))
     print(f"wrote {output}.csv, {output}_runs.csv, {output}.png")
+
+
+def named(path: Path) -> tuple[str, str | None]:
+    """(arm, coefficient) in the name of an answers file."""
+    if path.stem in ARMS:
+        return path.stem, None
+    return re.fullmatch(r"(.+?)(?:_(-?\d*\.?\d+))?", path.stem).groups()
+
+
+def trained_in(path: Path) -> Path:
+    """The folder of the model that gave an arm's answers; there is none for the base model."""
+    return path.parent / "plain_misaligned_2" if named(path)[0] == "inference" else path.with_suffix("")
+
+
+def belong_together(paths: list[Path], root: Path) -> dict:
+    """What a table of these answers, which lie in ``root``, is made from.
+
+    Raises:
+        UserError: they come from different base models; of one trait, from different vectors, questions or judges; or from
+            another model than the one that lies beside them now.
+    """
+    bases, traits, unknown = {}, {}, []
+    for path in paths:
+        answers, folder = provenance.result_of(path), trained_in(path)
+        training = provenance.result_of(folder) if folder.is_dir() else None
+        if answers is None:
+            unknown.append(path)
+            continue
+        if folder.is_dir() and any((folder / name).exists() for name in ("adapter_config.json", "config.json")):
+            there = models.made_of(models.resolve(str(folder)))
+            provenance.refuse_mixture({path: answers, f"the model in {folder}": there}, ("model", "adapter"))
+        is_base = answers.get("adapter") or named(path)[0] == "base"  # else: all weights were trained
+        bases[path] = training or (answers if is_base else None)
+        found = {name: answers[name] for name in ("artifact", "judge_model", "judge", "vector") if name in answers}
+        if training and named(path)[0] in ("steer", "ablate"):
+            found["vector"] = training["vectors"][0]
+        traits.setdefault(path.parent.parent.name, {})[path] = found
+    if unknown:
+        print(
+            f"{len(unknown)} of {len(paths)} answers files have no record of what they were made from: {unknown[0]} ..."
+        )
+    provenance.refuse_mixture(bases, ("model",))
+    for records in traits.values():
+        provenance.refuse_mixture(records, ("artifact", "judge_model", "judge", "vector"))
+    vectors = {name: [r["vector"] for r in records.values() if "vector" in r][:1] for name, records in traits.items()}
+    base = next((record["model"] for record in bases.values() if record), None)
+    answers = {path.relative_to(root).as_posix(): of_file(path) for path in paths}
+    return provenance.record(model=base, vectors=vectors, answers=answers)
 
 
 def read_arm(path: Path) -> list[dict]:
@@ -77,13 +133,11 @@ def read_arm(path: Path) -> list[dict]:
     from persona_vectors.training_output import LOG, read_log
 
     trait, seed = path.parent.parent.name, int(path.parent.name.removeprefix("seed"))
-    arm, coef = (
-        re.fullmatch(r"(.+?)(?:_(-?\d*\.?\d+))?", path.stem).groups() if path.stem not in ARMS else (path.stem, None)
-    )
+    arm, coef = named(path)
     if arm not in ARMS:
         return []
     answers = read_answers(path, (trait, "coherence"))
-    trained = path.with_suffix("") if arm != "inference" else path.parent / "plain_misaligned_2"
+    trained = trained_in(path)
     losses = {}
     if (trained / LOG).exists():
         log = read_log(trained)

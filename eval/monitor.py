@@ -73,14 +73,13 @@ def main(
         seed: draws answers and exemplars.
         enable_thinking: let models that can think do so.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer.
-        data_parallel_size: vllm: copies of the model.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
+        data_parallel_size: vllm: copies of the model; by default as many as GPUs are left for.
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
     """
     kinds = [cli.as_choice("kind", word, KINDS) for word in cli.as_words(kind)]
     shots = sorted(cli.as_numbers("shots", shots, int))
     settings = {
-        "model": model,
         "n_per_question": cli.as_int("n_per_question", n_per_question, 1),
         "max_tokens": cli.as_int("max_tokens", max_tokens, 1),
         "seed": cli.as_int("seed", seed),
@@ -128,20 +127,28 @@ def main(
                 prompts,
                 {**settings, "kind": each},
             )
-    todo = [sheet for sheet in sheets.values() if overwrite or not sheet.is_done]
-    if todo:
-        asked = Asked(path, shape, engine.choose(), settings, trust_remote_code)
-        ask_and_judge(todo, asked, judge_model, max_concurrent_judges, overwrite=overwrite)
 
     from persona_vectors.file_projection import FileProjector
     from persona_vectors.projection import make_columns
 
     projecting = FileProjector(path, dtype, trust_remote_code)
+    columns = {
+        name: make_columns(path.basename, vectors[name], [layers[name]], ["prompt_last_proj"]) for name in traits
+    }
+    from_model, todo, lacking = models.made_of(path), [], {}
+    for (name, each), sheet in sheets.items():
+        sheet.settings |= from_model
+        if not overwrite and sheet.is_done and sheet.take_up():
+            lacking[name, each] = projecting.missing(open_rows(sheet.output_path), columns[name])
+        else:
+            todo.append(sheet)
+    if todo:
+        asked = Asked(path, shape, engine.choose(), settings, trust_remote_code)
+        ask_and_judge(todo, asked, judge_model, max_concurrent_judges, overwrite=overwrite)
     found = []
     for (name, each), sheet in sheets.items():
-        columns = make_columns(path.basename, vectors[name], [layers[name]], ["prompt_last_proj"])
-        projecting.add(open_rows(sheet.output_path), columns)
-        found.append(correlate(name, each, layers[name], columns[0].name, sheet.output_path))
+        projecting.add(open_rows(sheet.output_path), lacking.get((name, each), columns[name]))
+        found.append(correlate(name, each, layers[name], columns[name][0].name, sheet.output_path))
     draw(found, kinds, output_dir)
     for result in found:
         within = result["within"]["r"]

@@ -16,12 +16,13 @@ Resumable: answers and projections are on disk window by window.
 import json
 from pathlib import Path
 
-from persona_vectors import cli, models
+from persona_vectors import cli, models, provenance
 from persona_vectors.asking import EngineFlags
 from persona_vectors.errors import UserError
-from persona_vectors.results import replacing, write_table
+from persona_vectors.fingerprints import of_file
+from persona_vectors.results import make_folder, replacing, write_table
 from persona_vectors.rows import open_rows
-from persona_vectors.vectors import KINDS, check_fit, chosen_layer, load_vectors
+from persona_vectors.vectors import KINDS, check_fit, chosen_layer, fingerprint, load_vectors, vector_name
 
 ESTIMATES = ("full", "sample", "prompt_last")
 ENDS = ("high", "low", "random")
@@ -80,8 +81,8 @@ def main(
         enable_thinking: let models that can think do so; differences are of the answers without the reasoning.
         overwrite: begin anew although outputs exist.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer.
-        data_parallel_size: vllm: copies of the model.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
+        data_parallel_size: vllm: copies of the model; by default as many as GPUs are left for.
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
     """
     estimate = cli.as_choice("estimate", estimate, ESTIMATES)
@@ -123,30 +124,37 @@ def main(
 
     shifts = selection.read_shifts(shift_path, shift_model, list(sets)) if shift_path else {}
     columns = screening.difference_columns(path.basename, vectors, layers, traits, estimate)
+    projecting = FileProjector(path, dtype, trust_remote_code, token_budget, enable_thinking)
+    drawn = sample if estimate == "sample" else None
     settings = {
-        "model": model_name, "estimate": estimate, "sample": sample if estimate == "sample" else None,
-        "max_tokens": None if base_answers or estimate == "prompt_last" else max_tokens, "seed": seed, "dtype": dtype,
-        "enable_thinking": enable_thinking, "base_answers": base_answers,
-        "sets": {name: screening.file_digest(file) for name, file in sets.items()},
-        "vectors": {c.difference: screening.file_digest(file) for c, file in zip(columns, vectors, strict=True)},
+        **projecting.common, "estimate": estimate, "sample": drawn, "seed": seed, "base_answers": base_answers,
+        "max_tokens": None if base_answers or estimate == "prompt_last" else max_tokens,
     }  # fmt: skip
-    screening.check_settings(output_dir, settings, overwrite)
+    named = {name: of_file(file) for name, file in sets.items()}
+    named |= {c.difference: fingerprint(file, rows) for c, (file, rows) in zip(columns, vectors.items(), strict=True)}
+    if shift_path:
+        selection.check_shifts(shift_path, shift_model, list(sets), columns, projecting.common)
+    make_folder(Path(output_dir))
+    screening.check_older(output_dir, settings | named, overwrite)
     files = {
-        name: screening.copy_set(file, f"{output_dir}/{name}.jsonl", settings["sample"], seed, overwrite)
+        name: screening.copy_set(file, f"{output_dir}/{name}.jsonl", drawn, seed, overwrite)
         for name, file in sets.items()
     }
+    lacking = {name: screening.lacking(projecting, open_rows(file), columns) for name, file in files.items()}
     if base_answers:
         for name, file in files.items():
             screening.join_base_answers(file, base_answers.replace("{set}", name))
     elif estimate != "prompt_last":
         generator = screening.BaseAnswers(path, shape, engine, dtype, max_tokens, enable_thinking, trust_remote_code)
-        generator.fill([open_rows(file) for file in files.values()])
-    projecting = FileProjector(path, dtype, trust_remote_code, token_budget, enable_thinking)
-    for file in files.values():
-        screening.project_set(projecting, open_rows(file), columns, shape.max_length)
+        generator.fill(generator.lacking([open_rows(file) for file in files.values()]))
+    for name, file in files.items():
+        screening.project_set(projecting, open_rows(file), lacking[name], shape.max_length)
 
     table = selection.summarise_sets(files, columns)
-    written = save(table, files, columns, shifts, output_dir)
+    sources = {c.vector_name: c.own.source for c in columns}
+    made_from = provenance.record(**settings, vectors=sources, sets={name: named[name] for name in sets})
+    with provenance.writing(f"{output_dir}/sets.csv", made_from):
+        written = save(table, files, columns, shifts, output_dir)
     print(table.round(3).to_string(index=False))
     chosen = []
     for column in columns:
@@ -179,7 +187,7 @@ def set_names(paths: list[str]) -> dict[str, str]:
 
 def trait_of(path: str) -> str:
     """The trait that a vector file is named after."""
-    stem = Path(path).stem
+    stem = vector_name(path)
     for kind in KINDS:
         stem = stem.removesuffix(f"_{kind}")
     return stem

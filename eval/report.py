@@ -15,6 +15,7 @@ from pathlib import Path
 
 from persona_vectors import cli, jsonfile
 from persona_vectors.errors import UserError
+from persona_vectors.reproduction import refuse_strangers
 from persona_vectors.results import replacing
 
 # The paper's numbers (arXiv 2507.21509v3): Qwen2.5-7B-Instruct, where it reports both models.
@@ -65,6 +66,9 @@ def main(
     if not root.is_dir():
         raise UserError(f"no folder {folder}; scripts/reproduce.sh makes it")
     output = Path(output or root / "report.html")
+    unknown = refuse_strangers(traits, root, steering, mitigation)
+    if unknown:
+        print(f"{len(unknown)} of these results have no record of what they were made from: {', '.join(unknown)[:400]}")
 
     import jinja2
 

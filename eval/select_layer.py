@@ -1,42 +1,53 @@
 """Stage: a steering sweep's answers -> curves, a heat map, and the layer and coefficients to use.
 
     python -m eval.select_layer --file_path sweep.csv --trait evil
+    python -m eval.select_layer --file_path out/evil_steer_response_layer*_coef*.csv --trait evil
+    python -m eval.select_layer --file_path 'out/{trait}/l{layer}_a{coef}.csv' --trait evil sycophantic
 
 Appendix B.4 of the paper: the layer is the one that raises the trait most; here among cells whose answers stay coherent.
-Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatmap.png and <file>_best.json beside the sweep.
+Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatmap.png and <file>_best.json beside the
+sweep; where that is several files, <trait>_sweep_... in the folder that all of them are in.
 """
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from persona_vectors import cli
+from persona_vectors import cli, provenance
 from persona_vectors.errors import UserError
-from persona_vectors.results import read_answers, replacing
+from persona_vectors.fingerprints import of_file
+from persona_vectors.results import replacing
+from persona_vectors.sweeps import EVERY, layer_name, read_sweep
 
 
-def main(file_path: str, trait: str, min_coherence: float = 75, output: str = None):
+def main(file_path: cli.Files, trait: cli.Several, min_coherence: float = 75, output: str = None):
     """Draw a steering sweep and recommend a layer and coefficients.
 
     Args:
-        file_path: answers CSV of eval_persona with the columns coef and layer; {trait} is filled in.
-        trait: name of the score column; several separated by commas need {trait} in file_path.
+        file_path: answers CSV of eval_persona with the columns coef and layer; or one CSV per cell, several files with
+            layer20 and coef1.5 or the like in their names, or a pattern in quotes that says where layer and
+            coefficient stand: 'out/l{layer}_a{coef}.csv'. {trait} is filled in.
+        trait: name of the score column; several need {trait} in file_path.
         min_coherence: cells whose mean coherence is lower are not recommended.
         output: beginning of the files to write; by default the CSV's name without its ending. {trait} is filled in.
     """
     min_coherence = cli.as_number("min_coherence", min_coherence, 0, 100)
-    traits = cli.as_words(trait)
-    if len(traits) > 1 and any("{trait}" not in path for path in (file_path, output) if path is not None):
+    traits, given = cli.as_words(trait), cli.as_files(file_path)
+    if len(traits) > 1 and any("{trait}" not in path for path in (*given, output) if path is not None):
         raise UserError("several traits need {trait} in --file_path (and in --output)")
     sweeps = {}
     for name in traits:
-        path = file_path.replace("{trait}", name)
-        sweeps[name] = path, cell_means(read_answers(path, (name, "coherence")), name, path)
+        paths = [path.replace("{trait}", name) for path in given]
+        answers = read_sweep(paths, name)
+        sweeps[name] = paths, answers["file"].unique(), cell_means(answers, name)
+    made_from = {name: belong_together(files) for name, (_, files, _) in sweeps.items()}
 
     written, rows = [], []
-    for name, (path, cells) in sweeps.items():
-        prefix = output.replace("{trait}", name) if output else str(Path(path).with_suffix(""))
-        best = {"trait": name, "file": path, **recommend(cells, min_coherence)}
-        written += draw(cells, best, prefix)
+    for name, (paths, files, cells) in sweeps.items():
+        prefix = output.replace("{trait}", name) if output else beginning(files, name)
+        best = {"trait": name, "file": paths[0] if len(paths) == 1 else paths, **recommend(cells, min_coherence)}
+        written += draw(cells, best, prefix, made_from[name])
         rows += [(name, best["layer"], *cell) for cell in table_rows(cells, best["layer"])]
         print(in_words(best))
     print(f"\n{'trait':15s} {'layer':>5s} {'coefficient':>11s} {'trait score':>11s} {'coherence':>9s}")
@@ -45,7 +56,16 @@ def main(file_path: str, trait: str, min_coherence: float = 75, output: str = No
     print("wrote " + ", ".join(written))
 
 
-def draw(cells, best: dict, prefix: str) -> list[str]:
+def belong_together(files: Sequence[str]) -> dict:
+    """What a recommendation from these answers is made from; refuses answers of different models, vectors or judges."""
+    records = {file: provenance.result_of(file) for file in files}
+    names = ("model", "adapter", "vector", "positions", "trait", "artifact", "judge_model", "judge")
+    provenance.refuse_mixture(records, names)
+    common = {name: record[name] for record in records.values() if record for name in names if name in record}
+    return provenance.record(**common, answers=[of_file(file) for file in files])
+
+
+def draw(cells, best: dict, prefix: str, made_from: dict) -> list[str]:
     """Write curves, heat map and recommendation of one trait; returns the paths."""
     from persona_vectors.plots import heat_map, steering_curves
 
@@ -54,7 +74,7 @@ def draw(cells, best: dict, prefix: str) -> list[str]:
     steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector")
     grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
     heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
-    with replacing(paths[2]) as beside:
+    with provenance.writing(paths[2], made_from), replacing(paths[2]) as beside:
         beside.write_text(json.dumps(best, indent=2) + "\n")
     return paths
 
@@ -78,26 +98,21 @@ def in_words(best: dict) -> str:
     )
 
 
-EVERY = 10**6  # sorts the layer "all" behind the others
+def beginning(files: Sequence[str], trait: str) -> str:
+    """What the files to write begin with: the CSV's name, or of several CSVs <trait>_sweep in their common folder."""
+    if len(files) == 1:
+        return str(Path(files[0]).with_suffix(""))
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+    if not any(map(os.path.isabs, files)):
+        common = os.path.relpath(common)
+    return os.path.normpath(os.path.join(common, f"{trait}_sweep"))
 
 
-def layer_name(layer: int) -> int | str:
-    """The layer as the answers file has it."""
-    return "all" if layer == EVERY else int(layer)
-
-
-def cell_means(answers, trait: str, file_path: str):
+def cell_means(answers, trait: str):
     """Mean, and half the 95 % interval, of both scores per (layer, coef): a DataFrame of one row a cell."""
     import pandas
 
-    for column in ("coef", "layer"):
-        if column not in answers:
-            raise UserError(f"{file_path} has no column '{column}': make it with several coefficients or layers")
-    answers["coef"] = pandas.to_numeric(answers["coef"], errors="coerce")
-    layers = pandas.to_numeric(answers["layer"].replace("all", str(EVERY)), errors="coerce")
-    if answers["coef"].isna().any() or layers.isna().any():
-        raise UserError(f"{file_path} has rows without a number in 'coef' or 'layer'")
-    groups = answers.assign(layer=layers.astype(int)).groupby(["layer", "coef"])
+    groups = answers.groupby(["layer", "coef"])
     cells = pandas.DataFrame({"n": groups.size()})
     for name, column in (("trait", trait), ("coherence", "coherence")):
         scores = groups[column]

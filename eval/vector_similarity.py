@@ -6,7 +6,7 @@ Writes <output>_traits.png (a heat map per layer), <output>_layers.png (layer ag
 <output>.csv with every cosine: vector_a, layer_a, vector_b, layer_b, cosine.
 """
 
-from persona_vectors import cli
+from persona_vectors import cli, provenance
 from persona_vectors.errors import UserError
 from persona_vectors.results import write_table
 
@@ -28,7 +28,7 @@ def main(vector_path: cli.Several, layer: cli.Several, output: str = "vector_sim
     import torch
 
     from persona_vectors.plots import heat_maps
-    from persona_vectors.vectors import load_vectors, short_names
+    from persona_vectors.vectors import fingerprint, load_vectors, short_names
 
     vectors = dict(zip(short_names(paths), map(load_vectors, paths), strict=True))
     shapes = {tuple(rows.shape) for rows in vectors.values()}
@@ -61,7 +61,9 @@ def main(vector_path: cli.Several, layer: cli.Several, output: str = "vector_sim
     digits = 2 if rows <= 12 else None  # numbers of forty layers could not be read
     heat_maps(within, f"{output}_layers.png", xlabel="layer", ylabel="layer", digits=digits, **cosine)
     columns = ["vector_a", "layer_a", "vector_b", "layer_b", "cosine"]
-    write_table(pandas.DataFrame(table, columns=columns), f"{output}.csv")
+    compared = {name: fingerprint(path, vectors[name]) for name, path in zip(vectors, paths, strict=True)}
+    with provenance.writing(f"{output}.csv", provenance.record(vectors=compared, layers=layers)):
+        write_table(pandas.DataFrame(table, columns=columns), f"{output}.csv")
     for title, grid in across:
         print(f"{title}\n{grid.round(3).to_string()}")
     print(f"wrote {output}.csv, {output}_traits.png, {output}_layers.png")

@@ -4,13 +4,13 @@ Knows the table and its journal; knows nothing of engines or HTTP. A row is (que
 unsteered rows (coefficient 0) are the same at every layer, so they are made and judged once and shown at each.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from persona_vectors import provenance
 from persona_vectors.errors import NothingScored, UserError
+from persona_vectors.fingerprints import of_json
 from persona_vectors.grid import Cell
 from persona_vectors.results import ANSWER_COLUMNS, Journal, write_table
 from persona_vectors.traits import Question, Trait
@@ -44,7 +44,8 @@ class AnswerSheet:
     Args:
         grid: cells of the steering sweep; more than one adds the columns coef and layer.
         judge_prompts: metric -> prompt with {question} and {answer}; the metrics are the score columns.
-        settings: whatever the answers and scores depend on; a rerun with other settings is refused, not mixed in.
+        settings: whatever the answers and scores depend on, the model by its content; neither an unfinished run with
+            other settings nor a table that was made with them is taken up.
     """
 
     def __init__(
@@ -63,9 +64,8 @@ class AnswerSheet:
         self.rows = [Wanted(q, k, cell) for cell in self.grid for q in questions for k in range(n_per_question)]
         self.wanted = list({row.key: row for row in self.rows}.values())
         asked = [[q.text, q.system, *([q.shots] if q.shots else [])] for q in questions]
-        content = json.dumps([*asked, judge_prompts], sort_keys=True)
-        digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-        self.settings = {**settings, "trait": trait.name, "artifact": digest}
+        artifact = of_json(trait.name, [*asked, judge_prompts])
+        self.settings = provenance.record(**settings, trait=trait.name, artifact=artifact)
         self.answers: dict[str, dict] = {}
         self.scores: dict[tuple[str, str], float | None] = {}
         self.journal: Journal | None = None
@@ -83,6 +83,10 @@ class AnswerSheet:
         A journal may also be of a projection that was adding its column to the finished CSV.
         """
         return Path(self.output_path).exists() and "artifact" not in Journal.settings_of(self.output_path)
+
+    def take_up(self) -> bool:
+        """Whether the CSV that is there may be used for these settings; see :func:`provenance.take_up`."""
+        return provenance.take_up(self.output_path, self.settings)
 
     def open(self, overwrite: bool = False) -> None:
         """Open the journal and take up what an earlier run left.
@@ -178,7 +182,9 @@ class AnswerSheet:
                 f"not one of {len(self.answers)} answers of {self.output_path} was scored: the judge gave no number (see "
                 "above); the answers are kept, and the same command has them judged again"
             )
-        write_table(self.table(), self.output_path)
+        made_from = None if self.journal.is_older else {**self.settings, "judge": self.judge}
+        with provenance.writing(self.output_path, made_from):
+            write_table(self.table(), self.output_path)
         missing = any(self.unscored(key) for key in self.answers)
         if missing:
             self.journal.append({"finished": True})

@@ -3,10 +3,13 @@
 Knows metadata, sweeps' results on disk and markdown; sends nothing.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from persona_vectors import provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import Fingerprint, same
 from persona_vectors.jsonfile import read_json
 from persona_vectors.sharing import LAYERS, About
 
@@ -19,13 +22,22 @@ class Sweep:
     figures: list[Path] = field(default_factory=list)
 
 
-def find_sweeps(folder: str | Path) -> dict[str, Sweep]:
-    """The latest sweep of each trait in a folder of results; empty where there is no such folder."""
+def find_sweeps(
+    folder: str | Path, shared: Mapping[str, Sequence[Fingerprint]], say: Callable[[str], object] = print
+) -> dict[str, Sweep]:
+    """The latest sweep of each trait in a folder of results; empty where there is no such folder.
+
+    ``shared`` are the vectors by trait: a sweep whose record names another one is left out, and ``say`` gets a line.
+    """
     sweeps: dict[str, Sweep] = {}
     for path in sorted(Path(folder).glob("*_best.json"), key=lambda path: path.stat().st_mtime):
         best = read_json(path)
         if not isinstance(best.get("trait"), str):
             raise UserError(f"{path} is not a recommendation of eval.select_layer: it names no trait")
+        steered = (provenance.result_of(path) or {}).get("vector")
+        if steered and not any(same(steered, vector) for vector in shared.get(best["trait"], ())):
+            say(f"{path} is left out: it is the sweep of another vector of {best['trait']}")
+            continue
         stem = path.name.removesuffix("_best.json")
         figures = [path.with_name(f"{stem}_{kind}.png") for kind in ("curves", "heatmap")]
         sweeps[best["trait"]] = Sweep(best, [figure for figure in figures if figure.is_file()])

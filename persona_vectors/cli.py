@@ -24,6 +24,13 @@ class Several(str):
     """Annotation of a flag that takes several values: ``--layer 16,20`` or, as argparse has it, ``--layer 16 20``."""
 
 
+class Files(Several):
+    """:class:`Several` file names, by spaces: a name may have a comma in it. :func:`as_files` takes them apart."""
+
+
+_SEPARATOR = {Several: ",", Files: "\n"}
+
+
 def run(main: Callable[..., None]) -> None:
     """Run ``main`` as a command: check the flags, call it through Fire, turn :class:`UserError` into exit code 2.
 
@@ -35,12 +42,11 @@ def run(main: Callable[..., None]) -> None:
 
     sys.stdout.reconfigure(line_buffering=True)
     parameters = inspect.signature(main).parameters
-    verbatim = [name for name, parameter in parameters.items() if parameter.annotation in (str, Several)]
-    sys.argv[1:] = join_several(parameters, sys.argv[1:])
+    verbatim = [name for name, parameter in parameters.items() if parameter.annotation in (str, *_SEPARATOR)]
     try:
         if check_flags(parameters, sys.argv[1:]):
             fire.decorators.SetParseFns(**dict.fromkeys(verbatim, _verbatim))(main)
-        fire.Fire(main)
+        fire.Fire(main, command=join_several(parameters, full_names(parameters, sys.argv[1:])))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -97,17 +103,40 @@ def _verbatim(value: str) -> str | None:
     return None if value == "None" else value
 
 
+def full_names(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> list[str]:
+    """The command line with flags in full: ``--pos p.csv`` as ``--pos_path p.csv``, ``--noflag`` as ``--flag=False``.
+
+    Where help is asked for, only ``--help`` is left. Raises :class:`UserError` for a flag that is unknown or ambiguous.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    written = []
+    for token in argv[:end]:
+        if _FLAG.match(token):
+            flag, equals, value = token.partition("=")
+            name = _full_name(parameters, flag)
+            if name == "help":
+                return ["--help"]
+            if name in parameters:
+                token = f"--{name}{equals}{value}"
+            elif equals:
+                raise UserError(f"{flag} takes no value: --{name[2:]} does")
+            else:
+                token = f"--{name[2:]}=False"
+        written.append(token)
+    return [*written, *argv[end:]]
+
+
 def join_several(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> list[str]:
-    """The command line with the values that follow a flag of :class:`Several` joined by commas."""
+    """The command line with the values that follow a flag of :class:`Several` joined by commas, or line breaks."""
     joined: list[str] = []
-    several = False  # the last flag takes several values and has one
+    separator = None  # of the last flag's values, where it takes several
     for token in argv:
-        name = token.lstrip("-").split("=")[0].replace("-", "_") if _FLAG.match(token) else None
-        if name is None and several and token != "--" and _FLAG.match(joined[-1]) is None:
-            joined[-1] += f",{token}"
+        if _FLAG.match(token) or token == "--":
+            name = token.lstrip("-").replace("-", "_")
+            separator = _SEPARATOR.get(parameters[name].annotation) if name in parameters else None
+        elif separator and not _FLAG.match(joined[-1]):
+            joined[-1] += f"{separator}{token}"
             continue
-        if name is not None or token == "--":
-            several = name in parameters and parameters[name].annotation is Several and "=" not in token
         joined.append(token)
     return joined
 
@@ -115,51 +144,82 @@ def join_several(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) 
 def check_flags(parameters: dict[str, inspect.Parameter], argv: Sequence[str]) -> bool:
     """Raise :class:`UserError` for an unknown flag, a surplus or missing argument, or a text flag without a value.
 
-    ``--flag=value``, ``--flag value``, ``--flag`` and ``--noflag`` (booleans), hyphens for underscores and a single
-    letter that begins one name only are understood, as Fire understands them. Returns False where help is asked for.
+    ``--flag=value``, ``--flag value``, ``--flag`` and ``--noflag`` (booleans), hyphens for underscores and beginnings
+    of one name only are understood. Required flags may be given by position, in their order; no others may.
+    Returns False where help is asked for.
     """
-    given, positional = [], []
-    tokens = list(argv)
+    given: dict[str, bool] = {}  # is its value several words, joined?
+    positional = []  # (word, the flag before it)
+    before = ""
+    tokens = join_several(parameters, full_names(parameters, argv))
     while tokens:
         token = tokens.pop(0)
         if token == "--":
             break
         if not _FLAG.match(token):
-            positional.append(token)
+            positional.append((token, before))
+            before = ""
             continue
-        word, equals, value = token.lstrip("-").partition("=")
-        if word in ("help", "h"):
+        before, equals, value = token.partition("=")
+        name = before.removeprefix("--")
+        if name == "help":
             return False
-        name = _flag_name(parameters, token.split("=")[0], word.replace("-", "_"))
-        has_value = bool(equals) or bool(tokens and tokens[0] != "--" and not _FLAG.match(tokens[0]))
-        if has_value and not equals:
+        if not equals and tokens and tokens[0] != "--" and not _FLAG.match(tokens[0]):
             value = tokens.pop(0)
-        if parameters[name].annotation in (str, Several) and not value.strip():
+        if parameters[name].annotation in (str, *_SEPARATOR) and not value.strip():
             raise UserError(f"--{name} needs a value; see --help")
-        given.append(name)
-    for name in (n for n in given if given.count(n) > 1):
-        raise UserError(f"--{name} is given more than once; several values go in one flag, separated by commas")
-    several = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters.values())
-    free = [name for name, p in parameters.items() if name not in given and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if len(positional) > len(free) and not several:
-        raise UserError(f"unexpected argument '{positional[len(free)]}'; every option is written --name value")
-    for name in free[len(positional) :]:
-        if parameters[name].default is inspect.Parameter.empty:
-            raise UserError(f"--{name} is missing; see --help")
+        if name in given:
+            raise UserError(f"--{name} is given more than once; several values go in one flag, separated by commas")
+        given[name] = bool(value) and not equals and value not in argv
+        before += equals
+    _check_positions(parameters, given, positional)
     return "--help" not in tokens
 
 
-def _flag_name(parameters: dict[str, inspect.Parameter], token: str, word: str) -> str:
-    """The parameter that the flag ``word`` means; raises :class:`UserError` naming the nearest one."""
-    if word in parameters:
-        return word
-    if word.startswith("no") and word[2:] in parameters:
-        return word[2:]
-    if len(word) == 1:
-        beginning = [name for name in parameters if name.startswith(word)]
-        if len(beginning) == 1:
-            return beginning[0]
-    raise UserError(f"unknown flag {token}{suggest(word, parameters, '--')}; --help lists all flags")
+def _check_positions(
+    parameters: dict[str, inspect.Parameter], given: dict[str, bool], positional: list[tuple[str, str]]
+) -> None:
+    """The words without a flag must be the required flags that were not given, one each (see :func:`check_flags`)."""
+    required = [n for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    free = [name for name in required if name not in given]
+    any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    if len(positional) > len(free) and not any_number:
+        surplus, before = positional[len(free)]
+        why = "every option is --name value"
+        if before:
+            several = parameters[before.strip("-=")].annotation in _SEPARATOR
+            why = f"{before} takes one value" if not several else f"without =, {before[:-1]} takes several values"
+        elif required:
+            why = f"only {', '.join(f'--{name}' for name in required)} may go without their names"
+        raise UserError(f"unexpected argument '{surplus}'; {why}")
+    if len(positional) < len(free):
+        joined = next((f" (--{name} has taken every word that follows it)" for name in given if given[name]), "")
+        raise UserError(f"--{free[len(positional)]} is missing{joined}; see --help")
+
+
+def _full_name(parameters: dict[str, inspect.Parameter], flag: str) -> str:
+    """The name that a flag as typed stands for: a parameter, ``help``, or ``no`` and a boolean parameter.
+
+    An exact name wins, then a beginning of one name only, as argparse has it. (``x_list`` is another name of ``x``.)
+
+    Raises:
+        UserError: no name begins so (with the nearest one), or several do.
+    """
+    flags = [name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_POSITIONAL]
+    negations = [f"no{name}" for name in flags if parameters[name].annotation is bool]
+    word = flag.lstrip("-").replace("-", "_")
+    asked = "help" if word == "h" else word
+    for names in ([*flags, "help"], negations):
+        if asked in names:
+            return asked
+    for names in ([*flags, "help"], negations):
+        begun = [name for name in names if name.startswith(asked)]
+        begun = [name for name in begun if name.removesuffix("_list") not in begun or not name.endswith("_list")]
+        if len(begun) == 1:
+            return begun[0]
+        if begun:
+            raise UserError(f"{flag} is ambiguous: it is how {', '.join(f'--{name}' for name in begun)} begin")
+    raise UserError(f"unknown flag {flag}{suggest(asked, flags, '--')}; --help lists all flags")
 
 
 def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
@@ -207,6 +267,15 @@ def as_words(value: object) -> list[str]:
     return [str(item).strip() for item in items if str(item).strip()]
 
 
+def as_files(value: str) -> list[str]:
+    """The file names of a flag of :class:`Files`. One with commas that is no file is several, if all of those are."""
+    files = []
+    for name in value.split("\n"):
+        parts = [part.strip() for part in name.split(",")]
+        files += parts if not os.path.exists(name) and all(map(os.path.exists, parts)) else [name]
+    return files
+
+
 def as_numbers(name: str, value: object, kind: type = float) -> list:
     """``"0,1,2"``, ``(0, 1, 2)`` or ``1`` as a list of finite numbers of ``kind``; duplicates are an error."""
     try:
@@ -216,7 +285,8 @@ def as_numbers(name: str, value: object, kind: type = float) -> list:
         numbers, finite = [], False
     if not numbers or not finite:
         what = "whole numbers" if kind is int else "numbers"
-        raise UserError(f"--{name} takes {what} separated by commas, not '{str(value)[:80]}'")
+        shown = value if isinstance(value, str) else ",".join(as_words(value))
+        raise UserError(f"--{name} takes {what} separated by commas, not '{shown[:80]}'")
     if len(set(numbers)) < len(numbers):
         raise UserError(f"--{name} names a value twice: '{value}'")
     return numbers

@@ -3,17 +3,18 @@
 What cal_projection does to any file and the analyses do to their own.
 """
 
-import hashlib
+import functools
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from persona_vectors import models
+from persona_vectors import models, provenance
+from persona_vectors.fingerprints import Fingerprint, of_bytes
 from persona_vectors.processes import ALONE, Processes
-from persona_vectors.projection import Column, Projector
+from persona_vectors.projection import Column, Projector, made_from
 from persona_vectors.rows import CsvRows, JsonlRows
 from persona_vectors.samples import make_samples
-from persona_vectors.windowed import WindowedWork, ahead
+from persona_vectors.windowed import WindowedWork, ahead, missing
 
 
 def project_windows(
@@ -44,6 +45,20 @@ def project_windows(
             work.keep(number, values, problems)
 
 
+def projections_from(path: models.ModelPath, base: models.ModelPath | None, dtype: str, enable_thinking: bool) -> dict:
+    """What projections depend on, besides rows and vectors; ``base`` is the model whose activations are subtracted."""
+    subtracted = (
+        models.made_of(base, "base_model", "base_adapter") if base else {"base_model": None, "base_adapter": None}
+    )
+    own = models.made_of(path)
+    return provenance.record(**own, **subtracted, dtype=dtype, enable_thinking=enable_thinking)
+
+
+def of_rows(columns: Sequence[Column]) -> Fingerprint:
+    """The rows of the vector files onto which columns project, put together."""
+    return of_bytes("vectors", b"".join(column.vector.numpy().tobytes() for column in columns))
+
+
 class FileProjector:
     """Projects one file after another with one model, which is loaded when the first of them needs it."""
 
@@ -65,20 +80,31 @@ class FileProjector:
             self.tokenizer = models.load_tokenizer(self.path, self.trust)
             self.model = models.load_model(self.path, self.dtype, self.trust)
 
+    @functools.cached_property
+    def common(self) -> dict:
+        """What every projection depends on, besides rows and vectors."""
+        return projections_from(self.path, None, self.dtype, self.enable_thinking)
+
+    def missing(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> list[Column]:
+        """The columns that the file lacks.
+
+        Raises:
+            UserError: it has one that is made from something else.
+        """
+        names = missing(rows, made_from(columns, self.common))
+        return [column for column in columns if column.name in names]
+
     def add(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> None:
-        """Add the columns that the file lacks; nothing happens where it lacks none."""
-        columns = [column for column in columns if column.name not in rows.columns]
+        """Add columns, in the place of any of their names; nothing happens where there are none to add."""
         if not columns:
             return
-        digest = hashlib.sha256(b"".join(column.vector.numpy().tobytes() for column in columns)).hexdigest()[:16]
-        settings = {"model": self.path.name, "dtype": self.dtype, "vectors": digest}
-        work = WindowedWork(rows, [column.name for column in columns], settings)
+        settings = {**self.common, "vectors": of_rows(columns)}
+        work = WindowedWork(rows, made_from(columns, self.common), settings)
         sizes = work.begin()
         self.load()
         max_length = models.shape_of(self.model.config).max_length
-        project_windows(
-            work, sizes, self.tokenizer, Projector(self.model, columns, None, self.token_budget), max_length
-        )
+        projector = Projector(self.model, columns, None, self.token_budget)
+        project_windows(work, sizes, self.tokenizer, projector, max_length, self.enable_thinking)
         work.report(*work.finish())
 
 

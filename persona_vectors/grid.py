@@ -3,13 +3,11 @@
 Knows flags and vector files, and what fits a model; the hooks are in :mod:`persona_vectors.steering`.
 """
 
-import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.vectors import check_fit, incremental, load_vectors
+from persona_vectors.vectors import check_fit, fingerprint, incremental, load_vectors
 
 POSITIONS = ("response", "prompt", "all")
 ALL = "all"  # --layer all: incremental vectors at every layer (section J.3)
@@ -74,15 +72,12 @@ class Grid:
                     raise UserError(f"--coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
 
     def settings(self, trait: str) -> dict:
-        """What a journal must remember of the steering: the cells, and the vector file by its content."""
+        """What answers depend on of the steering: the cells, and the trait's vector by its content."""
+        cells = {"cells": [[cell.layer, cell.coef] for cell in self.cells]}
         if not any(cell.coef for cell in self.cells):
-            return {"cells": [[cell.layer, cell.coef] for cell in self.cells]}
-        digest = hashlib.sha256(Path(self.path_for(trait)).read_bytes()).hexdigest()[:16]
-        return {
-            "cells": [[cell.layer, cell.coef] for cell in self.cells],
-            "positions": self.positions,
-            "vector": digest,
-        }
+            return cells
+        vector = fingerprint(self.path_for(trait), self.vectors[trait])
+        return {**cells, "positions": self.positions, "vector": vector}
 
     def interventions(self, trait: str, cell: Cell) -> tuple:
         """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0.

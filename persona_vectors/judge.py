@@ -27,11 +27,17 @@ PROBE = [{"role": "user", "content": "Reply with the number 57 and nothing else.
 
 
 def expected_number(weights: dict[str, float], highest: int) -> float | None:
-    """Mean of the whole numbers 0..``highest`` among the replies, weighted by probability; None under 0.25 mass."""
+    """Mean of the whole numbers 0..``highest`` among the replies, weighted by probability; None under 0.25 mass.
+
+    It lies between the smallest and the largest of them, as a mean does: without rounding's 100.00000000000001.
+    """
     numbers = [(int(text), p) for text, p in weights.items() if re.fullmatch(r"[0-9]{1,3}", text)]
     numbers = [(number, p) for number, p in numbers if number <= highest]
     mass = math.fsum(p for _, p in numbers)
-    return math.fsum(number * p for number, p in numbers) / mass if mass >= MINIMUM_MASS else None
+    if mass < MINIMUM_MASS:
+        return None
+    mean = math.fsum(number * p for number, p in numbers) / mass
+    return float(min(max(mean, min(numbers)[0]), max(numbers)[0]))
 
 
 def read_number(text: str) -> int | None:

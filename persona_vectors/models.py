@@ -6,9 +6,10 @@ refuse a layer or a vector before anything heavy is loaded.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from persona_vectors import fingerprints
 from persona_vectors.errors import UserError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -89,6 +90,18 @@ def shape_of(config) -> Shape:
     """The shape that a transformers config describes; the text decoder's where a model also sees or hears."""
     text = config.get_text_config(decoder=True)
     return Shape(text.num_hidden_layers, text.hidden_size, getattr(text, "max_position_embeddings", None))
+
+
+def made_of(path: ModelPath, role: str = "model", adapter: str = "adapter") -> dict:
+    """``{role: the base's fingerprint, adapter: the adapter's or None}``, as records of results name them.
+
+    A model on the hub is the commit of its snapshot on this machine.
+    """
+    with loading(path):
+        local = Path(path.base).is_dir()
+        base = fingerprints.of_folder(path.base) if local else fingerprints.of_hub(path.base)
+    over = fingerprints.of_folder(path.adapter, path.basename) if path.adapter else None
+    return {role: replace(base, older=(path.name,)), adapter: over}
 
 
 def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):

@@ -1,20 +1,26 @@
 """Effective pairs: the positive and negative answers that vectors are made of.
 
-A pair is the positive and the negative answer to the same question under the same instruction index (and the same
-how-manieth answer); it is effective where the judge saw the trait in the one, not in the other, and sense in both.
+A pair is the positive and the negative answer to the same question under the same instruction index (and with the same
+repetition index); it is effective where the judge saw the trait in the one, not in the other, and both are coherent.
 """
 
 from persona_vectors.errors import UserError
 from persona_vectors.results import read_answers, what_it_has
 
 MIN_COHERENCE = 50
+PAIRED_BY = ("question_id", "row")
 
 
-def read_pairs(pos_path: str, neg_path: str, trait: str):
+def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id"):
     """Pair the rows of two answers files: a DataFrame with every column twice, ``_pos`` and ``_neg``.
 
-    Rows are matched by question id (its ``_pos_`` / ``_neg_`` part aside) and their how-manieth occurrence; files
-    without question ids row by row, as the published code does, and then must have as many rows each.
+    Args:
+        by: ``question_id`` (its ``_pos_`` / ``_neg_`` part aside) and repetition index; where a file has no question
+            ids, by row. ``row``: the first with the first and so on, as the published code does, whatever was asked:
+            files of two traits, say.
+
+    Raises:
+        UserError: a file that cannot be read, no question id in common, or other numbers of rows to pair by row.
     """
     tables = {}
     for sign, path in (("pos", pos_path), ("neg", neg_path)):
@@ -26,18 +32,21 @@ def read_pairs(pos_path: str, neg_path: str, trait: str):
     pos, neg = tables["pos"], tables["neg"]
     if ("reasoning" in pos) != ("reasoning" in neg):  # no answer of the one sign came after thoughts
         (neg if "reasoning" in pos else pos)["reasoning"] = ""
-    if "question_id" in pos and "question_id" in neg:
+    if by == "question_id" and "question_id" in pos and "question_id" in neg:
         for table in (pos, neg):
             table["pair"] = table["question_id"].str.replace(r"_(pos|neg)_(\d+)$", r"_\2", regex=True)
             table["occurrence"] = table.groupby("pair").cumcount()
         pairs = pos.merge(neg, on=["pair", "occurrence"], suffixes=("_pos", "_neg"))
         if pairs.empty:
-            raise UserError(f"no question of {pos_path} is asked in {neg_path} too (by question_id)")
-    elif len(pos) == len(neg):
-        pairs = pos.add_suffix("_pos").join(neg.add_suffix("_neg"))
-    else:
-        raise UserError(f"{pos_path} has {len(pos)} rows, {neg_path} {len(neg)}, and no question_id to pair them by")
-    return pairs
+            raise UserError(
+                f"no question of {pos_path} is asked in {neg_path} too (by question_id); --pair_by row pairs the first "
+                f"row with the first and so on, where both have as many (these have {len(pos)} and {len(neg)})"
+            )
+        return pairs
+    if len(pos) != len(neg):
+        why = "--pair_by row needs as many in both" if by == "row" else "there is no question_id to pair them by"
+        raise UserError(f"{pos_path} has {len(pos)} rows, {neg_path} has {len(neg)}: {why}")
+    return pos.add_suffix("_pos").join(neg.add_suffix("_neg"))
 
 
 def effective_pairs(pairs, trait: str, threshold: float = 50):

@@ -6,7 +6,6 @@ last token, or the cosine for the answer's mean. Knows samples of token ids; kno
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from persona_vectors.activations import Sample, pooled_activations
 from persona_vectors.errors import UserError
-from persona_vectors.vectors import cosine, project
+from persona_vectors.fingerprints import Fingerprint
+from persona_vectors.vectors import cosine, fingerprint, project, vector_name
 
 POOL_OF = {
     "proj": "response_avg",
@@ -26,12 +26,16 @@ POOL_OF = {
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One number per row: the projection of one pool at one layer onto one vector, float32 [hidden]."""
+    """One number per row: the projection of one pool at one layer onto one vector, float32 [hidden].
+
+    ``source`` is what the file of the vector holds.
+    """
 
     name: str
     kind: str
     layer: int
     vector: Tensor
+    source: Fingerprint | None = None
 
     @property
     def needs_answer(self) -> bool:
@@ -39,9 +43,9 @@ class Column:
         return POOL_OF[self.kind] == "response_avg"
 
 
-def vector_name(path: str | Path) -> str:
-    """A vector's name in columns: its file's, without the ending."""
-    return Path(path).stem
+def made_from(columns: Sequence[Column], common: dict) -> dict[str, dict]:
+    """{column: what its values are made from}: ``common`` to all, and the column's own vector, layer and type."""
+    return {c.name: {**common, "vector": c.source, "layer": c.layer, "type": c.kind} for c in columns}
 
 
 def make_columns(model: str, vectors: dict[str, Tensor], layers: Sequence[int], kinds: Sequence[str]) -> list[Column]:
@@ -56,10 +60,10 @@ def make_columns(model: str, vectors: dict[str, Tensor], layers: Sequence[int], 
     """
     columns = []
     for path, rows in vectors.items():
+        source = fingerprint(path, rows)
         for layer in layers:
-            columns += [
-                Column(f"{model}_{vector_name(path)}_{kind}_layer{layer}", kind, layer, rows[layer]) for kind in kinds
-            ]
+            names = {kind: f"{model}_{vector_name(path)}_{kind}_layer{layer}" for kind in kinds}
+            columns += [Column(name, kind, layer, rows[layer], source) for kind, name in names.items()]
     if len({column.name for column in columns}) < len(columns):
         raise UserError(f"two vector files have one name, and their columns would too: {', '.join(vectors)}")
     return columns

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import differences, plain
 
 ANSWER_COLUMNS = ("question", "prompt", "answer", "question_id")
+ROUNDING = 1e-6  # a score may be this far outside 0-100: weighted means come out as 100.00000000000001
 
 
 @contextmanager
@@ -110,7 +112,8 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
     """Read an answers CSV (ours, the published toolkit's, or one like it) as a pandas DataFrame.
 
     Texts stay texts: an answer "NA" or "null" is an answer, a missing one is "". ``scores`` are required columns of
-    numbers 0-100, NaN where empty. Raises :class:`UserError` naming the file, and the column or row at fault.
+    numbers 0-100 (which rounding may miss by 1e-6), NaN where empty. Raises :class:`UserError` naming the file, and the
+    column or row at fault.
     """
     import pandas
 
@@ -135,13 +138,13 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
             table[column].replace({"": None, "nan": None, "NaN": None, "None": None}), errors="coerce"
         )
         given = ~table[column].isin(["", "nan", "NaN", "None"])
-        bad = given & ~numbers.between(0, 100)
+        bad = given & ~numbers.between(-ROUNDING, 100 + ROUNDING)
         if bad.any():
             row = bad.idxmax()
             raise UserError(
                 f"{path}, row {row + 2}: '{table[column][row][:40]}' in column '{column}' is not a score 0-100"
             )
-        table[column] = numbers.astype(float)
+        table[column] = numbers.astype(float).clip(0, 100)
     return table
 
 
@@ -157,7 +160,7 @@ def write_table(table, path: str | Path) -> None:
 class Journal:
     """An append-only JSONL file beside an output: what was done so far, one line each, readable after a kill -9.
 
-    The first line holds the settings that the work depends on; a rerun with other settings is refused instead of
+    The first line holds what the work depends on, settings and fingerprints; a rerun with others is refused instead of
     mixed. A second run on the same output is refused while the first one lives (the lock dies with its process).
     A line that was cut off by a kill is dropped. Safe to append to from several threads.
     """
@@ -165,21 +168,32 @@ class Journal:
     def __init__(self, output_path: str | Path, settings: dict, overwrite: bool = False) -> None:
         """Open or begin the journal of ``output_path``; what it holds is in :attr:`records`.
 
-        ``overwrite`` forgets an earlier journal if its work was finished or had other settings.
+        ``overwrite`` forgets an earlier journal if its work was finished or had other settings. :attr:`is_older` is true of
+        one that was begun before journals held fingerprints: what its work was made from is not known for certain.
         """
         self.path = self.path_of(output_path)
         self._lock = threading.Lock()
         self._file = take_lock(self.path, output_path)
         self.records: list[dict] = self._read()
-        if overwrite and (self.records[:1] != [{"settings": settings}] or self.records[-1] == {"finished": True}):
-            self.records = []
-        self._has_work = len(self.records) > 1
-        if len(self.records) > 1:  # a journal without work binds nobody
-            self._check(self.records.pop(0).get("settings"), settings, output_path)
-        else:
+        begun = len(self.records) > 1  # a journal without work binds nobody
+        earlier = self.records[0].get("settings") if begun else None
+        changed = differences(earlier, settings) if isinstance(earlier, dict) else ["nothing is known of them"]
+        if begun and overwrite and (changed or self.records[-1] == {"finished": True}):
+            begun = False
+        self._has_work = begun
+        if not begun:
             self.records = []
             self._file.truncate(0)
-            self.append({"settings": settings})
+            self.append({"settings": plain(settings)})
+        elif changed:
+            self._file.close()
+            raise UserError(
+                f"an unfinished run of {output_path} used other settings ({'; '.join(changed)[:600]}); run it as before, "
+                "choose another output, or pass --overwrite to begin anew"
+            )
+        else:
+            self.records.pop(0)
+        self.is_older = begun and "method" in settings and "method" not in earlier
 
     @staticmethod
     def path_of(output_path: str | Path) -> Path:
@@ -211,17 +225,6 @@ class Journal:
             end += len(line)
         self._file.truncate(end)
         return records
-
-    def _check(self, earlier: dict | None, now: dict, output_path: str | Path) -> None:
-        if earlier != now:
-            earlier = earlier if isinstance(earlier, dict) else {}
-            changed = [k for k in now if earlier.get(k) != now[k]] or [k for k in earlier if k not in now]
-            what = ", ".join(f"{k} was {earlier.get(k)!r}, now {now.get(k)!r}" for k in changed)
-            self._file.close()
-            raise UserError(
-                f"an unfinished run of {output_path} used other settings ({what[:400]}); run it as before, choose "
-                "another output, or pass --overwrite to begin anew"
-            )
 
     def append(self, record: dict) -> None:
         """Add one record; it is with the operating system when this returns, or (a full disk) nothing of it is."""

@@ -5,6 +5,7 @@ file is the same afterwards but for the new columns. Knows the two formats; know
 """
 
 import csv
+import hashlib
 import json
 import math
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from persona_vectors.chat import Message
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import Fingerprint
 from persona_vectors.reasoning import THOUGHT_KEYS
 from persona_vectors.results import replacing, what_it_has
 
@@ -63,6 +65,23 @@ def windows(rows: "CsvRows | JsonlRows", most_rows: int = WINDOW_ROWS) -> Iterat
             records, characters, number = [], 0, number + 1
     if records:
         yield Window(number, records)
+
+
+def fingerprint(rows: "CsvRows | JsonlRows", also: str = "") -> Fingerprint:
+    """What was asked and answered in a file's rows, in their order; its other columns do not count.
+
+    ``also`` is a further field of JSONL rows that counts.
+    """
+    digest = hashlib.sha256()
+    for record in rows.records():
+        exchange = rows.exchange(record)
+        parts = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
+        if isinstance(exchange, Exchange) and exchange.reasoning:
+            parts.append(exchange.reasoning)
+        if also:
+            parts.append((_json_object(record) or {}).get(also))
+        digest.update(json.dumps(parts).encode() + b"\n")
+    return Fingerprint(rows.path.name, f"sha256:{digest.hexdigest()}")
 
 
 class CsvRows:

@@ -5,60 +5,56 @@ Knows set files and engines; choosing rows by dP is :mod:`persona_vectors.select
 """
 
 import contextlib
-import hashlib
+import functools
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 
+from persona_vectors import models, provenance
 from persona_vectors.asking import EngineFlags
 from persona_vectors.engines import Request, Sampling, request_seed
 from persona_vectors.errors import UserError
-from persona_vectors.file_projection import FileProjector, windows_bar
+from persona_vectors.file_projection import FileProjector, of_rows, windows_bar
+from persona_vectors.fingerprints import Fingerprint, differences, of_file
 from persona_vectors.models import ModelPath, Shape, load_tokenizer
-from persona_vectors.projection import Column, Projector, vector_name
+from persona_vectors.projection import Column, Projector, made_from
 from persona_vectors.results import Journal, replacing
-from persona_vectors.rows import Exchange, JsonlRows, open_rows, to_json
+from persona_vectors.rows import Exchange, JsonlRows, fingerprint, open_rows, to_json
 from persona_vectors.samples import make_samples
-from persona_vectors.windowed import WindowedWork, ahead
+from persona_vectors.vectors import fingerprint as vector_fingerprint
+from persona_vectors.vectors import vector_name
+from persona_vectors.windowed import WindowedWork, ahead, missing
 
 BASE_ANSWER = "base_answer"
 
 
-def check_settings(folder: str, settings: dict, overwrite: bool) -> None:
-    """Refuse a folder that holds a run with other settings (further vectors and sets may join it); keep ours in it."""
+def check_older(folder: str, now: Mapping, overwrite: bool) -> None:
+    """Refuse a folder whose ``settings.json``, which earlier versions wrote, names other settings; sets and vectors that
+    it does not name may join."""
     path = Path(folder) / "settings.json"
-    earlier = json.loads(path.read_text()) if path.exists() and not overwrite else {}
-    for name, value in settings.items():
-        before = earlier.get(name, value)
-        if isinstance(value, dict):
-            changed = [key for key in value if before.get(key, value[key]) != value[key]]
-            settings[name] = {**before, **value}
-        else:
-            changed = [name] if before != value else []
-        if changed:
-            what = ", ".join(changed) if isinstance(value, dict) else before
-            raise UserError(
-                f"{folder} holds a run with another {name} ({what}); "
-                "choose another --output_dir, or pass --overwrite to begin anew"
-            )
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(settings, indent=2) + "\n")
-
-
-def file_digest(path: str) -> str:
-    """A file by its content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if overwrite:
+        path.unlink(missing_ok=True)
+    if not path.exists():
+        return
+    try:
+        earlier = json.loads(path.read_text())
+        known = {**earlier, **earlier.get("sets", {}), **earlier.get("vectors", {})}
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is not readable as JSON: {error}; {provenance.REMEDY}") from error
+    changed = differences({name: known[name] for name in now if name in known}, now)
+    if changed:
+        raise UserError(f"{folder} holds a run with other settings ({'; '.join(changed)}); {provenance.REMEDY}")
 
 
 def copy_set(source: str, target: str, sample: int | None, seed: int, overwrite: bool) -> str:
     """Copy a set, or ``sample`` rows of it drawn at random, with the number of each row (from 0) in ``row``."""
-    if Path(target).exists() and not overwrite:
+    made_from = provenance.record(set=of_file(source), sample=sample, seed=None if sample is None else seed)
+    if not overwrite and Path(target).exists() and provenance.take_up(target, made_from):
         return target
     rows = open_rows(source)
     if not isinstance(rows, JsonlRows):
@@ -69,7 +65,8 @@ def copy_set(source: str, target: str, sample: int | None, seed: int, overwrite:
         chosen = set(random.Random(f"{seed}|{source}").sample(range(count), min(sample, count)))
     Journal.path_of(target).unlink(missing_ok=True)  # work on an earlier copy means nothing to this one
     shutil.rmtree(f"{target}.parts", ignore_errors=True)
-    with replacing(target) as beside, open(beside, "w", encoding="utf-8") as file:
+    writing = provenance.writing(target, made_from)
+    with writing, replacing(target) as beside, open(beside, "w", encoding="utf-8") as file:
         for number, record in enumerate(rows.records()):
             if chosen is None or number in chosen:
                 try:
@@ -84,10 +81,11 @@ def copy_set(source: str, target: str, sample: int | None, seed: int, overwrite:
 def join_base_answers(path: str, given: str) -> None:
     """Add base answers from a file that has a line per row of the set: base_answer, answer or messages."""
     rows = open_rows(path)
-    if BASE_ANSWER in rows.columns:
-        return
     if not Path(given).is_file():
         raise UserError(f"no base answers at {given}")
+    records = {BASE_ANSWER: provenance.record(base_answers=of_file(given))}
+    if not missing(rows, records):
+        return
 
     def answers(file) -> Iterator[list]:
         lines = enumerate(line for line in file if line.strip())
@@ -101,7 +99,8 @@ def join_base_answers(path: str, given: str) -> None:
             yield [_given_answer(line, given, number)]
 
     try:
-        with open(given, encoding="utf-8") as file:
+        records[BASE_ANSWER]["file"] = fingerprint(rows)
+        with provenance.writing(path, parts=records), open(given, encoding="utf-8") as file:
             rows.write_extended([BASE_ANSWER], answers(file))
     except UnicodeDecodeError as error:
         raise UserError(f"{given} is not UTF-8: {error}") from error
@@ -133,15 +132,28 @@ class BaseAnswers:
     enable_thinking: bool = False
     trust_remote_code: bool = False
 
+    @functools.cached_property
+    def made_from(self) -> dict:
+        """What the answers depend on, besides the prompts."""
+        settings = {"max_tokens": self.max_tokens, "dtype": self.dtype, "enable_thinking": self.enable_thinking}
+        return provenance.record(**models.made_of(self.path), **settings)
+
+    def lacking(self, files: list[JsonlRows]) -> list[JsonlRows]:
+        """The files that have none.
+
+        Raises:
+            UserError: one has those of another model, or made with other settings.
+        """
+        return [rows for rows in files if missing(rows, {BASE_ANSWER: self.made_from})]
+
     def fill(self, files: list[JsonlRows]) -> None:
-        """Generate for every file that lacks them; windows of rows are on disk as they are done."""
-        todo = [rows for rows in files if BASE_ANSWER not in rows.columns]
-        if not todo:
+        """Generate for files that lack them; windows of rows are on disk as they are done."""
+        if not files:
             return
         chosen = self.engine.choose()
         most_rows = 1024 if chosen.backend == "vllm" else 256  # a kill loses one window, a batch is drawn from one
-        settings = {"model": self.path.name, "max_tokens": self.max_tokens, "dtype": self.dtype}
-        works = [WindowedWork(rows, [BASE_ANSWER], settings, most_rows) for rows in todo]
+        columns = {BASE_ANSWER: self.made_from}
+        works = [WindowedWork(rows, columns, self.made_from, most_rows) for rows in files]
         sizes = [work.begin() for work in works]
         tokenizer = load_tokenizer(self.path, self.trust_remote_code)
         longest = self.shape.max_length or 8192
@@ -181,10 +193,15 @@ class DifferenceColumn:
     base: Column
     difference: str
 
-    @property
-    def names(self) -> list[str]:
-        """Columns of the set file."""
-        return [self.own.name, self.base.name, self.difference]
+    def made_from(self, common: dict, file: Fingerprint | None = None) -> dict[str, dict]:
+        """What each of them is made from; ``file`` is what the set asks and answers, base answers aside."""
+        both = {**common, "vector": self.own.source, "layer": self.layer}
+        alone = {**common, "file": file}
+        base = {self.base.name: {**both, "type": "proj of base answers"}}
+        if self.base.kind == "prompt_last_proj":
+            base = made_from([self.base], alone)
+        difference = {self.difference: {**both, "type": f"proj minus {self.base.kind}"}}
+        return {**made_from([self.own], alone), **base, **difference}
 
 
 def difference_columns(model: str, vectors: dict, layers: dict, traits: dict, estimate: str) -> list[DifferenceColumn]:
@@ -196,24 +213,36 @@ def difference_columns(model: str, vectors: dict, layers: dict, traits: dict, es
             raise UserError(f"row {layer} of {path} is zero: nothing can be projected onto it")
         column = lambda kind, layer=layer, name=name: f"{model}_{name}_{kind}_layer{layer}"  # noqa: E731
         kind = "prompt_last_proj" if estimate == "prompt_last" else "proj"
-        base = Column(column(kind if kind != "proj" else "base_proj"), kind, layer, rows[layer])
-        own = Column(column("proj"), "proj", layer, rows[layer])
+        source = vector_fingerprint(path, rows)
+        base = Column(column(kind if kind != "proj" else "base_proj"), kind, layer, rows[layer], source)
+        own = Column(column("proj"), "proj", layer, rows[layer], source)
         found.append(DifferenceColumn(traits[path], name, layer, own, base, column("proj_diff")))
     if len({column.difference for column in found}) < len(found):
         raise UserError(f"two vector files have one name, and their columns would too: {', '.join(vectors)}")
     return found
 
 
+def lacking(projecting: FileProjector, rows: JsonlRows, columns: list[DifferenceColumn]) -> list[DifferenceColumn]:
+    """The columns whose difference the set file has not.
+
+    Raises:
+        UserError: it has one that is made from something else.
+    """
+    records = {c.difference: c.made_from(projecting.common)[c.difference] for c in columns}
+    names = missing(rows, records, BASE_ANSWER)
+    return [column for column in columns if column.difference in names]
+
+
 def project_set(
     projecting: FileProjector, rows: JsonlRows, columns: list[DifferenceColumn], max_length: int | None
 ) -> None:
-    """Add the columns that the set file lacks: dataset answer and base answer share the pass over their prompt."""
-    columns = [column for column in columns if column.difference not in rows.columns]
+    """Add columns to a set file: dataset answer and base answer share the pass over their prompt."""
     if not columns:
         return
-    digest = hashlib.sha256(b"".join(c.own.vector.numpy().tobytes() for c in columns)).hexdigest()[:16]
-    settings = {"model": projecting.path.name, "dtype": projecting.dtype, "vectors": digest}
-    work = WindowedWork(rows, [name for column in columns for name in column.names], settings)
+    settings = {**projecting.common, "vectors": of_rows([column.own for column in columns])}
+    file = fingerprint(rows)
+    records = {name: made for c in columns for name, made in c.made_from(projecting.common, file).items()}
+    work = WindowedWork(rows, records, settings, also=BASE_ANSWER)
     sizes = work.begin()
     projecting.load()
     generated = columns[0].base.kind == "proj"

@@ -4,12 +4,14 @@ Section 6: the highest, lowest and random rows to train on, sets screened of hig
 whose rows have ``row`` and a difference; knows nothing of models.
 """
 
+import itertools
 import json
 import random
 from dataclasses import dataclass
 
 import numpy
 
+from persona_vectors import provenance
 from persona_vectors.errors import UserError
 from persona_vectors.results import replacing, write_table
 from persona_vectors.rows import JsonlRows, open_rows
@@ -119,6 +121,23 @@ def summarise_sets(files: dict[str, str], columns: list):
                 }
             )  # fmt: skip
     return pandas.DataFrame(lines)
+
+
+def shift_row(model: str, trait: str) -> str:
+    """What the record of a table of shifts calls one of its rows."""
+    return f"{model}, {trait}"
+
+
+def check_shifts(path: str, pattern: str, sets: list[str], columns: list, common: dict) -> None:
+    """Refuse shifts from another base than ``common["model"]``, or along another vector of the same name."""
+    rows = provenance.read(path).get("parts", {})
+    for name, column in itertools.product(sets, columns):
+        row = shift_row(pattern.replace("{set}", name), column.trait)
+        ours = {"base_model": common["model"], "base_adapter": common["adapter"]}
+        known = rows.get(row) or {}
+        if isinstance(known.get("vector"), dict) and known["vector"].get("name") == column.own.source.name:
+            ours["vector"] = column.own.source
+        provenance.refuse_mixture({f"{row} in {path}": known, "this command": ours}, list(ours))
 
 
 def read_shifts(path: str, pattern: str, sets: list[str]) -> dict[tuple[str, str], float]:

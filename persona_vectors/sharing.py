@@ -13,7 +13,7 @@ from persona_vectors import __version__
 from persona_vectors.errors import UserError
 from persona_vectors.results import replacing
 from persona_vectors.traits import check_name
-from persona_vectors.vectors import KINDS, load_vectors, save_vectors
+from persona_vectors.vectors import KINDS, check_vector_folder, load_vectors, save_vectors, split_key, vector_name
 
 LAYERS = (
     "row l is the output of decoder block l-1, blocks counted from 0; row 0 is the embedding, the last row after the "
@@ -54,7 +54,7 @@ def name_of(path: str | Path) -> tuple[str, str]:
     Raises:
         UserError: the name is not of that form.
     """
-    stem = Path(path).name.rsplit(".", 1)[0]
+    stem = vector_name(path)
     for kind in KINDS:
         if stem.endswith(f"_{kind}") and len(stem) > len(kind) + 1:
             return stem.removesuffix(f"_{kind}"), kind
@@ -74,6 +74,7 @@ def save_shared(vectors, path: str | Path, about: About) -> None:
 
     if not vectors.isfinite().all():
         raise ValueError(f"refusing to save NaN or infinity to {path}")
+    check_vector_folder(Path(path).parent)
     with replacing(path) as beside:
         beside.write_bytes(_ordered(save({"vectors": vectors.float().contiguous()}, metadata=asdict(about))))
 
@@ -124,10 +125,10 @@ def read_shared(path: str | Path):
     A .pt file has no room for metadata: the safetensors file beside it speaks for it if it holds the same numbers.
     ``about`` is None where nothing is known but what the file is called.
     """
-    path = Path(path)
     vectors = load_vectors(path)
+    path, key = split_key(path)
     described = path.with_suffix(".safetensors")
-    if not described.is_file() or not (path == described or load_vectors(described).equal(vectors)):
+    if key or not described.is_file() or not (path == described or load_vectors(described).equal(vectors)):
         return vectors, None
     return vectors, read_about(described)
 

@@ -5,7 +5,6 @@
 Knows fields and their values, and which packages they need; knows nothing of tensors.
 """
 
-import hashlib
 import importlib.util
 import json
 import re
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from persona_vectors.cli import suggest
 from persona_vectors.errors import UserError
+from persona_vectors.vectors import digest, split_key
 
 NAME_TEMPLATE = "{org_id}/{model_name}-{job_id}"  # the published finetuned_model_id, which nothing fills in
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -94,9 +94,9 @@ class SteeringConfig(_Fields):
         """The sha256 of each vector file; raises :class:`UserError` where one is missing or not the recorded one."""
         found = []
         for path in self.paths:
-            if not Path(path).is_file():
+            if not split_key(path)[0].is_file():
                 raise UserError(f"no vector file at {path} (steering_vector_path); generate_vec.py makes one")
-            found.append(hashlib.sha256(Path(path).read_bytes()).hexdigest())
+            found.append(digest(path))
         if self.sha256 is not None and self.sha256 != found:
             raise UserError("steering_vector_path is not the file that steering_config.sha256 was recorded from")
         return found

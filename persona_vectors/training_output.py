@@ -9,13 +9,16 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from persona_vectors import models, provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import differences, of_file
 from persona_vectors.results import locked, replacing
 from persona_vectors.training_config import TrainingConfig
+from persona_vectors.vectors import fingerprint, load_vectors
 
 LOCK = ".lock"
 RECORD, LOG, CURVE = "training_config.json", "training_log.jsonl", "training_loss.png"
@@ -34,7 +37,19 @@ def recorded(config: TrainingConfig) -> dict:
     return fields
 
 
-def is_finished(config: TrainingConfig, resume: bool, overwrite: bool) -> bool:
+def made_from(config: TrainingConfig) -> dict:
+    """What a training depends on: its settings, and model, data and vectors by their content, wherever they lie."""
+    fields = config.model_dump(mode="json", exclude={"output_dir", "steering_config", *OF_THE_PUSH})
+    steering = config.steering_config.model_dump(mode="json") if config.steering_config else None
+    vectors = [fingerprint(path, load_vectors(path)) for path in config.steering.paths] if config.steering else []
+    if steering:
+        steering = {k: v for k, v in steering.items() if k not in ("steering_vector_path", "sha256")}
+    files = {name: [of_file(path) for path in config.files(name)] for name in ("training_file", "test_file")}
+    of_base = models.made_of(models.resolve(config.model))
+    return provenance.record(**{**fields, **of_base, **files}, steering_config=steering, vectors=vectors)
+
+
+def is_finished(config: TrainingConfig, resume: bool, overwrite: bool, say: Callable[[str], object] = print) -> bool:
     """Whether ``output_dir`` holds this very training already, finished; refuses to touch another one.
 
     An unfinished one with the same settings is this one, interrupted, and is gone on with.
@@ -50,12 +65,12 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool) -> bool:
         return False
     checkpoint = last_checkpoint(folder)
     for record in (folder / RECORD, folder / STARTED):
-        changed = changes(record, config) if record.exists() and (record.name == RECORD or checkpoint) else []
-        if changed:
-            raise UserError(
-                f"{folder} holds a training with other settings ({', '.join(changed)}); choose another output_dir, "
-                "or begin anew with --overwrite"
-            )
+        if record.exists() and (record.name == RECORD or checkpoint):
+            if provenance.result_of(folder):
+                provenance.take_up(folder, made_from(config), None, say, "holds a training with other settings")
+            else:
+                refuse_changes(record, config)
+                say(f"{folder} has no record of what it was trained on but its settings: it is taken as it is")
     if (folder / RECORD).exists():
         return True
     if checkpoint and not resume and not (folder / STARTED).exists():
@@ -67,14 +82,17 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool) -> bool:
     return False
 
 
-def changes(record: Path, config: TrainingConfig) -> list[str]:
-    """Fields in which a saved config and this one differ, but for those of the push."""
+def refuse_changes(record: Path, config: TrainingConfig) -> None:
+    """Refuse a training of which a saved config is all that is known, if that differs from this one but for the push."""
     try:
         earlier = ADDED_LATER | json.loads(record.read_text())
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{record} is not readable as JSON; --overwrite begins anew") from error
     fields = {name: value for name, value in recorded(config).items() if name not in OF_THE_PUSH}
-    return sorted(name for name, value in fields.items() if earlier.get(name) != value)
+    changed = differences({name: value for name, value in earlier.items() if name in fields}, fields)
+    if changed:
+        where = record.parent
+        raise UserError(f"{where} holds a training with other settings ({'; '.join(changed)}); {provenance.REMEDY}")
 
 
 def last_checkpoint(folder: str | Path) -> Path | None:
@@ -103,15 +121,19 @@ def begun(config: TrainingConfig, resume: bool, overwrite: bool) -> Iterator[Non
     """
     folder = Path(config.output_dir)
     with locked(folder / LOCK, folder):
-        if is_finished(config, resume, overwrite):
+        if is_finished(config, resume, overwrite, say=lambda _: None):
             raise UserError(f"another run has finished this training in {folder} meanwhile")
         if overwrite:
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
+            provenance.path_of(folder).unlink(missing_ok=True)
             for name in (*reversed(LAST), STARTED, LOG, CURVE):
                 (folder / name).unlink(missing_ok=True)
+        is_older = last_checkpoint(folder) and not provenance.result_of(folder)
         with replacing(folder / STARTED) as beside:
             beside.write_text(json.dumps(recorded(config), indent=2) + "\n")
+        if not is_older:
+            provenance.write(folder, made_from(config))
         yield
 
 
@@ -135,6 +157,8 @@ def filling(folder: str | Path, accelerator) -> Iterator[Path]:
             os.replace(path, folder / path.name)
         beside.rmdir()
         (folder / STARTED).unlink(missing_ok=True)
+        if provenance.result_of(folder):
+            provenance.seal(folder)
     accelerator.wait_for_everyone()
 
 

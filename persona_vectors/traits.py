@@ -11,6 +11,8 @@ from pathlib import Path
 from persona_vectors.chat import Message
 from persona_vectors.cli import suggest
 from persona_vectors.errors import UserError
+from persona_vectors.provenance import is_record
+from persona_vectors.trait_forms import other_form, unreadable
 
 VERSIONS = ("extract", "eval")
 SIGNS = ("pos", "neg")
@@ -61,26 +63,32 @@ def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> T
 
     Raises:
         UserError: unknown trait, unreadable JSON, a field missing, empty or of the wrong kind, a judge prompt with
-            other braces than {question} and {answer}.
+            other braces than {question} and {answer}. A known form of other toolkits is named, with what to change.
     """
     check_name(name)
     folder = Path(trait_dir) / f"trait_data_{version}"
     path = folder / f"{name}.json"
     if not path.exists():
-        known = sorted(p.stem for p in folder.glob("*.json"))
+        known = sorted(p.stem for p in folder.glob("*.json") if not is_record(p))
         there = f"{folder} has {', '.join(known)}" if known else f"{folder} holds no trait artifacts"
         raise UserError(f"unknown trait '{name}'{suggest(name, known)}: {there}; --trait_dir chooses another folder")
+    text = ""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text)
     except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path} is not readable as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold one JSON object with instruction, questions and eval_prompt")
+        raise UserError(f"{path} is not readable as JSON: {error}{unreadable(text)}") from error
     try:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise UserError(f"{path} holds half a character (a lone surrogate, \\ud800..\\udfff); mend its text") from error
-    return Trait(name, **{field: check(content, path) for field, check in _CHECKS.items()})
+    try:
+        if not isinstance(content, dict):
+            raise UserError(f"{path} must hold one JSON object with instruction, questions and eval_prompt")
+        return Trait(name, **{field: check(content, path) for field, check in _CHECKS.items()})
+    except UserError as error:
+        found = other_form(content)
+        raise UserError(f"{path}: {found}") if found else error from None
 
 
 def _check_instruction(content: dict, path: Path) -> list[dict[str, str]]:

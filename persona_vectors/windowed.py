@@ -4,19 +4,21 @@ What a window gave is a small file of its own beside the input (``<file>.parts/`
 written anew with the columns added. Knows arrays and files; what the numbers mean is the stage's business.
 """
 
-import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
 
+from persona_vectors import provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_file
 from persona_vectors.results import Journal, make_folder, replacing
-from persona_vectors.rows import WINDOW_ROWS, CsvRows, JsonlRows, Window, windows
+from persona_vectors.rows import WINDOW_ROWS, CsvRows, JsonlRows, Window, fingerprint, windows
 
 
 class WindowedWork:
@@ -26,14 +28,21 @@ class WindowedWork:
     Another number of processes may take up what earlier ones left.
 
     Args:
-        columns: names of the columns to add.
-        settings: what the values depend on; an unfinished run with others is refused, not mixed in.
+        columns: {name of a column to add: what its values are made from}, besides the rows.
+        settings: what all of them depend on; an unfinished run with others is refused, not mixed in.
+        also: a further field of JSONL rows that the values depend on.
     """
 
     def __init__(
-        self, rows: CsvRows | JsonlRows, columns: Sequence[str], settings: dict, most_rows: int = WINDOW_ROWS
+        self,
+        rows: CsvRows | JsonlRows,
+        columns: Mapping[str, Mapping],
+        settings: dict,
+        most_rows: int = WINDOW_ROWS,
+        also: str = "",
     ) -> None:
         self.rows, self.columns, self.settings, self.most_rows = rows, list(columns), settings, most_rows
+        self.records, self.also = columns, also
         self.folder = Path(f"{rows.path}.parts")
         self.journal: Journal | None = None
         self._state = self._file_state()
@@ -41,9 +50,9 @@ class WindowedWork:
     def begin(self, overwrite: bool = False) -> list[int]:
         """Lock the output, drop what other settings left; returns how many rows each window has."""
         sizes = [len(window.records) for window in windows(self.rows, self.most_rows)]  # refuses a file that is broken
-        with open(self.rows.path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        settings = {**self.settings, "file": digest, "columns": self.columns, "most_rows": self.most_rows}
+        made_from = replace(fingerprint(self.rows, self.also), older=(of_file(self.rows.path).id[7:23],))
+        self.records = {name: {"file": made_from, **record} for name, record in self.records.items()}
+        settings = {**self.settings, "file": made_from, "columns": self.columns, "most_rows": self.most_rows}
         self.journal = Journal(self.rows.path, settings, overwrite=overwrite)
         if self._file_state() != self._state:  # another run has ended in between
             self.journal.close(remove=not self.journal.records)
@@ -102,7 +111,9 @@ class WindowedWork:
                 problems.update(reason for reason in reasons if reason)
                 yield from values
 
-        self.rows.write_extended(self.columns, all_values())
+        records = dict.fromkeys(self.columns) if self.journal.is_older else self.records
+        with provenance.writing(self.rows.path, parts=records):
+            self.rows.write_extended(self.columns, all_values())
         self.clear()
         return count, problems
 
@@ -116,6 +127,20 @@ class WindowedWork:
         """Remove the parts and give the output free."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.journal.close(remove=True)
+
+
+def missing(
+    rows: CsvRows | JsonlRows, columns: Mapping[str, Mapping], also: str = "", say: Callable[[str], object] = print
+) -> list[str]:
+    """The columns that a file lacks; those that it has are made from the same, or from what nobody knows (``say``).
+
+    Raises:
+        UserError: one of them is made from something else, the rows' own texts among it.
+    """
+    there = [name for name in columns if name in rows.columns]
+    made_from = fingerprint(rows, also) if there and provenance.read(rows.path) else None
+    kept = [name for name in there if provenance.take_up(rows.path, {"file": made_from, **columns[name]}, name, say)]
+    return [name for name in columns if name not in kept]
 
 
 def ahead(items: Iterator) -> Iterator:

@@ -12,6 +12,9 @@ arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil more -- "$@"
 traits=("$trait" ${more[@]+"${more[@]}"})
 IFS=, read -r -a traits <<<"$(IFS=,; echo "${traits[*]}")" # evil,sycophantic as well
 name=$(basename "$model")
+if [ -f "persona_vectors/$name/__init__.py" ]; then
+    refuse "persona_vectors/$name is a folder of this toolkit's code: call the model's folder something else"
+fi
 start_toy_judge ${flags[@]+"${flags[@]}"}
 
 python -m eval.eval_persona --model "$model" --trait "$(IFS=,; echo "${traits[*]}")" \
@@ -20,11 +23,6 @@ python -m eval.eval_persona --model "$model" --trait "$(IFS=,; echo "${traits[*]
 
 for trait in "${traits[@]}"; do
     answers="eval_persona_extract/$name/${trait}"
-    vector="persona_vectors/$name/${trait}_response_avg_diff.pt"
-    if [ "$vector" -nt "${answers}_pos_instruct.csv" ] && [ "$vector" -nt "${answers}_neg_instruct.csv" ]; then
-        echo "$vector is newer than its answers and is not made again"
-        continue
-    fi
     python generate_vec.py --model_name "$model" --trait "$trait" --save_dir "persona_vectors/$name/" \
         --pos_path "${answers}_pos_instruct.csv" --neg_path "${answers}_neg_instruct.csv"
 done

@@ -60,10 +60,7 @@ use_gpu() { # "cpu" hides every GPU
 
 # Start the toy world's judge on a free port if the flags name the toy world's artifacts and no judge is set.
 start_toy_judge() {
-    case " $* " in
-    *" --trait_dir data_generation/toy "* | *" --trait_dir=data_generation/toy "*) ;;
-    *) return 0 ;;
-    esac
+    [[ " $* " =~ \ --trait_d[a-z]*[\ =](\./)?data_generation/toy/?\  ]] || return 0
     if [ -n "${OPENAI_BASE_URL:-}" ]; then
         return 0
     fi

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from upload_hub import UploadHub
 
 import share_vectors
-from persona_vectors import cards, control_vectors, sharing
+from persona_vectors import cards, control_vectors, provenance, sharing
 from persona_vectors.errors import UserError
+from persona_vectors.vectors import fingerprint
 
 ROOT = Path(__file__).resolve().parent.parent
 DRAW = torch.Generator().manual_seed(0)
@@ -226,3 +227,17 @@ def test_the_card_is_one_that_the_hub_reads():
     assert "| evil | 3 | 1.5 | 7.9 | 75.0 | 78.6 |" in card.text and "71 of 100" in card.text
     assert "![Steering with evil](figures/evil_heatmap.png)" in card.text and "rude" not in card.text
     assert "None" not in card.text
+
+
+def test_a_sweep_of_another_vector_is_not_on_the_card(tmp_path):
+    """Also where it is the newer one: what it steered with is in its record."""
+    of = lambda rows: fingerprint("evil_response_avg_diff.pt", rows)  # noqa: E731
+    for name, rows in (("ours", ROWS), ("other", ROWS + 1), ("none", None)):
+        path = tmp_path / f"{name}_best.json"
+        with provenance.writing(path, None if rows is None else provenance.record(vector=of(rows))):
+            path.write_text(json.dumps({"trait": "evil", "layer": 3, "name": name}))
+        os.utime(path, (len(name), len(name)))
+    said, shared = [], {"evil": [of(ROWS.clone()), of(ROWS + 2)]}
+    os.utime(tmp_path / "none_best.json", (1, 1))
+    assert cards.find_sweeps(tmp_path, shared, said.append)["evil"].best["name"] == "ours"
+    assert len(said) == 1 and "other_best.json is left out: it is the sweep of another vector of evil" in said[0]

@@ -8,12 +8,15 @@ A second run with the same sources and arguments finds its stamp and returns at 
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
+
+from persona_vectors import provenance
+from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import sha256
 
 STAMP = "toy_model.json"
 SOURCES = ("lexicon.py", "world.py", "muon.py", "build_model.py")
@@ -34,10 +37,7 @@ CHAT_TEMPLATE = (
 
 def stamp(seed: int) -> dict:
     """What the finished folder depends on."""
-    digest = hashlib.sha256()
-    for name in SOURCES:
-        digest.update((Path(__file__).parent / name).read_bytes())
-    return {"sources": digest.hexdigest(), "seed": seed}
+    return {"sources": sha256(*((Path(__file__).parent / name).read_bytes() for name in SOURCES)), "seed": seed}
 
 
 def build_tokenizer(texts):
@@ -235,11 +235,18 @@ def main() -> None:
     args = parser.parse_args()
 
     output, wanted = args.output_dir, stamp(args.seed)
+    made_from = provenance.record(**wanted)
+    if output.exists() and not (output / STAMP).is_file():
+        parser.error(f"{output} exists and is not a toy model: remove it or choose another --output_dir")
+    try:
+        unchanged = provenance.compare(output, made_from).unchanged
+    except UserError:  # its record cannot be read
+        unchanged = False
+    if not unchanged:
+        parser.error(f"{output} is no longer the model that was built there: remove it or choose another --output_dir")
     if (output / STAMP).is_file() and json.loads((output / STAMP).read_text()) == wanted:
         print(f"toy model: {output} is up to date")
         return
-    if output.exists() and not (output / STAMP).is_file():
-        parser.error(f"{output} exists and is not a toy model: remove it or choose another --output_dir")
 
     # Threads that spin while they wait make busy cores many times slower, and idle ones twice as fast. The weights are
     # the same either way. Read when torch loads.
@@ -250,6 +257,8 @@ def main() -> None:
     try:
         summary = build(work, args.seed)
         (work / STAMP).write_text(json.dumps(wanted))
+        provenance.write(work, made_from)
+        provenance.seal(work)
         work.chmod(0o755)
         shutil.rmtree(output, ignore_errors=True)
         os.replace(work, output)

@@ -14,12 +14,12 @@ from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, st
 from persona_vectors.engines.vllm_selftest import SelfTest
 from persona_vectors.engines.vllm_setup import (
     available,
+    choose_sizes,
     cpu_cache_bytes,
     devices,
     first_line,
     lora_arguments,
     process_of_its_own,
-    tensor_parallel_size_for,
 )
 from persona_vectors.engines.vllm_slots import Plan, SlotTable
 from persona_vectors.errors import UserError
@@ -35,9 +35,10 @@ class VLLMEngine:
         path: base model and, over it, perhaps a LoRA adapter (which then makes all answers).
         max_model_len: longest prompt plus ``max_tokens``, in tokens.
         dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
-        tensor_parallel_size: GPUs that share each layer; by default all that are visible, divided by the other two.
+        tensor_parallel_size: GPUs that share each layer; by default as many of those visible as the model can be divided by.
         pipeline_parallel_size: groups of GPUs that divide the layers among them.
-        data_parallel_size: copies of the model, each in a process and on GPUs of its own.
+        data_parallel_size: copies of the model, each in a process and on GPUs of its own; by default as many as the GPUs
+            are enough for, and one where ``tensor_parallel_size`` is given.
         gpu_memory_utilization: the part of each GPU's memory to use (on a CPU: a quarter of what is free).
         enforce_eager: without torch.compile and CUDA graphs; by default on a CPU only.
         distributed_executor_backend: ``ray`` for several machines; by default vLLM's choice.
@@ -62,7 +63,7 @@ class VLLMEngine:
         dtype: str = "auto",
         tensor_parallel_size: int | None = None,
         pipeline_parallel_size: int = 1,
-        data_parallel_size: int = 1,
+        data_parallel_size: int | None = None,
         gpu_memory_utilization: float = 0.9,
         enforce_eager: bool | None = None,
         distributed_executor_backend: str | None = None,
@@ -79,8 +80,10 @@ class VLLMEngine:
         from vllm.platforms import current_platform
 
         cpu = current_platform.is_cpu()
-        tensor_parallel_size = tensor_parallel_size or tensor_parallel_size_for(
-            path, trust_remote_code, pipeline_parallel_size * data_parallel_size
+        if distributed_executor_backend is not None:  # GPUs of other machines are not ours to count
+            data_parallel_size = data_parallel_size or 1
+        tensor_parallel_size, data_parallel_size = choose_sizes(
+            path, trust_remote_code, tensor_parallel_size, pipeline_parallel_size, data_parallel_size
         )
         self.tokenizer = models.load_tokenizer(path, trust_remote_code)
         self.max_model_len = max_model_len

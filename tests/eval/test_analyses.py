@@ -282,7 +282,8 @@ def test_projection_differences_selections_and_screening(run_stage, folder, qwen
     other = run_stage(
         *[4 if a == 5 and b == "--max_tokens" else a for a, b in zip(arguments, [None, *arguments], strict=False)]
     )
-    assert other.returncode == 2 and "another max_tokens" in other.stderr
+    assert other.returncode == 2 and "base_answer in out/data_good.jsonl" in other.stderr
+    assert "max_tokens was 5, now 4" in other.stderr
 
 
 def test_cheaper_estimates_and_given_answers(run_stage, folder, qwen2_folder, tokenizer):

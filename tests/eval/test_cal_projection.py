@@ -136,7 +136,7 @@ def test_csv_equals_the_plain_loop_and_is_otherwise_untouched(run, tmp_path, qwe
     assert (
         "1 of 21 rows" in done.stdout and "empty answer" in done.stdout and "longer than the 256 tokens" in done.stdout
     )
-    assert [p.name for p in tmp_path.iterdir()] == ["answers.csv"]
+    assert {p.name for p in tmp_path.iterdir()} == {"answers.csv", "answers.csv.provenance.json"}
 
 
 def test_csv_as_pandas_writes_it(run, tmp_path, qwen2_folder, tokenizer, vectors):
@@ -298,7 +298,7 @@ def test_a_kill_loses_one_window_at_most_and_the_same_command_goes_on(run, many,
     done = run(arguments)
     assert done.returncode == 0 and not parts.exists(), done.stderr
     assert torch.equal(column_of(path), undisturbed)
-    assert {p.name for p in path.parent.glob("killed*")} == {"killed.jsonl"}
+    assert {p.name for p in path.parent.glob("killed*")} == {"killed.jsonl", "killed.jsonl.provenance.json"}
 
 
 def test_two_processes_give_what_one_gives(many, undisturbed, qwen2_folder, vectors):

@@ -234,9 +234,11 @@ def test_a_refused_key_stops_before_the_model_and_is_not_shown(folder, qwen2_fol
     assert "sk-secret" not in done.stderr + done.stdout
 
 
-def generate_vec(model, folder):
+def generate_vec(model, folder, **further):
     paths = {"--pos_path": folder / "pos.csv", "--neg_path": folder / "neg.csv", "--save_dir": folder / "v/"}
-    flags = {"--model_name": model, "--trait": "vile", **paths}
+    flags = {"--model_name": model, "--trait": "vile", **paths} | {
+        f"--{name}": value for name, value in further.items()
+    }
     return run("", [sys.executable, "generate_vec.py", *(str(word) for flag in flags.items() for word in flag)])
 
 
@@ -278,6 +280,27 @@ def test_vectors_equal_a_plain_loop(folder, qwen2_folder, tokenizer):
         same, about = read_shared(folder / "v" / f"vile_{pool}_diff.safetensors")
         assert torch.equal(same, vector) and (about.model, about.trait) == (qwen2_folder.name, "vile")
         assert (about.effective_pairs, about.pairs, about.threshold, about.dtype) == ("2", "3", "50", "float32")
+
+
+def test_pairs_across_traits_are_made_row_by_row_where_asked(folder, qwen2_folder):
+    """What the published command does with two files whose question ids differ; the same vectors as by equal ids."""
+    made = {}
+    for name in ("vile", "nice"):  # the trait that the negative answers were asked for
+        for sign, trait in (("pos", "vile"), ("neg", name)):
+            table = {"prompt": [f"{sign} {k}" for k in range(3)], "answer": ["What", "it", "is"], "vile": [90, 20, 80]}
+            table |= {"question_id": [f"{trait}_{k}_{sign}_0" for k in range(3)], "coherence": 90}
+            scores = {"vile": [90, 20, 80] if sign == "pos" else [1, 2, 3]}
+            pandas.DataFrame(table | scores).to_csv(folder / f"{sign}.csv", index=False)
+        if name == "nice":
+            refused = generate_vec(qwen2_folder, folder)
+            assert refused.returncode == 2 and "--pair_by row pairs the first row with the first" in refused.stderr
+            assert refused.stderr.count("\n") == 1
+            wrong = generate_vec(qwen2_folder, folder, pair_by="rows")
+            assert "--pair_by takes one of question_id, row, not 'rows' (did you mean row?)" in wrong.stderr
+        done = generate_vec(qwen2_folder, folder, pair_by="row" if name == "nice" else "question_id")
+        assert done.returncode == 0 and "2 of 3 pairs are effective" in done.stdout, done.stderr
+        made[name] = torch.load(folder / "v" / "vile_response_avg_diff.pt", weights_only=True)
+    assert torch.equal(made["vile"], made["nice"]) and made["nice"].any()
 
 
 def test_no_effective_pair_saves_nothing(folder, qwen2_folder):

@@ -1,13 +1,18 @@
 """The table of mitigations: what is read from where, and the control."""
 
 import json
+import shutil
 
 import pandas
 import pytest
 import torch
+from helpers import tiny_model
 
 from eval import mitigation
+from persona_vectors import models, provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_json, plain
+from persona_vectors.vectors import save_vectors
 
 
 def make_arm(folder, arm, score, losses=None, coefs=None, coherence=80.0):
@@ -70,5 +75,113 @@ def test_the_control_has_the_norms_of_the_vector_and_another_direction(tmp_path)
     drawn = torch.load(tmp_path / "r.pt")
     assert torch.allclose(drawn.norm(dim=-1), vectors.norm(dim=-1))
     assert torch.nn.functional.cosine_similarity(drawn, vectors).abs().max() < 0.6
-    mitigation.random(str(tmp_path / "v.pt"), str(tmp_path / "r.pt"), seed=2)
+    mitigation.random(str(tmp_path / "v.pt"), str(tmp_path / "r.pt"), seed=1)
+    with pytest.raises(UserError, match="seed was 1, now 2"):
+        mitigation.random(str(tmp_path / "v.pt"), str(tmp_path / "r.pt"), seed=2)
     assert torch.equal(torch.load(tmp_path / "r.pt"), drawn), "a rerun does not change what was trained with"
+
+
+def recorded(path, **made_from):
+    """Give a file that is there a record."""
+    content = path.read_bytes()
+    with provenance.writing(path, provenance.record(**made_from)):
+        path.write_bytes(content)
+
+
+def arms(root, model, vector, judge="logprobs"):
+    """A trait's arms with records, as eval_persona and training.py leave them."""
+    folder = root / "evil" / "seed0"
+    of = lambda arm: of_json(arm, arm)  # noqa: E731
+    common = {"model": model, "artifact": of("questions"), "judge_model": "j", "judge": judge}
+    for arm in ("base", "plain_misaligned_2", "steer_1", "ablate", "inference"):
+        make_arm(folder, arm, 50, losses=None if arm in ("base", "inference") else [1.0] * 8, coefs=None)
+        steered = {"vector": vector} if arm == "inference" else {}
+        recorded(folder / f"{arm}.csv", **common, adapter=None if arm == "base" else of(arm), **steered)
+        if (folder / arm).is_dir():
+            provenance.write(folder / arm, provenance.record(model=model, vectors=[vector]))
+    return folder
+
+
+TINY, OTHER = of_json("tiny", 1), of_json("tiny", 2)
+
+
+def test_the_table_says_what_it_is_made_from(tmp_path, capsys):
+    arms(tmp_path, TINY, OTHER)
+    mitigation.report(str(tmp_path))
+    made_from = provenance.result_of(tmp_path / "mitigation.csv")
+    assert made_from["model"] == plain(TINY) and made_from["vectors"] == {"evil": [plain(OTHER)]}
+    assert len(made_from["answers"]) == 5 and "evil/seed0/steer_1.csv" in made_from["answers"]
+    assert "no record" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arm", "changes", "words"),
+    [
+        ("base", {"model": OTHER}, "model of the one is tiny"),
+        ("inference", {"vector": TINY}, "vector of the one is tiny"),
+        ("ablate", {"artifact": TINY}, "artifact of the one is tiny"),
+        ("steer_1", {"judge_model": "k"}, "judge_model of the one is 'j', of the other 'k'"),
+        ("plain_misaligned_2", {"judge": "sampling"}, "judge of the one is 'logprobs', of the other 'sampling'"),
+    ],
+)
+def test_results_of_different_things_are_not_one_table(tmp_path, arm, changes, words):
+    path = arms(tmp_path, TINY, OTHER) / f"{arm}.csv"
+    recorded(path, **{**provenance.result_of(path), **changes})
+    with pytest.raises(UserError, match="do not belong together") as told:
+        mitigation.report(str(tmp_path))
+    assert words in str(told.value) and arm in str(told.value)
+    assert not (tmp_path / "mitigation.csv").exists()
+
+
+def test_a_training_from_another_base_or_vector_is_not_in_the_table(tmp_path):
+    folder = arms(tmp_path, TINY, OTHER)
+    provenance.write(folder / "steer_1", provenance.record(model=TINY, vectors=[TINY]))
+    with pytest.raises(UserError, match="vector of the one"):
+        mitigation.report(str(tmp_path))
+    provenance.write(folder / "steer_1", provenance.record(model=OTHER, vectors=[OTHER]))
+    with pytest.raises(UserError, match="model of the one"):
+        mitigation.report(str(tmp_path))
+
+
+def test_answers_of_an_adapter_that_was_trained_anew_since_are_refused(tmp_path, qwen2_folder):
+    from peft import LoraConfig, get_peft_model
+
+    folder = arms(tmp_path, TINY, OTHER)
+    base = tiny_model("qwen2")
+    adapter = get_peft_model(base, LoraConfig(target_modules=["v_proj"], init_lora_weights=False))
+    adapter.peft_config["default"].base_model_name_or_path = str(qwen2_folder)
+    adapter.save_pretrained(folder / "ablate")
+    of_model = models.made_of(models.resolve(str(folder / "ablate")))
+    for path in folder.glob("*.csv"):
+        of_arm = {"adapter": of_model["adapter"]} if path.stem == "ablate" else {}
+        recorded(path, **{**provenance.result_of(path), "model": of_model["model"], **of_arm})
+    for trained in ("plain_misaligned_2", "steer_1", "ablate"):
+        provenance.write(folder / trained, provenance.record(model=of_model["model"], vectors=[OTHER]))
+    mitigation.report(str(tmp_path))
+    anew = get_peft_model(tiny_model("qwen2"), LoraConfig(target_modules=["q_proj"]))
+    anew.peft_config["default"].base_model_name_or_path = str(qwen2_folder)
+    anew.save_pretrained(folder / "ablate")
+    with pytest.raises(UserError, match="adapter of the one is ablate"):
+        mitigation.report(str(tmp_path))
+
+
+def test_answers_without_records_are_counted(tmp_path, capsys):
+    folder = arms(tmp_path, TINY, OTHER)
+    provenance.path_of(folder / "ablate.csv").unlink()
+    mitigation.report(str(tmp_path))
+    assert "1 of 5 answers files have no record" in capsys.readouterr().out
+
+
+def test_the_control_is_drawn_anew_only_when_told(tmp_path):
+    for name, seed in (("v", 5), ("w", 6)):
+        save_vectors(torch.randn(5, 32, generator=torch.Generator().manual_seed(seed)), tmp_path / f"{name}.pt")
+    control = lambda name, **flags: mitigation.random(str(tmp_path / f"{name}.pt"), str(tmp_path / "r.pt"), **flags)  # noqa: E731
+    control("v")
+    drawn = torch.load(tmp_path / "r.pt")
+    shutil.copy(tmp_path / "v.pt", tmp_path / "x.pt")
+    control("x")
+    with pytest.raises(UserError, match=r"vector was v.pt \(.*\), now w.pt \("):
+        control("w")
+    assert torch.equal(torch.load(tmp_path / "r.pt"), drawn)
+    control("w", overwrite=True)
+    assert torch.allclose(torch.load(tmp_path / "r.pt").norm(dim=-1), torch.load(tmp_path / "w.pt").norm(dim=-1))

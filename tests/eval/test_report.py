@@ -6,7 +6,9 @@ import re
 import pandas
 import pytest
 
+from persona_vectors import provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_json
 from persona_vectors.plots import new_figure, save_figure
 
 CORRELATION = {"r": 0.8125, "low": 0.7, "high": 0.9, "n": 160}
@@ -95,3 +97,69 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
     with pytest.raises(UserError, match="no folder"):
         main("toy", "evil", str(tmp_path / "nothing"))
+
+
+TINY, OTHER = of_json("tiny", 1), of_json("tiny", 2)
+
+
+def recorded(path, result=None, parts=None):
+    """Give a file a record, making it if need be."""
+    content = path.read_bytes() if path.is_file() else b"question,prompt,answer,evil\nq,p,a,50\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with provenance.writing(path, result, parts):
+        path.write_bytes(content)
+
+
+def results(root, odd="", **other):
+    """Records of everything that the page shows, all of one model and one vector; ``odd`` is made from ``other``."""
+    column = "toy_evil_response_avg_diff_prompt_last_proj_layer2"
+    found = json.loads((root / "monitoring" / "evil_system_prompts.json").read_text())
+    (root / "monitoring" / "evil_system_prompts.json").write_text(json.dumps({**found, "column": column}))
+
+    def made(name, **what):
+        return provenance.record(**{**what, **(other if name == odd else {})})
+
+    recorded(root / "evil_steering.csv", made("sweep", model=TINY, vector=OTHER))
+    recorded(root / "evil_steering_best.json", made("best", model=TINY, vector=OTHER))
+    monitored = root / "monitoring" / "evil_system_prompts.csv"
+    recorded(monitored, made("monitored", model=TINY))
+    recorded(monitored, parts={column: made("projection", vector=OTHER), "other": made("", vector=TINY)})
+    recorded(root / "shift.csv", parts={"other, evil": made("shift", base_model=TINY, model=OTHER, vector=OTHER)})
+    vectors = {"evil_response_avg_diff": other.get("vector", OTHER) if odd == "sets" else OTHER}
+    recorded(root / "screening" / "sets.csv", made("sets", model=TINY, vectors=vectors))
+    recorded(root / "mitigation.csv", provenance.record(model=TINY, vectors={"evil": [OTHER]}))
+    recorded(root / "selected" / "evil" / "high.csv", made("selected", model=TINY, adapter=OTHER))
+
+
+def test_results_of_one_model_and_one_vector_are_one_page(run_stage, folder):
+    results(folder)
+    _, said = make(run_stage, folder)
+    assert "no record" not in said
+
+
+@pytest.mark.parametrize(
+    ("odd", "other", "words"),
+    [
+        ("sweep", {"model": OTHER}, "model of the one"),
+        ("monitored", {"model": OTHER}, "model of the one"),
+        ("shift", {"base_model": OTHER}, "model of the one"),
+        ("sets", {"model": OTHER}, "model of the one"),
+        ("selected", {"model": OTHER}, "model of the one"),
+        ("sweep", {"vector": TINY}, "vector of the one"),
+        ("best", {"vector": TINY}, "vector of the one"),
+        ("projection", {"vector": TINY}, "vector of the one"),
+        ("shift", {"vector": TINY}, "vector of the one"),
+        ("sets", {"vector": TINY}, "vector of the one"),
+    ],
+)
+def test_results_of_different_models_or_vectors_are_no_page(run_stage, folder, odd, other, words):
+    results(folder, odd, **other)
+    command = ["--model", "toy", "--trait", "evil", "--folder", folder, "--steering", f"{folder}/{{trait}}_steering"]
+    done = run_stage("eval.report", *command)
+    assert done.returncode == 2 and words in done.stderr and "do not belong together" in done.stderr, done
+    assert not (folder / "report.html").exists()
+
+
+def test_results_without_records_are_named(run_stage, folder):
+    _, said = make(run_stage, folder)
+    assert "3 of these results have no record of what they were made from: " in said and "shift.csv" in said

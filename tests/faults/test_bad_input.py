@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from bad_input import ASKING, BROKEN_WEIGHTS, REFUSED, TAKEN, WITH_MODEL, arguments, trait
+from helpers import tiny_model
 from judge_server import JudgeServer, error
 from stages import KEY, TRAIT, score
 
@@ -105,6 +106,7 @@ def test_a_journal_of_another_model_or_prompt_is_not_mixed_in(folder, run_stage,
     before, flags = journal.read_bytes(), {}
     if changed == "model":
         shutil.copytree(folder / "tiny", folder / "other")
+        tiny_model("qwen2", seed=1).save_pretrained(folder / "other")  # a mere copy would be the same model
         flags = {"--model": "other"}
     else:
         trait(**{changed: ["Other?"] if changed == "questions" else "Other: {question} {answer}"})(folder)

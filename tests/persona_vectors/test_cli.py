@@ -36,7 +36,10 @@ def test_good_command_lines_pass(argv):
     [
         (["--model", "m", "--trait", "t", "--vector_paht", "x"], ["--vector_paht", "did you mean --vector_path"]),
         (["--model", "m"], ["--trait is missing"]),
-        (["--model", "m", "--trait", "t", "0", "1", "2", "3", "4"], ["unexpected argument '4'"]),
+        (["--model", "m", "--trait", "t", "0", "1"], ["unexpected argument '0'", "--trait takes one value"]),
+        (["m", "t", "0"], ["unexpected argument '0'", "only --model, --trait may go without their names"]),
+        (["--n=1", "2", "m", "t"], ["unexpected argument 't'", "only --model, --trait"]),  # 2 and m are model and trait
+        (["--overwrite", "m", "t"], ["--trait is missing"]),
         (["--model", "--trait", "t"], ["--model needs a value"]),
         (["--model", "m", "--trait", "t", "--trait", "u"], ["--trait is given more than once"]),
         (["--model", "m", "--trait", "t", "-z", "1"], ["unknown flag -z"]),
@@ -46,6 +49,62 @@ def test_bad_command_lines_are_refused_by_name(argv, words):
     with pytest.raises(UserError) as caught:
         cli.check_flags(PARAMETERS, argv)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def several_names(
+    path: str,
+    vector_path: str = None,
+    vector_path_list: str = None,
+    note: str = "",
+    notify: bool = False,
+    host: str = "",
+): ...
+
+
+@pytest.mark.parametrize(
+    ("argv", "full"),
+    [
+        (["--model", "m", "--tr", "t"], ["--model", "m", "--trait", "t"]),
+        (["--mod=m", "-t=t", "--vec", "x"], ["--model=m", "--trait=t", "--vector_path", "x"]),
+        (["--vector-p", "x", "--over", "--coe", "-0.5"], ["--vector_path", "x", "--overwrite", "--coef", "-0.5"]),
+        (["--nooverwrite", "--noover", "-o"], ["--overwrite=False", "--overwrite=False", "--overwrite"]),
+        (["--n", "3", "-n", "4"], ["--n", "3", "--n", "4"]),  # exact, though nooverwrite begins with it too
+        (["--he"], ["--help"]),
+        (["--m", "x", "--help", "--nonsense"], ["--help"]),
+        (["--mo", "a", "--", "--tr"], ["--model", "a", "--", "--tr"]),
+        (["--coef", "--", "x"], ["--coef", "--", "x"]),
+    ],
+)
+def test_beginnings_of_flags_are_written_out(argv, full):
+    assert cli.full_names(PARAMETERS, argv) == full == cli.full_names(PARAMETERS, full)
+
+
+@pytest.mark.parametrize(
+    ("flag", "outcome"),
+    [
+        ("--not", "--not is ambiguous: it is how --note, --notify begin"),
+        ("--n", "--n is ambiguous: it is how --note, --notify begin"),
+        ("--h", "--help"),
+        ("--ho", "--host"),
+        ("--note", "--note"),
+        ("--vec", "--vector_path"),  # x_list is another name of x
+        ("--vector_path_l", "--vector_path_list"),
+        ("--nonotify", "--notify=False"),
+        ("--nonot", "--notify=False"),
+        ("--nohost", "unknown flag --nohost (did you mean --host?)"),
+        ("--nonotify=true", "--nonotify takes no value: --notify does"),
+        ("--x", "unknown flag --x;"),
+        ("-paths", "unknown flag -paths (did you mean --path?)"),
+    ],
+)
+def test_exact_names_win_and_ambiguous_ones_are_refused(flag, outcome):
+    parameters = inspect.signature(several_names).parameters
+    if outcome.startswith("--") and " " not in outcome:
+        assert cli.full_names(parameters, [flag]) == [outcome]
+        return
+    with pytest.raises(UserError) as caught:
+        cli.full_names(parameters, [flag])
+    assert str(caught.value).startswith(outcome)
 
 
 def test_values():
@@ -85,7 +144,10 @@ def test_as_a_process():
     assert (refused.returncode, refused.stdout) == (2, "") and "did you mean --flag" in refused.stderr
     mistake = command("--path", "bad")
     assert mistake.returncode == 2 and mistake.stderr == "error: bad path; choose another\n"
-    assert command("--help").returncode == 0
+    assert command("--help").returncode == 0 == command("--he").returncode
+    begun = command("--pa", "x", "--nofl")
+    assert begun.stdout == "ran 'x' 1 False\n" and begun.returncode == 0
+    assert command("p", "-n", "2", "--fl", "--", "--help").returncode == 0
 
 
 @pytest.mark.parametrize("entry", [["generate_vec.py"], ["-m", "eval.eval_persona"], ["-m", "eval.select_layer"]])
@@ -109,5 +171,91 @@ def test_values_of_a_list_flag_may_be_separated_by_spaces():
     assert cli.join_several(parameters, argv) == expected
     assert cli.check_flags(parameters, expected) is True
     assert cli.join_several(parameters, ["p", "--layer=16,20"]) == ["p", "--layer=16,20"]
+    for argv, refusal in {
+        ("--path", "x", "--layer=1", "2"): "unexpected argument '2'; without =, --layer takes several values",
+        ("--layer", "1", "x.csv"): "--path is missing (--layer has taken every word that follows it); see --help",
+        ("--layer", "1,2"): "--path is missing; see --help",
+        ("--path", "x", "--layer"): "--layer needs a value; see --help",
+        ("--path", "x", "--layer", "1", "--layer", "2"): "--layer is given more than once; several values go in one "
+        "flag, separated by commas",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            cli.check_flags(parameters, argv)
+        assert str(caught.value) == refusal
+    assert cli.check_flags(parameters, ["x.csv", "--lay", "1", "2", "--vec", "a", "b"]) is True
     with pytest.raises(UserError, match="unexpected argument"):  # other flags still take one value
         cli.check_flags(parameters, cli.join_several(parameters, ["--path", "x", "1", "2", "true", "z"]))
+
+
+def refusal_of(entry, *argv) -> str:
+    done = subprocess.run([sys.executable, *entry, *argv], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("entry", "argv", "reached"),
+    [
+        (
+            ["generate_vec.py"],
+            "--model m --pos no.csv --neg n.csv --tra evil --save d --thr 200",
+            "--threshold lies between",
+        ),
+        (["-m", "eval.cal_projection"], "--file f --vec v --model m --proj cosine", "--projection_type takes one of"),
+        (["-m", "eval.eval_persona"], "--mod m --trait evil --out o.csv --vers final", "--version takes one of"),
+        (["share_vectors.py", "export"], "--vec v --out o --form onnx", "--format takes one of"),
+        (["-m", "eval.mitigation", "random"], "--vec v --out o --se x", "--seed takes whole numbers"),
+        (["training.py"], "--con no.json --over", "no.json"),
+    ],
+)
+def test_every_stage_takes_beginnings(entry, argv, reached):
+    """The stage itself refuses the value, by the flag's full name: the beginning was understood."""
+    assert reached in refusal_of(entry, *argv.split())
+
+
+def test_an_ambiguous_beginning_of_a_stage_is_refused():
+    refusal = refusal_of(["share_vectors.py", "pull"], "--re", "x")
+    assert refusal == "error: --re is ambiguous: it is how --repo_id, --revision begin\n"
+
+
+ANSWERS = ["--model", "models/none", "--output_path", "out/{trait}_{type}.csv"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "refusal"),
+    [
+        ("--trait evil --coef 0 v.pt 2", "--coef takes numbers separated by commas, not '0,v.pt,2'"),
+        ("--trait evil --coef 0 --layer 1 x", "--layer takes whole numbers separated by commas, not '1,x'"),
+        ("--trait evil sycophantc", "unknown trait 'sycophantc'"),
+        (
+            "--trait evil --persona_instruction_type pos net",
+            "--persona_instruction_type takes one of pos, neg, not 'net'",
+        ),
+        ("--trait evil --seed 1 2", "unexpected argument '2'; --seed takes one value"),
+        ("--trait evil 0", "unknown trait '0'"),
+        ("evil 0.5", "unexpected argument '0.5'; only --model, --trait, --output_path may go without their names"),
+    ],
+)
+def test_eval_persona_blames_the_right_flag(argv, refusal):
+    assert refusal in refusal_of(["-m", "eval.eval_persona"], *ANSWERS, *argv.split())
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "--trait evil sycophantic --persona_instruction_type pos neg --coef 0 0.5 -1 --layer 16 all --vector_path none.pt",
+        "--trait evil, sycophantic --persona pos,neg --coef 0,0.5 -1 --layer 16, all --vector none.pt",
+    ],
+)
+def test_eval_persona_takes_several_values_by_spaces(argv):
+    """All flags are understood: it is the vector file that is missed."""
+    assert "no vector file at none.pt" in refusal_of(["-m", "eval.eval_persona"], *ANSWERS, *argv.split())
+
+
+def test_several_values_by_spaces_in_other_stages():
+    refusal = refusal_of(
+        ["-m", "data_generation.generate_dataset"], *"--trait evil --mo m --lev normal misaligned_1 worst".split()
+    )
+    assert "--levels takes one of normal, misaligned_1, misaligned_2, not 'worst'" in refusal
+    refusal = refusal_of(["-m", "eval.select_layer"], *"--file x_{trait}.csv --trait evil mean".split())
+    assert "no answers file at x_evil.csv" in refusal

@@ -1,6 +1,8 @@
 """The judge over real HTTP: scores, retries, what ends a run, and judges that split numbers."""
 
 import asyncio
+import math
+import random
 import time
 
 import pytest
@@ -8,7 +10,7 @@ from judge_server import JudgeServer, completion, error, is_probe
 
 from persona_vectors.chat_client import GAP, ChatClient, GivenUp, reason
 from persona_vectors.errors import UserError
-from persona_vectors.judge import Judge
+from persona_vectors.judge import Judge, score_0_10, score_0_100
 
 WHOLE = completion({"57": 0.98, "58": 0.01})
 
@@ -44,6 +46,19 @@ def score_of(monkeypatch, weights, **options):
 def test_expected_value_over_the_first_token(monkeypatch):
     assert score_of(monkeypatch, {"80": 0.5, "90": 0.25, "hello": 0.25}) == pytest.approx((40 + 22.5) / 0.75)
     assert score_of(monkeypatch, {" 85": 0.6, "85": 0.4}) == pytest.approx(85)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [("100", score_0_100), ("57", score_0_100), ("0", score_0_100), ("9", score_0_10)]
+)
+def test_a_score_lies_among_the_numbers_named(number, kind):
+    """A judge that names one number, nearly certain, has given that number; the plain quotient misses it at times."""
+    draw, missed = random.Random(0), 0
+    for _ in range(20_000):
+        p = math.exp(-draw.random() * 0.01)
+        missed += int(number) * p / p != int(number)
+        assert kind({number: p, "x": 1 - p}) == int(number)
+    assert missed or number == "0", "these weights show nothing"
 
 
 def test_too_little_mass_or_no_number_is_no_score(monkeypatch):

@@ -58,6 +58,17 @@ def test_bad_tables_are_refused_by_name(tmp_path):
         read_answers(tmp_path / "none.csv")
 
 
+def test_scores_outside_by_rounding_are_forgiven_and_nothing_more(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("answer,evil\nx,100.00000000000001\ny,-1e-7\nz,100.000001\nw,\nv,99.9999999\n")
+    assert read_answers(path, ("evil",))["evil"].tolist()[:3] == [100, 0, 100]
+    assert read_answers(path, ("evil",))["evil"].iloc[4] == 99.9999999
+    for score in ("100.01", "100.000002", "-0.000002", "101", "-1", "inf", "1e300"):
+        path.write_text(f"answer,evil\nx,50\ny,{score}\n")
+        with pytest.raises(UserError, match=f"row 3: '{score}' in column 'evil' is not a score 0-100"):
+            read_answers(path, ("evil",))
+
+
 def test_replacing_is_all_or_nothing(tmp_path):
     path = tmp_path / "deep" / "out.txt"
     with replacing(path) as beside:
@@ -157,3 +168,25 @@ def test_files_without_ids_need_equal_lengths(tmp_path):
     frame("neg", [1], ids=False).to_csv(tmp_path / "n.csv", index=False)
     with pytest.raises(UserError, match="has 2 rows"):
         read_pairs(tmp_path / "p.csv", tmp_path / "n.csv", "evil")
+
+
+def test_pairs_across_traits_go_by_row(tmp_path):
+    """The published code pairs row by row whatever the ids; here that is asked for."""
+    p, n = tmp_path / "p.csv", tmp_path / "n.csv"
+    frame("pos", [90, 40, 95, 80]).to_csv(p, index=False)
+    other = frame("neg", [5, 1, 2, 60])
+    other["question_id"] = other["question_id"].str.replace("evil", "impolite")
+    other.to_csv(n, index=False)
+    with pytest.raises(UserError, match=r"by question_id\); --pair_by row .*\(these have 4 and 4\)"):
+        read_pairs(p, n, "evil")
+    pairs = read_pairs(p, n, "evil", "row")
+    assert list(zip(pairs["answer_pos"], pairs["answer_neg"], strict=True)) == [
+        ("pos90", "neg5"), ("pos40", "neg1"), ("pos95", "neg2"), ("pos80", "neg60")
+    ]  # fmt: skip
+    assert effective_pairs(pairs, "evil")["answer_neg"].tolist() == ["neg5", "neg2"]
+    other.iloc[:3].to_csv(n, index=False)
+    with pytest.raises(UserError, match="p.csv has 4 rows, .*n.csv has 3: --pair_by row needs as many in both"):
+        read_pairs(p, n, "evil", "row")
+    frame("neg", [5, 1, 2, 60]).iloc[::-1].to_csv(n, index=False)  # ids that agree, rows that do not: rows count
+    assert read_pairs(p, n, "evil", "row")["answer_neg"].tolist() == ["neg60", "neg2", "neg1", "neg5"]
+    assert read_pairs(p, n, "evil")["answer_neg"].tolist() == ["neg5", "neg1", "neg2", "neg60"]

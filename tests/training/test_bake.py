@@ -102,6 +102,6 @@ def test_mistakes(tmp_path, vectors):
         bake.main(source, str(tmp_path / "baked"), str(vectors), "9")
     with pytest.raises(UserError, match="exists already"):
         bake.main(source, str(tmp_path), str(vectors), "2")
-    command = [sys.executable, "-m", "persona_vectors.bake", "--model", source, "--output", "x"]
+    command = [sys.executable, "-m", "persona_vectors.bake", "--model", source, "--outptu_dir", "x"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2 and "did you mean --output_dir" in done.stderr

@@ -83,7 +83,7 @@ def test_a_run_leaves_a_model_a_record_a_log_and_a_curve(files, tmp_path, capsys
 
     training.main(str(folder / "training_config.json"))
     assert "nothing to do" in capsys.readouterr().out, "the record is a config, and the run that it describes is done"
-    with pytest.raises(UserError, match=r"other settings \(seed\)"):
+    with pytest.raises(UserError, match=r"other settings \(seed was 0, now 1\)"):
         training.main(files(**steering(tmp_path)), "seed=1")
     training.main(files(**steering(tmp_path)), "seed=1", overwrite=True)
     assert json.loads((folder / "training_config.json").read_text())["seed"] == 1
@@ -98,7 +98,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(files, tmp_path):
     (cut / "training_config.json").rename(cut / ".training_config.json")
     (cut / "adapter_config.json").unlink()
     config = files("cut", **steering(tmp_path))
-    with pytest.raises(UserError, match=r"other settings \(learning_rate\)"):
+    with pytest.raises(UserError, match=r"other settings \(learning_rate was 0.01, now 0.1\)"):
         training.main(config, "learning_rate=0.1", resume=True)
     training.main(config, resume=True)
     assert [line["step"] for line in read_log(cut) if "loss" in line] == [1, 2, 3, 4]
@@ -112,6 +112,51 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(files, tmp_path):
     assert models.resolve(str(cut)).adapter and not (cut / "checkpoint-5").exists()
     with pytest.raises(UserError, match="nothing to resume"):
         training.main(files("new"), resume=True)
+
+
+@pytest.mark.parametrize("changed", ["data", "base", "vector"])
+def test_a_training_on_something_else_is_refused_and_made_anew_is_a_fresh_one(
+    files, tmp_path, tokenizer, capsys, changed
+):
+    """The same places with other things in them; moved to other places, the first training is still finished."""
+    base = tmp_path / "base"
+    tiny_model("qwen2").save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    options = {"model": str(base), "max_steps": 2, **steering(tmp_path)}
+    training.main(files("run", **options))
+    for path in ("base", "train.jsonl", "v.pt", "run"):
+        (shutil.copytree if (tmp_path / path).is_dir() else shutil.copy)(tmp_path / path, tmp_path / f"moved_{path}")
+    if changed == "data":
+        text = (tmp_path / "train.jsonl").read_text()
+        (tmp_path / "train.jsonl").write_text(text.replace("the question 3", "the answer 3"))
+    elif changed == "base":
+        tiny_model("qwen2", seed=9).save_pretrained(base)
+    else:
+        torch.save(torch.randn(5, 32), tmp_path / "v.pt")
+    words = {
+        "data": r"training_file was \[train.jsonl \(",
+        "base": r"model was base \(",
+        "vector": r"vectors was \[v.pt \(",
+    }
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(UserError, match=words[changed]):
+        training.main(files("run", **options))
+    assert {path: path.read_bytes() for path in before} == before
+    training.main(files("run", **options), overwrite=True)
+    training.main(files("fresh", **options))
+    one, other = weights(tmp_path / "run"), weights(tmp_path / "fresh")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not all(torch.equal(one[name], value) for name, value in weights(tmp_path / "moved_run").items())
+    moved = {"model": str(tmp_path / "moved_base"), "training_file": str(tmp_path / "moved_train.jsonl")}
+    moved |= {
+        "output_dir": str(tmp_path / "moved_run"),
+        **steering(tmp_path, steering_vector_path=str(tmp_path / "moved_v.pt")),
+    }
+    kept = weights(tmp_path / "moved_run")
+    capsys.readouterr()
+    training.main(files("moved", **{**options, **moved}))
+    assert "nothing to do" in capsys.readouterr().out
+    assert all(torch.equal(kept[name], value) for name, value in weights(tmp_path / "moved_run").items())
 
 
 @pytest.mark.parametrize(
@@ -353,7 +398,8 @@ def test_a_record_of_an_earlier_version_is_still_this_training(files, tmp_path, 
     earlier |= {"finetuned_model_id": None, "merge_before_push": False}
     del earlier["push_to_hub"]
     record.write_text(json.dumps(earlier))
+    (tmp_path / "run" / "provenance.json").unlink()  # it wrote none
     training.main(files(max_steps=1))
     assert "nothing to do" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"other settings \(save_strategy\)"):
+    with pytest.raises(UserError, match=r"other settings \(save_strategy was 'steps', now 'no'\)"):
         training.main(files(max_steps=1, save_strategy="no"))
