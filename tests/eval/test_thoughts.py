@@ -157,7 +157,7 @@ def test_pairs_of_thoughts_alone_are_left_out_of_vectors(tmp_path, run_stage):
         "generate_vec", "--model_name", tmp_path / "thinker", "--pos_path", tmp_path / "pos.csv", "--neg_path",
         tmp_path / "neg.csv", "--trait", "vile", "--save_dir", tmp_path / "vectors",
     )  # fmt: skip
-    assert done.returncode == 0 and "1 of 2 pairs are effective (1 left out: empty answer)" in done.stdout, done
+    assert done.returncode == 0 and "of these 1 left out: empty answer" in done.stdout, done
     expected = means["pos"]["response_avg"] - means["neg"]["response_avg"]
     assert torch.allclose(load_vectors(tmp_path / "vectors" / "vile_response_avg_diff.pt"), expected, atol=1e-4)
 
