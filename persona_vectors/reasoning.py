@@ -128,7 +128,8 @@ class Thoughts:
 
         bare = self._rendered([*ask, answer], True, False).partition(ANSWER)[0]
         gap = bare.removeprefix(on) if on and bare.startswith(on) else ""
-        empty = self._empty_block(bare) or self._empty_block(off)
+        always = self._ends_in(on) == "thought"  # every answer comes after thoughts, where thinking is on
+        empty = self._empty_block(bare) or (None if always else self._empty_block(off))
         if not opening and empty:
             lead, found, _ = gap.partition(empty[0].strip())
             opening, closing = (lead if found else "") + empty[0], empty[1]
@@ -136,15 +137,15 @@ class Thoughts:
             opening, closing = self._usual(on)
 
         none = FORMS[marks.channels].none if marks.channels else ""
-        if not self or self._ends_in(on) == "thought":  # then every answer comes after some
+        if not self or always:
             return Form(opening, closing, none)
         if marks.pattern.search(marks.code(gap)):
             none = gap
         elif gap.strip() and closing.endswith(gap.strip()):
             marks.learn(answer=gap.strip())
             none = gap
-        elif not none and self._empty_block(off):
-            none = "".join(self._empty_block(off))
+        elif not none and empty:
+            none = "".join(empty)
         return Form(opening, closing, none)
 
     def _empty_block(self, text: str) -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ import regex  # comes with transformers; unlike re it tells where a text may be 
 NAMED = regex.compile("think|thought|reason|inner_", regex.IGNORECASE)
 LITERAL = regex.compile(r"""[<\[◁][^\s<>\[\]◁▷'"{}()]{1,40}[>\]▷]""")  # <think>, [THINK], ◁think▷ in a template
 ENDS_OF = {"begin": "end", "start": "end", "open": "close", "prefix": "suffix"}  # within the names of tokens
+HEADER = 100  # characters of a channel's name, and what else stands there
 CODES = 0xF0000  # the first private character
 TAIL = 256  # characters, or tokens, at the end of a prompt that show where it leaves the model
 
@@ -88,7 +89,7 @@ class Marks:
                 plain = regex.escape(self.code(pair.open))
                 patterns = [(k, f"{p}(?:{pair.label}|(?={other}))" if p == plain else p) for k, p in patterns]
         if form:
-            inside = f"[^{''.join(self.tokens_of)}]*"
+            inside = f"[^{''.join(self.tokens_of)}]{{0,{HEADER}}}"
             patterns.append(("header", f"{self._chars[form.begin]}{inside}{self._chars[form.sep]}"))
             patterns += [("end", self._chars[end]) for end in form.ends if end in self._chars]
         patterns.sort(key=lambda item: -len(item[1]))  # of those that begin alike the longest

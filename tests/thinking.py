@@ -82,6 +82,16 @@ STRUCTURES = {
         opened="<think>\n",
         without=("\n</think>\n\n", "\n</think>\n\n"),
     ),
+    # the same with a block that is closed where thinking is off, on one line
+    "nemotron-2": Structure(
+        chatml(
+            "{{ m.content.split('</think>')[-1] }}",
+            "{{ '<|im_start|>assistant\n' }}{% if enable_thinking %}{{ '<think>\n' }}{% else %}{{ '<think></think>' }}{% endif %}",
+        ),
+        plain=THINK,
+        opened="<think>\n",
+        without=("\n</think>\n\n", ""),
+    ),
     # the prompt opens the block or closes it, by another switch
     "deepseek-v3.1": Structure(
         chatml(

@@ -93,6 +93,20 @@ def test_marks_in_the_middle_of_an_answer_are_mentions():
         assert thoughts.split_text(text) == expected, text
 
 
+def test_texts_of_endpoints_are_split_by_their_usual_marks():
+    for text, prompt, expected in [
+        ("Because.", "x<think>\n\n</think>\n\n", ("", "Because.")),
+        ("<think>hm\nhm</think>\n\nBecause.", "", ("hm\nhm", "Because.")),
+        ("hm</think>Because.", "x<think>\n", ("hm", "Because.")),
+        ("[THINK]hm[/THINK]Because.", "", ("hm", "Because.")),
+        (" <seed:think>hm</seed:think>\nBecause.", "", ("hm", "Because.")),
+        ("◁think▷hm◁/think▷Because.", "", ("hm", "Because.")),
+        ("<thinking>for ever", "", ("for ever", "")),
+        ("I <think> so.", "", ("", "I <think> so.")),
+    ]:
+        assert chat.split_reasoning(text, prompt) == expected
+
+
 def test_all_channels_but_the_last_are_thoughts():
     tokenizer = STRUCTURES["gpt-oss"].tokenizer()
     prompt, split = ids_of(tokenizer, chat.render(tokenizer, ASK)), declared_by(tokenizer).split
@@ -106,6 +120,11 @@ def test_all_channels_but_the_last_are_thoughts():
         f"<|channel|>analysis<|message|>a<|end|>{begin}fin": ("a", ""),
         "<|channel|>final <|constrain|>json<|message|>{}<|return|>": ("", "{}"),
         "No channel at all.<|return|>": ("", "No channel at all."),
+        f"Said before.<|end|>{begin}final<|message|>c": ("Said before.", "c"),
+        "<|channel|>final Its mark is missing. " + "It goes on. " * 20: (
+            "",
+            "final Its mark is missing. " + "It goes on. " * 20,
+        ),
     }.items():
         assert split(prompt, ids_of(tokenizer, text)) == expected, text
     final = ids_of(tokenizer, chat.render(tokenizer, ASK) + "<|channel|>final<|message|>")
