@@ -7,7 +7,6 @@ It appears whole or not at all, and is taken up again only if its record has the
 libraries that converted it. What is in the file, and what is refused of it, is :mod:`persona_vectors.gguf_reading`'s.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import file_digests
 from persona_vectors.hub import load_hub_settings, sorting_errors
 from persona_vectors.jsonfile import read_json, write_json
 from persona_vectors.results import locked, replacing_folder
@@ -156,12 +156,8 @@ def _state(file: Path) -> tuple[int, int, int]:
 
 
 def sha256(file: Path) -> str:
-    """The file's SHA-256, in hex; about a second a gigabyte."""
-    try:
-        with open(file, "rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    """The file's SHA-256, in hex; of a large one it is kept for later runs."""
+    return file_digests([file])[0]
 
 
 def fetched(repo: str, file: str) -> Path:
