@@ -46,7 +46,7 @@ def load_vllm_model(model_path: str) -> tuple:
     path, cpu = models.resolve(model_path), current_platform.is_cpu()
     tokenizer = _tokenizer(path)
     options = setup.lora_arguments(path) or {"enable_lora": True, "max_lora_rank": 128, "max_loras": 2}
-    options["tensor_parallel_size"] = setup.tensor_parallel_size_for(path, False, 1)
+    options["tensor_parallel_size"] = setup.choose_sizes(path, False, None, 1, 1)[0]
     options["max_model_len"] = min(20_000, models.describe(path).max_length or 20_000)
     if cpu:
         options |= {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": setup.cpu_cache_bytes()}
