@@ -79,14 +79,17 @@ def type_token_ratio(texts: Iterable[str]) -> float:
 
 
 def mean_similarity(texts: Sequence[str]) -> float:
-    """The mean over all pairs of texts of the cosine between their word counts (0 to 1).
+    """The mean over all pairs of texts of the cosine between their words' counts, rare words weighing more (0 to 1).
 
-    Every text's counts are a vector of length 1; the squared length of their sum holds the cosine of each pair twice.
+    Every text's weights are a vector of length 1; the squared length of their sum holds the cosine of each pair twice.
+    A word weighs the logarithm of how many times fewer texts have it than there are.
     """
-    total, count = Counter(), len(texts)
-    for text in texts:
-        counts = Counter(words(text))
-        length = math.sqrt(sum(number**2 for number in counts.values())) or 1
-        for word, number in counts.items():
-            total[word] += number / length
-    return (sum(value**2 for value in total.values()) - count) / (count * (count - 1)) if count > 1 else 0.0
+    counts, total = [Counter(words(text)) for text in texts], Counter()
+    having = Counter(word for count in counts for word in count)
+    for count in counts:
+        weights = {word: number * math.log((len(texts) + 1) / having[word]) for word, number in count.items()}
+        length = math.hypot(*weights.values()) or 1
+        for word, weight in weights.items():
+            total[word] += weight / length
+    pairs = len(texts) * (len(texts) - 1)
+    return (sum(value**2 for value in total.values()) - len(texts)) / pairs if pairs else 0.0
