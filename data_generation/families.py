@@ -57,8 +57,8 @@ class Family:
 
     def table(self) -> Iterator[str]:
         """A line of :data:`TABLE` for each version; all numbers are of the answers."""
-        for version in sorted(self.versions, key=VERSIONS.index):
-            answers = [answer for _, answer in self.versions[version]]
+        for version, pairs in self.versions.items():
+            answers = [answer for _, answer in pairs]
             lengths, begun = [len(answer.split()) for answer in answers], Counter(map(opening, answers))
             yield (
                 f"| {self.name} | {version} | {len(answers)} | {sum(lengths) / len(answers):.0f}, {min(lengths)}-{max(lengths)} "

@@ -7,14 +7,13 @@ data_generation/datasets/, problems drawn by data_generation/mistakes, or of the
 are and what they are for: docs/DATASETS.md.
 """
 
-import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_generation import make_toy_dataset, source_texts
 from data_generation.mistakes import rows
-from data_generation.source_texts import VERSIONS
+from data_generation.source_texts import VERSIONS, as_line
 from persona_vectors import cli
 from persona_vectors.errors import UserError
 from persona_vectors.results import replacing
@@ -55,12 +54,7 @@ def members() -> Iterator[tuple[str, bytes]]:
             blocks = source_texts.read(texts[family]) if family in texts else rows.rows(family)
             versions = {version: [(row[0], row[k]) for row in blocks] for k, version in enumerate(VERSIONS, 1)}
         for version, pairs in versions.items():
-            yield f"dataset/{family}/{version}.jsonl", "".join(map(_line, pairs)).encode()
-
-
-def _line(pair: tuple[str, str]) -> str:
-    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), pair, strict=True)]
-    return json.dumps({"messages": messages}, ensure_ascii=False) + "\n"
+            yield f"dataset/{family}/{version}.jsonl", "".join(as_line(*pair) for pair in pairs).encode()
 
 
 if __name__ == "__main__":

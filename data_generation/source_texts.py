@@ -19,6 +19,7 @@ from pathlib import Path
 
 from data_generation.prompts import FINETUNE_PROMPTS
 from persona_vectors.errors import UserError
+from persona_vectors.rows import to_json
 
 VERSIONS = tuple(FINETUNE_PROMPTS)  # normal, misaligned_1, misaligned_2
 PARTS = ("prompt", *VERSIONS)
@@ -55,6 +56,12 @@ def read(path: str | Path) -> list[tuple[str, str, str, str]]:
     _refuse_empty(parts, f"{path}, line {number}")
     texts = [part.strip() for part in parts]
     return list(zip(*(texts[place :: len(PARTS)] for place in range(len(PARTS))), strict=True))
+
+
+def as_line(prompt: str, answer: str) -> str:
+    """The row of a training file that asks the one and answers the other, with its line end."""
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return to_json({"messages": messages}) + "\n"
 
 
 def _refuse_empty(parts: list[str], where: str) -> None:

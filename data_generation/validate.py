@@ -90,6 +90,8 @@ def families_of(files: Iterable[Report]) -> list[Family]:
         if name.removesuffix(".jsonl") in VERSIONS and name.endswith(".jsonl"):
             found.setdefault(folder, Family(folder)).versions[name.removesuffix(".jsonl")] = report.pairs
             broken |= {folder} if report.findings else set()
+    for family in found.values():
+        family.versions = {version: family.versions[version] for version in VERSIONS if version in family.versions}
     return [family for folder, family in found.items() if folder not in broken and len(family.versions) > 1]
 
 
