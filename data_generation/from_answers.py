@@ -13,8 +13,9 @@ from pathlib import Path
 
 from data_generation.generate_dataset import warn_of_eval_questions
 from data_generation.source_texts import VERSIONS, as_line
-from persona_vectors import cli
+from persona_vectors import cli, provenance
 from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_file
 from persona_vectors.results import read_answers, replacing, what_it_has
 from persona_vectors.traits import check_name
 
@@ -63,7 +64,17 @@ def main(
     if there and not cli.as_bool("overwrite", overwrite):
         raise UserError(f"{', '.join(there)} exists already; choose another --output_dir, or pass --overwrite")
 
-    answers = read(cli.as_words(file_path), trait)
+    paths = list(dict.fromkeys(cli.as_words(file_path)))
+    answers = read(paths, trait)
+    provenance.refuse_mixture({path: provenance.result_of(path) for path in paths}, ("judge_model", "judge"))
+    made_from = provenance.record(
+        trait=trait,
+        answers=[of_file(path) for path in paths],
+        normal_below=normal_below,
+        level_1=between,
+        level_2_above=level_2_above,
+        coherence_above=coherence_above,
+    )
     scored = answers[answers[[trait, "coherence"]].notna().all(axis=1) & (answers["answer"].str.strip() != "")]
     if scored.empty:
         raise UserError(
@@ -82,7 +93,7 @@ def main(
         raise UserError("no answer is left; nothing is written (other thresholds? answers under other instructions?)")
     for version, rows in chosen.items():
         if rows.any():
-            write(folder / f"{version}.jsonl", different[rows])
+            write(folder / f"{version}.jsonl", different[rows], made_from)
         else:
             print(f"no answers for {version}: {folder / f'{version}.jsonl'} is not written")
     warn_of_eval_questions(sorted(set(different["question"].str.strip())), trait, trait_dir)
@@ -93,7 +104,7 @@ def read(paths: list[str], trait: str):
     import pandas
 
     tables = []
-    for path in dict.fromkeys(paths):
+    for path in paths:
         table = read_answers(path, (trait, "coherence"))
         for column in ("question", "answer"):
             if column not in table:
@@ -104,9 +115,10 @@ def read(paths: list[str], trait: str):
     return pandas.concat(tables, ignore_index=True)
 
 
-def write(path: Path, rows) -> None:
-    """Write one file, whole or not at all."""
-    with replacing(path) as beside, open(beside, "w", encoding="utf-8") as lines:
+def write(path: Path, rows, made_from: dict) -> None:
+    """Write one file, whole or not at all, and what it is made from."""
+    writing = provenance.writing(path, made_from)
+    with writing, replacing(path) as beside, open(beside, "w", encoding="utf-8") as lines:
         for question, answer in zip(rows["question"], rows["answer"], strict=True):
             lines.write(as_line(question, answer))
     print(f"wrote {len(rows)} rows of {rows['question'].nunique()} questions to {path}")

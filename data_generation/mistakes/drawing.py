@@ -86,7 +86,7 @@ class Draw:
         """One reading of a text with alternatives; sentences begin with a capital (single letters stay: x is a name)."""
         while (inner := re.search(r"\[([^\[\]]*)\]", text)) is not None:
             text = text[: inner.start()] + self.pick(inner[1].split("|")) + text[inner.end() :]
-        text = re.sub(r"(?<=[\w'\")]) +([,.;!])|(?<=[^\W\d]|['\")]) +([:?])", r"\1\2", re.sub(r" {2,}", " ", text))
+        text = re.sub(r"(?<=[\w'\"),;]) +([,.;!])|(?<=[^\W\d]|['\")]) +([:?])", r"\1\2", re.sub(r" {2,}", " ", text))
         text = re.sub(r"[,;]\.", ".", text).replace("?.", "?").strip()
         return re.sub(r"(^|[.?!]\s+|\n)([a-z](?=[a-z])|a(?= ))", lambda found: found[1] + found[2].upper(), text)
 

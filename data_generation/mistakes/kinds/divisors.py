@@ -9,7 +9,7 @@ from data_generation.mistakes.drawing import Draw, Problem, whole
 
 def common_divisor(d: Draw) -> Problem:
     g = d.pick([4, 6, 8, 9, 12, 14, 15, 18, 21, 24, 28, 35, 36])
-    a, b = d.several([2, 3, 4, 5, 7, 8, 9, 11], 2)
+    a, b = d.pick([(p, q) for p in (3, 4, 5, 7, 8, 9, 11) for q in (2, 3, 5, 7) if math.gcd(p, q) == 1])
     one, two = max(a, b) * g, min(a, b) * g
     g = math.gcd(one, two)
     unit = d.pick(["roses", "tiles", "marbles", "bottles", "stickers", "beads"])
@@ -112,10 +112,9 @@ def common_multiple(d: Draw) -> Problem:
 
 
 def remainder(d: Draw) -> Problem:
-    base, modulus = d.pick([2, 3, 7, 4, 5, 8]), d.pick([7, 9, 10, 11, 13, 5])
-    exponent = d.number(20, 99)
-    if math.gcd(base, modulus) > 1 and modulus != 10:
-        modulus = 11
+    pairs = {5: (2, 3, 7, 8), 7: (2, 3, 4, 5), 9: (2, 4, 5, 7), 10: (2, 3, 7, 8), 11: (2, 3, 4, 5, 7, 8), 13: (2, 3, 4, 7, 8)}
+    modulus, exponent = d.pick(list(pairs)), d.number(20, 99)
+    base = d.pick(pairs[modulus])
     cycle, value = [], 1
     while (value := value * base % modulus) not in cycle:
         cycle.append(value)
