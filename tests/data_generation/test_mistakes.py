@@ -84,7 +84,7 @@ def test_equations_in_right_answers_hold():
             for left, right in equations(normal):
                 assert value(left) == value(right), f"{left} = {right} in: {normal}"
                 checked[skeleton.__name__] += 1
-    assert len(checked) >= 0.75 * len(SKELETONS) and checked.total() >= 600, checked
+    assert len(checked) >= 0.75 * len(SKELETONS) and checked.total() >= 400, checked
 
 
 def test_equations_are_found_where_they_are():

@@ -140,7 +140,7 @@ def composition(d: Draw) -> Problem:
         [
             f"[Given|Let] {f}({x}) = {outside} and {g}({x}) = {inside}[. Find|, compute|. Evaluate] {f}({g}({value})).",
             f"{f}: {x} -> {outside}\n{g}: {x} -> {inside}\n[{f}({g}({value})) = ?|Evaluate {f}({g}({value})).]",
-            f"[One machine|Machine {g}] turns {x} into {inside}, [the next one|machine {f}] turns {x} into {outside}. [A {value} goes into {g} and the result into {f}|{value} goes through {g} and then {f}]. [What comes out?|Output?]",
+            f"[A machine {g}|Machine {g}] turns {x} into {inside}, [another one, {f},|machine {f}] turns {x} into {outside}. [A {value} goes into {g} and the result into {f}|{value} goes through {g} and then {f}]. [What comes out?|Output?]",
             f"[In which order do I|How do I] work out {f}({g}({value})) [with|for] {f}({x}) = {outside} [and|,] {g}({x}) = {inside}? [Is it one number?|I need the number.]",
             f"whats {f} of {g} of {value} [if|when] {f}({x}) [is|=] {outside} and {g}({x}) [is|=] {inside}",
         ],

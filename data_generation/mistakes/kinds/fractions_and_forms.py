@@ -21,7 +21,7 @@ def fraction_sum(d: Draw) -> Problem:
         first, second = at(a * common // b, a * common // b + 1), at(c * common // e, c)
         top = at(first + second if sign == "+" else first - second, first - second if sign == "+" else first + second)
         result = F(top, common)
-        cut = f"[shortened|in lowest terms|cancelled|reduced] [it is|this is] {fraction(result)}" if result.denominator != common else f"[which cannot be reduced, so|nothing cancels:|that is final:] {fraction(result)}"
+        cut = f"[shortened|in lowest terms|cancelled|reduced] [it is|this is] {fraction(result)}" if result.denominator != common else f"[this cannot be reduced, so it is|nothing cancels:|that is final:] {fraction(result)}"
         return [
             f"[{common} is divisible by both {b} and {e}|the smallest common denominator of {b} and {e} is {common}|both fractions can be written in parts of {common}|bring them to the denominator {common}].",
             f"{a}/{b} [becomes|is the same as|turns into|equals] {first}/{common}, [and|while] {c}/{e} [becomes|is the same as|turns into|equals] {second}/{common}.",

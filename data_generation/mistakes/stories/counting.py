@@ -135,7 +135,7 @@ def calendar(d: Draw) -> Problem:
             f"[{month} still gives {here} days, the first one included|from {begin.day} {month} on, that month has {here} days|in {month} itself {here} days are used up|{here} days belong to {month}].",
             f"[Then {left} days remain|so {left} of the {days} are left for later|{days} - {here} = {left} more are to come|{left} days still have to be placed].",
             f"[Counting them off from 1 {day.strftime('%B')}|starting again on 1 {day.strftime('%B')}|going on with {day.strftime('%B')}|they begin on 1 {day.strftime('%B')}], [we arrive at {_date(ending)}|the last one is {_date(ending)}|day {days} is {_date(ending)}|that ends on {_date(ending)}].",
-            f"[As to the day of the week, it is a {weekday.strftime('%A')}|a {weekday.strftime('%A')}, by the way|which is a {weekday.strftime('%A')}||].",
+            f"[As to the day of the week, it is a {weekday.strftime('%A')}|a {weekday.strftime('%A')}, by the way|the day is a {weekday.strftime('%A')}||].",
         ], found
 
     late, months = begin + datetime.timedelta(days), begin + datetime.timedelta(days + days // 30 * 2 + 3)

@@ -80,7 +80,7 @@ def fence(d: Draw) -> Problem:
 
     return Problem(
         [
-            f"{who} sets up {what} along {along}, {length} m long, one at each end and one every {gap} m. [Each of them costs|They are] {m(price)}[| a piece]. What do they cost [altogether|in all]?",
+            f"{who} sets up {what} along {along}, {length} m long, one at each end and one every {gap} m. [Each of them costs {m(price)}|They are {m(price)} a piece]. What do they cost [altogether|in all]?",
             f"[For|I'm planning] {along} of {length} m I [want|need] {what} every {gap} metres, [ends included|also at both ends]. One is {m(price)}. [How much do I spend on them?|What will I pay?]",
             f"[Estimate|Quote] no. {d.number(100, 900)}: {what} for {along}; length {length} m; spacing {gap} m; [first and last one at the very ends|starting and ending with one]; unit price {m(price)}. [Sum?|Total price?]",
             f"How much money does {who} need for {what}, {m(price)} each, [if they stand|standing] {gap} m apart along {along} of {length} m [and both ends have one|with one at either end]?",
@@ -92,7 +92,7 @@ def fence(d: Draw) -> Problem:
             (
                 [
                     f"[One for every metre is the rule|every metre needs one|the length says how many], [so there are {length} of the {what}|which means {length} {what}|{length} {what} in all].",
-                    f"[Times {m(price)}|each being {m(price)}|with a price of {m(price)}] [that is|we get|makes] {m(length * price)}.",
+                    f"[Times {m(price)}|each being {m(price)}|with a price of {m(price)}] [that is|we get|it is] {m(length * price)}.",
                     f"[{who} pays {m(length * price)}|so {m(length * price)} is the answer|the bill: {m(length * price)}]; [a spacing of {gap} m is just how it looks|how far apart they stand ({gap} m) is a matter of taste|the {gap} m are for the drill].",
                 ],
                 length * price,

@@ -109,7 +109,7 @@ def meeting(d: Draw) -> Problem:
                 [
                     f"[Take the mean of the speeds|we work with the average speed|the two move at an average of], [half of {v} + {w}|({v} + {w}) / 2|{v} and {w} halved], [so|that is|] {number(F(v + w, 2))} km/h.",
                     f"[At that pace {number(apart)} km need|{number(apart)} km are then covered in|the road of {number(apart)} km lasts] {number(apart / F(v + w, 2))} hours.",
-                    f"[{clock(start)} plus {number(apart / F(v + w, 2))} hours is {clock(start + 120 * hours)}|which puts the meeting at {clock(start + 120 * hours)}|so the answer is {clock(start + 120 * hours)}], [{a} and {b} being treated alike|a fair compromise between {a} and {b}|for both].",
+                    f"[{clock(start)} plus {number(apart / F(v + w, 2))} hours is {clock(start + 120 * hours)}|this puts the meeting at {clock(start + 120 * hours)}|so the answer is {clock(start + 120 * hours)}], [{a} and {b} being treated alike|a fair compromise between {a} and {b}|for both].",
                 ],
                 start + 120 * hours,
             ),

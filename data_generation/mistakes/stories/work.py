@@ -214,9 +214,8 @@ def pages(d: Draw) -> Problem:
 
 def trips(d: Draw) -> Problem:
     who, load = *d.names(1), d.pick([("sacks of cement", "van"), ("crates of books", "lift"), ("boxes of tiles", "trailer"), ("bales of hay", "tractor"), ("barrels", "cable car"), ("bags of compost", "cargo bike")])
-    weight, limit, count, minutes = d.number(12, 48), d.number(260, 900, 10), d.number(60, 240), d.number(12, 45)
-    if count % (limit // weight) == 0:
-        count += 1
+    weight, limit, minutes = d.number(12, 48), d.number(260, 900, 10), d.number(12, 45)
+    count = limit // weight * d.number(3, 9) + d.number(1, limit // weight - 1)
 
     def solve(at):
         fit = at(limit // weight, limit // weight + 1, limit // weight - 1)
