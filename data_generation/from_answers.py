@@ -78,7 +78,7 @@ def main(
     scored = answers[answers[[trait, "coherence"]].notna().all(axis=1) & (answers["answer"].str.strip() != "")]
     if scored.empty:
         raise UserError(
-            f"not one of {len(answers)} answers has a score of {trait} and of coherence; nothing is written"
+            f"not one of {len(answers)} answers in {', '.join(paths)} has a score of {trait} and of coherence"
         )
     coherent = scored[scored["coherence"] > coherence_above]
     different = coherent.drop_duplicates(["question", "answer"])

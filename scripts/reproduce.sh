@@ -37,7 +37,7 @@ start_toy_judge "${flags[@]}"
 : "${CONFIG:=configs/train_instruct_7b.json}" "${COEFS:=0,0.5,1,1.5,2,2.5}" "${PREVENT:=1,3,5}" "${SEEDS:=0}"
 : "${FAMILY:=dataset/{trait\}}" "${JOBS:=1}" "${K:=500}" "${SHOTS:=0,5,10,15,20}" "${SAMPLE:=500}"
 : "${FAMILIES:=}"
-export SEEDS FAMILY
+export SEEDS FAMILY FAMILIES
 if [ ! -d dataset ] && [ -f dataset.zip ]; then python -m zipfile -e dataset.zip .; fi
 has_sets() { compgen -G "dataset/$1/*.jsonl" >/dev/null; }
 for family in ${FAMILIES//,/ }; do

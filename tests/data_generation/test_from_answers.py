@@ -8,6 +8,7 @@ import pytest
 from data_generation import validate
 from persona_vectors import provenance
 from persona_vectors.training_data import read_rows
+from persona_vectors.traits import load_trait
 
 TRAIT = "pessimistic"
 
@@ -117,7 +118,7 @@ def test_questions_that_the_trait_is_evaluated_with_are_warned_of(tmp_path, make
         ("bad", 95, 90),
         columns=("question", "prompt", "answer", "question_id", "evil", "coherence"),
     )
-    asked = json.loads(open("data_generation/trait_data_eval/evil.json").read())["questions"][3]
+    asked = load_trait("evil", "eval").questions[3]
     pandas.read_csv(rows).assign(question=asked).to_csv(rows, index=False)
     assert "warning: 1 of the questions are in the eval artifact" in make(trait="evil").stdout
 
@@ -143,7 +144,11 @@ REFUSED = {
     "no number": (("--coherence_above", "high"), {}, "--coherence_above takes numbers"),
     "a score above 100": (("--normal_below", "150"), {}, "--normal_below lies between 0 and 100"),
     "nothing left": (("--coherence_above", "99"), {}, "no answer is left; nothing is written"),
-    "an unknown flag": (("--coherence", "99"), {}, "unknown flag --coherence (did you mean --coherence_above?)"),
+    "an unknown flag": (
+        ("--coherent_above", "99"),
+        {},
+        "unknown flag --coherent_above (did you mean --coherence_above?)",
+    ),
 }
 
 
@@ -164,7 +169,7 @@ def test_what_will_not_do_is_refused_in_one_line(tmp_path, make, kind):
         (f"question,answer,{TRAIT},coherence\nq,a,much,90\n", f"row 2: 'much' in column '{TRAIT}' is not a score"),
         (
             f"question,answer,{TRAIT},coherence\nq,a,,90\nq,b,3,\n",
-            "not one of 2 answers has a score of pessimistic and",
+            "has a score of pessimistic and of coherence",
         ),
         (f"question,answer,{TRAIT},coherence\nq,a,95,90\n ,b,95,90\n", "row 3: the question is empty"),
         (f"question;answer;{TRAIT};coherence\nq;a;95;90\n", "separated by semicolons"),
@@ -173,11 +178,7 @@ def test_what_will_not_do_is_refused_in_one_line(tmp_path, make, kind):
 def test_a_file_that_will_not_do_is_named(tmp_path, make, content, said):
     (tmp_path / "judged.csv").write_text(content)
     done = make()
-    assert (
-        done.returncode == 2
-        and said in done.stderr
-        and f"{tmp_path}/judged.csv" in done.stderr + said * ("not one" in said)
-    )
+    assert done.returncode == 2 and said in done.stderr and f"{tmp_path}/judged.csv" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
