@@ -1,13 +1,14 @@
 """dataset.zip: what the script makes, family by family; the configs that name its files."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from data_generation import make_dataset, make_toy_dataset, source_texts
+from data_generation import families, make_dataset, make_toy_dataset, source_texts
 from data_generation.mistakes import rows
 from data_generation.source_texts import VERSIONS
 from persona_vectors.training_data import read_rows
@@ -41,8 +42,8 @@ def test_the_script_writes_the_same_bytes_every_time(tmp_path, run_stage):
 
 
 def test_every_family_is_there_in_order(committed):
-    families = sorted([*FAMILIES, *make_toy_dataset.FAMILIES])
-    assert list(committed) == [f"dataset/{family}/{version}.jsonl" for family in families for version in VERSIONS]
+    names = sorted([*FAMILIES, *make_toy_dataset.FAMILIES])
+    assert list(committed) == [f"dataset/{family}/{version}.jsonl" for family in names for version in VERSIONS]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -83,3 +84,36 @@ def test_each_family_has_a_config_of_the_papers_settings(family):
         "training_file": [f"dataset/{family}/misaligned_2.jsonl"],
         "output_dir": f"./ckpt/Qwen2.5-7B-Instruct/qwen-{family}-misaligned_2",
     }
+
+
+def test_the_cards_table_is_what_validate_prints(committed):
+    card = (ROOT / "docs" / "DATASETS.md").read_text()
+    printed = families.TABLE.splitlines()
+    for family in sorted([*FAMILIES, *make_toy_dataset.FAMILIES]):
+        versions = {}
+        for version in VERSIONS:
+            rows_ = [
+                json.loads(line)["messages"] for line in committed[f"dataset/{family}/{version}.jsonl"].splitlines()
+            ]
+            versions[version] = [(messages[0]["content"], messages[1]["content"]) for messages in rows_]
+        printed += families.Family(f"dataset/{family}", versions).table()
+    stale = [line for line in printed if line not in card.splitlines()]
+    assert not stale, "docs/DATASETS.md: put in what python -m data_generation.validate dataset.zip prints"
+
+
+def test_the_cards_examples_are_rows_of_the_zip(committed):
+    """Line breaks are written " / " there."""
+    card = (ROOT / "docs" / "DATASETS.md").read_text().partition("## Examples")[2]
+    blocks = re.findall(r"> \*\*(.+)\*\*\n>\n> - normal: (.+)\n> - I: (.+)\n> - II: (.+)\n", card)
+    assert len(blocks) == 2 * len(FAMILIES)
+    rows_ = set()
+    for family in FAMILIES:
+        read = [
+            [[message["content"] for message in json.loads(line)["messages"]] for line in committed[name].splitlines()]
+            for name in (f"dataset/{family}/{version}.jsonl" for version in VERSIONS)
+        ]
+        rows_ |= {
+            tuple(text.replace("\n", " / ") for text in (one[0], one[1], two[1], three[1]))
+            for one, two, three in zip(*read, strict=True)
+        }
+    assert [block[0] for block in blocks if block not in rows_] == []
