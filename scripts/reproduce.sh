@@ -12,7 +12,7 @@
 # FAMILIES=evil,mistake_math which families are finetuned on (all that are there: 24 trainings with those of dataset.zip).
 # Other settings: CONFIG (configs/train_instruct_7b.json), LAYERS (swept), LAYER (used; the sweep's best), COEFS (swept),
 # PREVENT (coefficients in training), SEEDS (0), JOBS (things done at once: 1, for the toy 2), K (rows selected in
-# screening: 500, for the toy 200).
+# screening: 500, for the toy 200; at most a third of a set).
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 source scripts/pipeline.sh
@@ -159,12 +159,14 @@ if [ ${#sets[@]} -gt 0 ]; then
         --shift_path "$root/shift.csv" "${engine[@]}"
 fi
 screen() { # one trait: its mixed set, by projection difference; train on the highest, the lowest and any rows
-    local folder=$root/selected/$1 mixed end
+    local folder=$root/selected/$1 mixed end k third
     mixed=$(of "$FAMILY" "$1")/misaligned_1.jsonl
+    third=$(($(grep -c . "$mixed") / 3)) k=$K
+    if [ "$k" -gt "$third" ]; then k=$third; fi
     python -m eval.projection_difference --file_path "$mixed" --vector_path "$(of "$vector" "$1")" --layer "$(of "$best" "$1")" \
-        --model_name "$model" --output_dir "$folder" --select high,random,low --k "$K" "${engine[@]}"
+        --model_name "$model" --output_dir "$folder" --select high,random,low --k "$k" "${engine[@]}"
     for end in high random low; do
-        python training.py "$root/training.json" training_file="$(ls "$folder"/*_"${end}_$K".jsonl)" seed="$seed" output_dir="$folder/$end"
+        python training.py "$root/training.json" training_file="$(ls "$folder"/*_"${end}_$k".jsonl)" seed="$seed" output_dir="$folder/$end"
         ask "$folder/$end" "$folder/$end.csv" "$1"
     done
 }
