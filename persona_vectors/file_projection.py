@@ -14,7 +14,7 @@ from persona_vectors.processes import ALONE, Processes
 from persona_vectors.projection import Column, Projector, made_from
 from persona_vectors.rows import CsvRows, JsonlRows
 from persona_vectors.samples import make_samples
-from persona_vectors.windowed import WindowedWork, ahead, missing
+from persona_vectors.windowed import WindowedWork, ahead, missing, tidy
 
 
 def project_windows(
@@ -91,6 +91,7 @@ class FileProjector:
         Raises:
             UserError: it has one that is made from something else.
         """
+        tidy(rows.path)
         names = missing(rows, made_from(columns, self.common))
         return [column for column in columns if column.name in names]
 

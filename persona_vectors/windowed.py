@@ -4,6 +4,7 @@ What a window gave is a small file of its own beside the input (``<file>.parts/`
 written anew with the columns added. Knows arrays and files; what the numbers mean is the stage's business.
 """
 
+import contextlib
 import json
 import shutil
 from collections import Counter
@@ -17,8 +18,10 @@ import numpy
 from persona_vectors import provenance
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import of_file
-from persona_vectors.results import Journal, make_folder, replacing
+from persona_vectors.results import Journal, make_folder, replacing, take_lock
 from persona_vectors.rows import WINDOW_ROWS, CsvRows, JsonlRows, Window, fingerprint, windows
+
+WRITTEN = {"written": True}  # in a journal: the columns are in the file
 
 
 class WindowedWork:
@@ -114,6 +117,7 @@ class WindowedWork:
         records = dict.fromkeys(self.columns) if self.journal.is_older else self.records
         with provenance.writing(self.rows.path, parts=records):
             self.rows.write_extended(self.columns, all_values())
+            self.journal.append(WRITTEN)
         self.clear()
         return count, problems
 
@@ -127,6 +131,21 @@ class WindowedWork:
         """Remove the parts and give the output free."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.journal.close(remove=True)
+
+
+def tidy(path: str | Path) -> None:
+    """Remove what a run left beside a file that was stopped when its columns were in the file, and recorded."""
+    columns = Journal.settings_of(path).get("columns")
+    if not columns or any(provenance.is_unfinished(path, column) for column in columns):
+        return
+    with (
+        contextlib.suppress(UserError),
+        contextlib.closing(take_lock(Journal.path_of(path), path)) as journal,
+    ):  # else it is at work
+        journal.seek(0)
+        if json.dumps(WRITTEN).encode() in journal.read().splitlines():
+            shutil.rmtree(f"{path}.parts", ignore_errors=True)
+            Journal.path_of(path).unlink(missing_ok=True)
 
 
 def missing(
