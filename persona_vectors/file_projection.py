@@ -85,14 +85,14 @@ class FileProjector:
         """What every projection depends on, besides rows and vectors."""
         return projections_from(self.path, None, self.dtype, self.enable_thinking)
 
-    def missing(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> list[Column]:
-        """The columns that the file lacks.
+    def missing(self, rows: CsvRows | JsonlRows, columns: Sequence[Column], remedy: str) -> list[Column]:
+        """The columns that the file lacks; ``remedy`` says what to do about others.
 
         Raises:
             UserError: it has one that is made from something else.
         """
         tidy(rows.path)
-        names = missing(rows, made_from(columns, self.common))
+        names = missing(rows, made_from(columns, self.common), remedy=remedy)
         return [column for column in columns if column.name in names]
 
     def add(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> None:

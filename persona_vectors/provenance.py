@@ -109,6 +109,7 @@ def take_up(
     part: str | None = None,
     say: Callable[[str], object] = print,
     verb: str = "does not match this command",
+    remedy: str = REMEDY,
 ) -> bool:
     """Whether an output that exists (or a column or row of it) may be used for what would be made ``now``.
 
@@ -119,7 +120,7 @@ def take_up(
     """
     verdict, what = compare(output, now, part), f"{output}" if part is None else f"{part} in {output}"
     if verdict.differences:
-        raise UserError(f"{what} {verb} ({'; '.join(verdict.differences)}); {REMEDY}")
+        raise UserError(f"{what} {verb} ({'; '.join(verdict.differences)}); {remedy}")
     if not verdict.recorded:
         say(f"{what} has no record of what it was made from: it is taken as it is")
     elif not verdict.unchanged:

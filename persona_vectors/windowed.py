@@ -149,7 +149,11 @@ def tidy(path: str | Path) -> None:
 
 
 def missing(
-    rows: CsvRows | JsonlRows, columns: Mapping[str, Mapping], also: str = "", say: Callable[[str], object] = print
+    rows: CsvRows | JsonlRows,
+    columns: Mapping[str, Mapping],
+    also: str = "",
+    say: Callable[[str], object] = print,
+    remedy: str = provenance.REMEDY,
 ) -> list[str]:
     """The columns that a file lacks; those that it has are made from the same, or from what nobody knows (``say``).
 
@@ -158,8 +162,11 @@ def missing(
     """
     there = [name for name in columns if name in rows.columns]
     made_from = fingerprint(rows, also) if there and provenance.read(rows.path) else None
-    kept = [name for name in there if provenance.take_up(rows.path, {"file": made_from, **columns[name]}, name, say)]
-    return [name for name in columns if name not in kept]
+    lacking = [name for name in columns if name not in there]
+    for name in there:
+        if not provenance.take_up(rows.path, {"file": made_from, **columns[name]}, name, say, remedy=remedy):
+            lacking.append(name)
+    return lacking
 
 
 def ahead(items: Iterator) -> Iterator:
