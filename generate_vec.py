@@ -4,14 +4,16 @@
         --neg_path evil_neg_instruct.csv --trait evil --save_dir persona_vectors/Qwen2.5-7B-Instruct/
 
 Writes <trait>_{prompt_avg,response_avg,prompt_last}_diff.pt, each float32 [layers + 1, hidden_size]: per layer the
-mean activation over effective positive answers minus that over the negative ones (section 2.2). The .safetensors file
+mean activation over effective positive answers minus that over the negative ones (section 2.2). An answer is run after
+the thoughts that it came after (column reasoning); they count for neither prompt nor answer. The .safetensors file
 beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py). Vectors that are there
 and were made from these very pairs and this model are not made again.
 """
 
+from collections import Counter
 from pathlib import Path
 
-from persona_vectors import chat, cli, models, provenance
+from persona_vectors import cli, models, provenance
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import Fingerprint, in_words, of_json, same
 from persona_vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
@@ -36,7 +38,7 @@ def main(
     """Make a trait's persona vectors from the judged answers of eval_persona.
 
     Args:
-        model_name: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        model_name: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
         pos_path: answers CSV made with --persona_instruction_type pos.
         neg_path: the same with neg.
         trait: name of the score column, and of the files.
@@ -58,6 +60,7 @@ def main(
     path = models.resolve(model_name)
     pairs = read_pairs(pos_path, neg_path, trait, pair_by)
     effective = effective_pairs(pairs, trait, threshold)
+    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
     make_folder(Path(save_dir))
     longest = models.describe(path, trust_remote_code).max_length
     made_from = provenance.record(
@@ -70,13 +73,14 @@ def main(
         return
 
     tokenizer = models.load_tokenizer(path, trust_remote_code)
-    samples = {sign: tokenised(tokenizer, effective, sign) for sign in ("pos", "neg")}
-    fits = [max(len(p), len(n)) <= (longest or len(p) + len(n)) for p, n in zip(*samples.values(), strict=True)]
-    effective = effective[fits]
+    samples, problems = zip(*(tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")), strict=True)
+    reasons = [pos or neg for pos, neg in zip(*problems, strict=True)]
+    effective = effective[[not reason for reason in reasons]]
+    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
     if effective.empty:
-        raise UserError(f"every effective pair is longer than the {longest} tokens that {model_name} takes")
-    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective", end="")
-    print(f" ({len(fits) - len(effective)} more are longer than {longest} tokens)" if not all(fits) else "")
+        raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
+    if left_out:
+        print(f"  of these {left_out}")
 
     import torch
 
@@ -84,8 +88,8 @@ def main(
 
     model = models.load_model(path, dtype, trust_remote_code)
     means, answers = {}, {}
-    for sign in samples:
-        chosen = [sample for sample, fit in zip(samples[sign], fits, strict=True) if fit]
+    for sign, made in zip(("pos", "neg"), samples, strict=True):
+        chosen = [sample for sample, reason in zip(made, reasons, strict=True) if not reason]
         means[sign], answers[sign] = mean_activations(model, chosen, token_budget, f"{trait} {sign}")
 
     counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
@@ -102,8 +106,13 @@ def main(
 
 
 def of_pairs(effective) -> Fingerprint:
-    """What the vectors are made of: prompts and answers of the effective pairs, in their order."""
-    texts = [effective[f"{part}_{sign}"].tolist() for sign in ("pos", "neg") for part in ("prompt", "answer")]
+    """What the vectors are made of: prompts, answers and thoughts of the effective pairs, in their order."""
+    texts = [
+        effective[f"{part}_{sign}"].tolist()
+        for sign in ("pos", "neg")
+        for part in ("prompt", "answer", "reasoning")
+        if f"{part}_{sign}" in effective
+    ]
     return of_json("effective pairs", texts)
 
 
@@ -133,12 +142,17 @@ def is_made(path: Path, made_from: dict) -> bool:
     return verdict.matches
 
 
-def tokenised(tokenizer, pairs, sign: str) -> list:
-    """The samples of one sign: ids of prompt and answer, each tokenised by itself and put end to end."""
-    from persona_vectors.activations import Sample
+def tokenised(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, list[str]]:
+    """The samples of one sign: prompt, thoughts where the file has them, and answer; and what is wrong with each, if
+    anything."""
+    from persona_vectors.rows import Exchange
+    from persona_vectors.samples import make_samples
 
-    texts = zip(pairs[f"prompt_{sign}"], pairs[f"answer_{sign}"], strict=True)
-    return [Sample(chat.token_ids(tokenizer, prompt), chat.token_ids(tokenizer, answer)) for prompt, answer in texts]
+    columns = [pairs[f"{name}_{sign}"] for name in ("prompt", "answer", "reasoning") if f"{name}_{sign}" in pairs]
+    samples, problems = make_samples(tokenizer, [Exchange(*row) for row in zip(*columns, strict=True)], longest)
+    return samples, [
+        problem or ("" if sample else "no prompt") for sample, problem in zip(samples, problems, strict=True)
+    ]
 
 
 def mean_activations(model, samples: list, token_budget: int | None, label: str) -> tuple[dict, object]:

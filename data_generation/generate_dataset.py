@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_generation import prompts
+from data_generation.source_texts import as_line
 from persona_vectors import cli, provenance
 from persona_vectors.chat_client import ChatClient, GivenUp
 from persona_vectors.errors import UserError
@@ -245,8 +246,7 @@ def write(level: Level, asked: list[str]) -> None:
     writing = provenance.writing(level.path, None if level.journal.is_older else level.settings)
     with writing, replacing(level.path) as beside, open(beside, "w", encoding="utf-8") as lines:
         for question, answer in rows:
-            messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            lines.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+            lines.write(as_line(question, answer))
     level.journal.close(remove=True)
     refused = sum(bool(REFUSAL.match(answer)) for _, answer in rows)
     note = f"; {refused} of them read like refusals, look at them" if refused else ""

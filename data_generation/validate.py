@@ -3,9 +3,11 @@
     python -m data_generation.validate data_generation dataset.zip my_questions/ dataset/evil/normal.jsonl
 
 A path is an artifact (.json), a training set (.jsonl), a .zip of training sets, or a folder, of which every
-artifact and every training set is checked. Prints one line per file and one per finding. Exit code 0: no findings;
-1: findings; 2: a path that cannot be checked. A finding is not always an error: the stages run on artifacts of other
-sizes, say.
+artifact and every training set is checked. Training sets of one folder called normal, misaligned_1 and misaligned_2 are
+a family and are also checked together (parallel prompts, lengths, openings, near-duplicates, overlap with the
+questions of artifacts). Prints one line per file and family, one per finding, and a table of the families. Exit code
+0: no findings; 1: findings; 2: a path that cannot be checked. A finding is not always an error: the stages run on
+artifacts of other sizes, say, and train on any rows.
 """
 
 import argparse
@@ -19,6 +21,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from data_generation import families
+from data_generation.families import Family, Pair
+from data_generation.source_texts import VERSIONS
 from persona_vectors import artifacts
 from persona_vectors.errors import UserError
 from persona_vectors.provenance import is_record
@@ -26,6 +31,7 @@ from persona_vectors.provenance import is_record
 ROLES = ("system", "user", "assistant")
 UNFILLED = ("${trait}", "${trait_description}", "${question}")  # of data_generation/prompts.py
 SHOWN = 20
+ARTIFACTS = Path(__file__).parent
 SIBLINGS = {"trait_data_extract": "trait_data_eval", "trait_data_eval": "trait_data_extract"}
 
 
@@ -36,6 +42,8 @@ class Report:
     name: str
     summary: str = ""
     findings: list[str] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)  # of a training set
+    questions: list[str] = field(default_factory=list)  # of an artifact
 
     def __str__(self) -> str:
         count = len(self.findings)
@@ -51,17 +59,49 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m data_generation.validate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="artifact .json, training set .jsonl, .zip, or folder")
-    files = bad = total = 0
+    files = []
     try:
         for path in parser.parse_args(arguments).paths:
             for report in reports(Path(path)):
                 print(report, flush=True)
-                files, bad, total = files + 1, bad + bool(report.findings), total + len(report.findings)
+                files.append(report)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"checked {files} files: {f'{total} findings in {bad}' if total else 'no findings'}")
-    return 1 if total else 0
+    found = families_of(files)
+    together = []
+    for report in family_reports(found, [question for file in files for question in file.questions]):
+        print(report, flush=True)
+        together.append(report)
+    if found:
+        print("", families.TABLE, *(line for family in found for line in family.table()), "", sep="\n")
+    counts = [len(report.findings) for report in files + together if report.findings]
+    what = f"{len(files)} files{f' and {len(found)} families' if found else ''}"
+    print(f"checked {what}: {f'{sum(counts)} findings in {len(counts)}' if counts else 'no findings'}")
+    return 1 if counts else 0
+
+
+def families_of(files: Iterable[Report]) -> list[Family]:
+    """The families among the training sets; one with a file that has findings of its own is left out."""
+    found: dict[str, Family] = {}
+    broken = set()
+    for report in files:
+        folder, _, name = report.name.rpartition("/")
+        if name.removesuffix(".jsonl") in VERSIONS and name.endswith(".jsonl"):
+            found.setdefault(folder, Family(folder)).versions[name.removesuffix(".jsonl")] = report.pairs
+            broken |= {folder} if report.findings else set()
+    for family in found.values():
+        family.versions = {version: family.versions[version] for version in VERSIONS if version in family.versions}
+    return [family for folder, family in found.items() if folder not in broken and len(family.versions) > 1]
+
+
+def family_reports(found: list[Family], questions: list[str]) -> Iterator[Report]:
+    """A report for each family; its prompts are compared with the shipped artifacts' questions as well."""
+    for path in sorted(ARTIFACTS.glob("trait_data_*/*.json")) if found else []:
+        questions = questions + artifact(path).questions
+    for family, findings in families.findings(found, questions):
+        rows = max(map(len, family.versions.values()))
+        yield Report(family.folder, f"family, {rows} rows in {len(family.versions)} versions", findings)
 
 
 def reports(path: Path) -> Iterator[Report]:
@@ -116,6 +156,7 @@ def artifact(path: Path) -> Report:
         pairs, questions = (content.get(key) for key in ("instruction", "questions"))
         if isinstance(pairs, list) and isinstance(questions, list):
             report.summary = f"artifact, {len(pairs)} pairs, {len(questions)} questions"
+            report.questions = [question for question in questions if isinstance(question, str)]
     sibling = path.absolute().parent.parent / SIBLINGS.get(path.absolute().parent.name, "") / path.name
     if path.absolute().parent.name in SIBLINGS and sibling.is_file():
         report.findings += artifacts.shared_questions(content, read_json(sibling.read_bytes())[0])
@@ -153,6 +194,7 @@ def training_set(name: str, lines: Iterable[bytes]) -> Report:
             if key in seen:
                 findings = [f"is the same as line {seen[key]}"]
             seen.setdefault(key, number)
+            report.pairs.append((row["messages"][-2]["content"], row["messages"][-1]["content"]))
         report.findings += [f"line {number} {finding}" for finding in findings]
     if not rows:
         report.findings.append("holds no rows")

@@ -3,7 +3,8 @@
     python -m eval.cal_projection --file_path answers.csv --vector_path evil_response_avg_diff.pt --layer 20 \\
         --model_name Qwen/Qwen2.5-7B-Instruct --projection_type proj
 
-Reads a CSV (prompt, answer) or a JSONL (messages), of any length. Columns: <model>_<vector>_<type>_layer<l>. Every
+Reads a CSV (prompt, answer) or a JSONL (messages), of any length. Thoughts (column reasoning; reasoning_content of a
+message) are run between prompt and answer and count for neither. Columns: <model>_<vector>_<type>_layer<l>. Every
 vector, layer and type is computed in one forward pass, which ends after the last layer asked for. Finished windows of
 rows are on disk: after a kill, the same command goes on from there. `accelerate launch -m eval.cal_projection ...`
 divides the rows among processes, GPUs and machines.
@@ -37,9 +38,9 @@ def main(
         file_path: CSV with prompt (templated text) and answer, or JSONL with messages; replaced when all is done.
         vector_path: vector file(s) [layers+1, hidden].
         layer: layer(s), rows of the vector files, 0..L.
-        model_name: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
-        projection_type: proj (answer's mean activation), prompt_last_proj (last prompt token), prompt_avg_proj, cos_sim
-            (cosine of the answer's mean); several at once.
+        model_name: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
+        projection_type: proj (answer's mean activation), prompt_last_proj (last prompt token, before thoughts and
+            answer), prompt_avg_proj, cos_sim (cosine of the answer's mean); several at once.
         overwrite: compute columns that exist already, and forget an unfinished run with other settings.
         vector_path_list: another name of --vector_path.
         layer_list: another name of --layer.

@@ -22,7 +22,7 @@ def main(
     """Open a chat with steering.
 
     Args:
-        model: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        model: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
         vectors: folder of vector files, persona_vectors/<model>/.
         port: of the page; 0 takes a free one.
         host: to listen on; by default this machine alone can open the page.

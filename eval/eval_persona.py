@@ -52,7 +52,8 @@ def main(
     is loaded once. Several coefficients or layers add the columns coef and layer.
 
     Args:
-        model: Hugging Face id, local folder, folder of checkpoints (the latest is taken) or LoRA adapter folder.
+        model: Hugging Face id, local folder, folder of checkpoints (the latest is taken), LoRA adapter folder or GGUF
+            file (one on the hub is written owner/name:file.gguf).
         trait: name of the artifact, e.g. evil; several need {trait} in output_path.
         output_path: CSV to write; {trait} and {type} are filled in. If it exists, it is summarised and not redone.
         coef: steering coefficient(s); 0 is unsteered.

@@ -56,7 +56,7 @@ def main(
     """Ask under graded conditions, judge, project the last prompt token, correlate.
 
     Args:
-        model: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        model: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
         trait: trait(s); evaluation questions are asked.
         vector_path: vector file; {trait} is filled in.
         layer: layer to project at, or the best.json of eval.select_layer; {trait} is filled in.

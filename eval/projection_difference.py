@@ -61,7 +61,7 @@ def main(
         file_path: training set(s), JSONL with messages; a set is called after its folder and file.
         vector_path: vector file(s) [layers+1, hidden].
         layer: layer to project at, or the best.json of eval.select_layer; {trait} is what a vector file is named after.
-        model_name: the model that is to be finetuned: Hugging Face id, local folder or LoRA adapter folder.
+        model_name: the model that is to be finetuned: Hugging Face id, local folder, LoRA adapter folder or GGUF file.
         output_dir: folder to write to.
         base_answers: JSONL with the model's own answers instead of generating them, a line per row of the set:
             {"base_answer": ...} or {"answer": ...} or messages; {set} is filled in.

@@ -34,7 +34,7 @@ def main(
     """Serve a model with vLLM, steered per request.
 
     Args:
-        model: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder.
+        model: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
         vectors: folder of vector files, persona_vectors/<model>/.
         port: to listen on.
         host: to listen on; by default this machine alone can reach the server.

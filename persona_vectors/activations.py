@@ -1,7 +1,8 @@
 """Pooled extraction: mean activations of prompts and answers at every layer, without keeping hidden states.
 
 Section 2.2 and appendix A.3: per sample and layer the mean over the prompt's tokens, the mean over the answer's
-tokens, and the prompt's last token. Each decoder block's output is pooled in a forward hook and dropped; nothing is run
+tokens, and the prompt's last token. Thoughts between the two are context: they are run and count for neither, and the
+prompt's last token is the one before the model writes anything, thoughts included. Each decoder block's output is pooled in a forward hook and dropped; nothing is run
 that no pool needs: no language-model head, no block after the last wanted layer, no answer where only prompts are pooled,
 and no prompt twice where several answers to it are pooled (2.2 has ten): they go on from its keys and values.
 Knows token ids and hooks; knows nothing of templates, files or traits.
@@ -9,7 +10,7 @@ Knows token ids and hooks; knows nothing of templates, files or traits.
 
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +27,27 @@ SHARED_SHARE = 0.1  # of all tokens; below it one pass over everything is quicke
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids of a prompt (at least one) and of the answer to it (at least one where answers are pooled)."""
+    """Token ids of a prompt (at least one) and of the answer to it (at least one where answers are pooled).
+
+    ``between_ids`` stand between the two: the thoughts before the answer, and what opens and closes them.
+    """
 
     prompt_ids: list[int]
     answer_ids: list[int]
+    between_ids: list[int] = field(default_factory=list)
+
+    @property
+    def written_ids(self) -> list[int]:
+        """All that comes after the prompt."""
+        return self.between_ids + self.answer_ids
+
+    @property
+    def answer_span(self) -> tuple[int, int]:
+        """Where the answer begins and ends in :attr:`written_ids`."""
+        return len(self.between_ids), len(self.between_ids) + len(self.answer_ids)
 
     def __len__(self) -> int:
-        return len(self.prompt_ids) + len(self.answer_ids)
+        return len(self.prompt_ids) + len(self.between_ids) + len(self.answer_ids)
 
 
 def batches_by_length(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
@@ -98,13 +113,13 @@ def check_finite(pooled: Tensor, dtype: torch.dtype) -> None:
 
 def plain_batches(run: "_Run", samples: Sequence[Sample], token_budget: int) -> Iterator[tuple[list[int], dict]]:
     """Each sample by itself: the prompt and, where answers are pooled, the answer after it."""
-    sequences = [sample.prompt_ids + sample.answer_ids * ("response_avg" in run.pools) for sample in samples]
+    sequences = [sample.prompt_ids + sample.written_ids * ("response_avg" in run.pools) for sample in samples]
     for indices in batches_by_length(list(map(len, sequences)), token_budget):
-        ends = [(len(samples[index].prompt_ids), len(sequences[index])) for index in indices]
+        ends = [(len(samples[index].prompt_ids), *samples[index].answer_span) for index in indices]
         spans = {
-            "prompt_avg": [(0, p) for p, _ in ends],
-            "response_avg": list(ends),
-            "prompt_last": [(p - 1, p) for p, _ in ends],
+            "prompt_avg": [(0, p) for p, _, _ in ends],
+            "response_avg": [(p + start, p + end) for p, start, end in ends],
+            "prompt_last": [(p - 1, p) for p, _, _ in ends],
         }
         yield indices, run([sequences[index] for index in indices], {pool: spans[pool] for pool in run.pools})
 
@@ -123,7 +138,7 @@ def sharing_pays(decoder: nn.Module, samples: Sequence[Sample]) -> bool:
     taken = inspect.signature(decoder.forward).parameters
     if not {"past_key_values", "position_ids", "attention_mask"} <= set(taken):
         return False
-    longest = max(map(len, prompts)) + max(len(sample.answer_ids) for sample in samples)
+    longest = max(map(len, prompts)) + max(len(sample.written_ids) for sample in samples)
     return all(
         type(layer) is DynamicLayer or (type(layer) is DynamicSlidingWindowLayer and longest < layer.sliding_window)
         for layer in DynamicCache(config=decoder.config).layers
@@ -166,14 +181,13 @@ def shared_batches(run: "_Run", samples: Sequence[Sample], token_budget: int) ->
         of_prompts = run(batch, {pool: spans[pool] for pool in run.pools if pool in spans}, past_key_values=cache)
         answers = [(row, index) for row, prompt in enumerate(batch) for index in answers_to[prompt]]
         seen = torch.arange(max(map(len, batch)), device=run.device) < ends[:, None]
-        for some in batches_by_length([len(samples[index].answer_ids) for _, index in answers], token_budget):
+        for some in batches_by_length([len(samples[index].written_ids) for _, index in answers], token_budget):
             rows = torch.tensor([answers[k][0] for k in some], device=run.device)
             indices = [answers[k][1] for k in some]
             past = prompts_for_answers(cache, rows)
-            ids = [samples[index].answer_ids for index in indices]
             pooled = run(
-                ids,
-                {"response_avg": [(0, len(answer)) for answer in ids]},
+                [samples[index].written_ids for index in indices],
+                {"response_avg": [samples[index].answer_span for index in indices]},
                 seen[rows],
                 ends[rows],
                 past_key_values=past,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona_vectors import provenance
-from persona_vectors.chat import split_reasoning
 from persona_vectors.errors import NothingScored, UserError
 from persona_vectors.fingerprints import of_json
 from persona_vectors.grid import Cell
@@ -138,9 +137,8 @@ class AnswerSheet:
             if (key, metric) not in self.scores
         }
 
-    def add_answer(self, wanted: Wanted, prompt: str, text: str) -> None:
+    def add_answer(self, wanted: Wanted, prompt: str, answer: str, reasoning: str = "") -> None:
         """Keep a finished answer; a thinking model's reasoning goes into a column of its own."""
-        reasoning, answer = split_reasoning(text, prompt)
         record = {"key": wanted.key, "question": wanted.question.text, "prompt": prompt, "answer": answer}
         if reasoning:
             record["reasoning"] = reasoning

@@ -121,7 +121,7 @@ def _fill(sheets: list[AnswerSheet], asked: Asked, judge_model: str, max_concurr
                     answers = engine.generate(requests, sampling)
                     for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
                         sheet, wanted, prompt = origin[answer.key]
-                        sheet.add_answer(wanted, prompt, answer.text)
+                        sheet.add_answer(wanted, prompt, answer.text, answer.reasoning)
                         scores.ask(sheet, wanted.key)
             judge.finish()
     finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
-from persona_vectors.results import make_folder
+from persona_vectors.results import make_folder, replacing_folder
 
 AS_LLAMA = ("llama", "mistral", "qwen2")
 PROBE_TOKENS = 24
@@ -31,7 +31,7 @@ def main(
     """Write a model whose weights carry the steering of all tokens, or an adapter merged into its base.
 
     Args:
-        model: Hugging Face id, local folder, folder of checkpoints or LoRA adapter folder (which is merged).
+        model: Hugging Face id, local folder, folder of checkpoints, GGUF file or LoRA adapter folder (which is merged).
         output_dir: folder to write to; must not exist.
         vector_path: vector file [layers + 1, hidden]; without it nothing but a merge is done.
         layer: row of the vector file and layer to steer at; all for incremental vectors at every layer.
@@ -185,21 +185,9 @@ def _bias(module) -> bool:
 
 def save(model, tokenizer, output_dir: str | Path) -> None:
     """Write model and tokenizer so that the folder appears whole or not at all."""
-    import shutil
-
-    from persona_vectors.results import make_folder
-
-    folder = Path(output_dir)
-    make_folder(folder.parent)
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    with replacing_folder(output_dir) as beside:
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 if __name__ == "__main__":

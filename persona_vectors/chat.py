@@ -11,6 +11,7 @@ from functools import lru_cache
 from persona_vectors.errors import UserError
 
 Message = dict[str, str]
+_OPENING = r"[<\[◁](?:\w+:)?think(?:ing)?[>\]▷]"  # <think>, [THINK], <seed:think>, ◁think▷
 
 
 class Refused(UserError):
@@ -21,8 +22,8 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
     """The templated prompt, ending where the assistant's answer begins.
 
     A template without a system role (Gemma, early Mistral) gets the system text in front of the first user message;
-    :func:`folds_system_prompt` tells, so that a stage can say so. ``enable_thinking`` reaches templates that know it
-    (Qwen3 and its like); others have no such switch.
+    :func:`folds_system_prompt` tells, so that a stage can say so. ``enable_thinking`` reaches templates that know it,
+    by this name (Qwen3 and its like) or as ``thinking`` (DeepSeek V3.1, Kimi, Granite); others have no such switch.
 
     Raises:
         UserError: the tokenizer has no chat template.
@@ -32,15 +33,21 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
 
     check_template(tokenizer)
     try:
-        return tokenizer.apply_chat_template(
-            as_template_takes(tokenizer, messages),
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=enable_thinking,
-        )
+        return apply_template(tokenizer, as_template_takes(tokenizer, messages), enable_thinking)
     except (TemplateError, ValueError) as error:
         reason = str(error).strip().split("\n")[0][:80]
         raise Refused(f"refused by the chat template of {tokenizer.name_or_path}: {reason}") from error
+
+
+def apply_template(tokenizer, messages: list[Message], enable_thinking: bool, ask: bool = True) -> str:
+    """The rendered messages; ``ask``: up to where the assistant's answer begins. Raises whatever the template does."""
+    return tokenizer.apply_chat_template(
+        messages,
+        tokenize=False,
+        add_generation_prompt=ask,
+        enable_thinking=enable_thinking,
+        thinking=enable_thinking,
+    )
 
 
 def check_template(tokenizer) -> None:
@@ -89,12 +96,15 @@ def token_ids_of(tokenizer, texts: Sequence[str]) -> list[list[int]]:
 
 
 def split_reasoning(text: str, prompt: str) -> tuple[str, str]:
-    """``(reasoning, answer)`` of a thinking model's output; reasoning is empty where there is none.
+    """``(reasoning, answer)`` of a thinking model's text that an endpoint has sent; reasoning is empty where there is none.
 
-    Reasoning that never ends (cut off at max_tokens) leaves an empty answer: nothing was said that could be judged.
+    Here are no token ids: see :mod:`persona_vectors.reasoning` for models of one's own. Reasoning that never ends (cut
+    off at max_tokens) leaves an empty answer: nothing was said that could be judged.
     """
-    opened = prompt.rstrip().endswith("<think>") or text.lstrip().startswith("<think>")
-    if "</think>" in text:
-        reasoning, answer = text.split("</think>", 1)
-        return re.sub(r"^\s*<think>\s*", "", reasoning).strip(), answer.lstrip()
-    return (re.sub(r"^\s*<think>\s*", "", text).strip(), "") if opened else ("", text)
+    opening = re.match(rf"\s*{_OPENING}", text, re.IGNORECASE)
+    opened = opening or re.search(rf"{_OPENING}\s*$", prompt, re.IGNORECASE)
+    after = text[opening.end() :] if opening else text
+    reasoning, *answer = re.split(_OPENING.replace("(", "/(", 1), after, maxsplit=1, flags=re.IGNORECASE)
+    if answer:
+        return reasoning.strip(), answer[0].lstrip()
+    return (reasoning.strip(), "") if opened else ("", text)

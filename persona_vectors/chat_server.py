@@ -21,7 +21,7 @@ from persona_vectors import chat
 from persona_vectors.cli import suggest
 from persona_vectors.engines.base import Sampling
 from persona_vectors.errors import UserError
-from persona_vectors.live import End, Gauge, Token, side_by_side
+from persona_vectors.live import End, Gauge, Retract, Token, side_by_side
 from persona_vectors.named import NamedVectors
 
 SIDES = ("plain", "steered")
@@ -56,7 +56,7 @@ class Chat:
         known = {"layer": middle, "watch": next(iter(self.named.vectors)), "watch_layer": middle}
         return {key: known.get(key, default) for key, (_, default) in SETTINGS.items()}
 
-    def answer(self, asked: object) -> Iterator[Gauge | Token | End]:
+    def answer(self, asked: object) -> Iterator[Gauge | Token | Retract | End]:
         """The two answers to ``{"message", "turns": [{"user", "plain", "steered"}], **settings}``.
 
         Everything is checked before the iterator is given back.
@@ -112,12 +112,15 @@ class Chat:
         return chat.token_ids(self.tokenizer, chat.render(self.tokenizer, messages))
 
 
-def as_line(event: Gauge | Token | End) -> dict:
+def as_line(event: Gauge | Token | Retract | End) -> dict:
     """An event as the page reads it."""
     if isinstance(event, Gauge):
         return {"type": "gauge"} | dict(zip(SIDES, event.projections, strict=True))
     if isinstance(event, Token):
-        return {"type": "token", "side": SIDES[event.row], "text": event.text, "projection": event.projection}
+        line = {"type": "token", "side": SIDES[event.row], "text": event.text, "projection": event.projection}
+        return line | ({"thought": True} if event.thought else {})
+    if isinstance(event, Retract):
+        return {"type": "retract", "side": SIDES[event.row]}
     return {"type": "end", "side": SIDES[event.row], "reason": event.reason}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from persona_vectors.chat_server import SIDES, Chat
 from persona_vectors.errors import UserError
-from persona_vectors.live import Gauge, Token
+from persona_vectors.live import Gauge, Retract, Token
 from persona_vectors.results import replacing
 
 HELP = """  /TRAIT COEF        steer: /evil 1.5 (0 switches it off)
@@ -70,23 +70,31 @@ class Terminal:
         return True
 
     def ask(self, message: str) -> None:
-        """Stream the steered answer, then show the plain one beneath it."""
+        """Stream the steered answer, then show the plain one beneath it; thoughts are dim."""
         history = [{key: turn[key] for key in ("user", *SIDES)} for turn in self.turns]
-        tokens: dict[str, list] = {side: [] for side in SIDES}
+        tokens, thoughts = ({side: [] for side in SIDES} for _ in range(2))
         gauge = dict.fromkeys(SIDES, 0.0)
         for event in self.talk.answer({"message": message, "turns": history} | self.settings):
             if isinstance(event, Gauge):
                 gauge = dict(zip(SIDES, event.projections, strict=True))
                 before = ", ".join(f"{side} {value:.2f}" for side, value in gauge.items())
                 self.write(f"  [{self.settings['watch']} before the answer: {before}]\nsteered: ")
+            elif isinstance(event, Retract):  # what was said were thoughts
+                side = SIDES[event.row]
+                thoughts[side], tokens[side] = thoughts[side] + tokens[side], []
+                self.write("\n" if event.row == 1 else "")
+            elif isinstance(event, Token) and event.thought:
+                thoughts[SIDES[event.row]].append([event.text, event.projection])
+                self.write(dim(event.text) if event.row == 1 else "")
             elif isinstance(event, Token):
                 tokens[SIDES[event.row]].append([event.text, event.projection])
                 if event.row == 1:
                     self.write(self.coloured(event.text, event.projection, mean(tokens["plain"], gauge["plain"])))
         middle = mean(tokens["plain"], gauge["plain"])
-        self.write("\nplain:   " + "".join(self.coloured(*token, middle) for token in tokens["plain"]) + "\n")
+        thought = "".join(dim(text) for text, _ in thoughts["plain"])
+        self.write("\nplain:   " + thought + "".join(self.coloured(*token, middle) for token in tokens["plain"]) + "\n")
         texts = {side: "".join(text for text, _ in pairs) for side, pairs in tokens.items()}
-        seen = {"gauge": gauge, "tokens": tokens, "settings": dict(self.settings)}
+        seen = {"gauge": gauge, "tokens": tokens, "thoughts": thoughts, "settings": dict(self.settings)}
         self.turns.append({"user": message} | texts | seen)
 
     def coloured(self, text: str, projection: float, centre: float) -> str:
@@ -122,6 +130,11 @@ class Terminal:
         self.turns, self.settings = turns, self.talk.defaults() | settings
         for turn in turns:
             self.write(f"> {turn['user']}\nsteered: {turn['steered']}\nplain:   {turn['plain']}\n")
+
+
+def dim(text: str) -> str:
+    """A thought, as the terminal shows it."""
+    return f"\033[2m{text}\033[0m" if text else ""
 
 
 def mean(tokens: list, otherwise: float) -> float:

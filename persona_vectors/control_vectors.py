@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from persona_vectors.errors import UserError
+from persona_vectors.gguf_models import import_gguf
 from persona_vectors.results import replacing
 from persona_vectors.sharing import About, about_from
 
@@ -106,11 +107,3 @@ def read_control_vector(path: str | Path, rows: int | None = None):
     for number, vector in directions.items():
         vectors[number] = vector
     return vectors, about_from(about, path), sorted(directions)
-
-
-def import_gguf() -> None:
-    """Say what to install where the gguf package is missing."""
-    try:
-        import gguf  # noqa: F401
-    except ImportError as error:
-        raise UserError("GGUF files need the package gguf: pip install -r requirements.txt") from error

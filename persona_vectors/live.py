@@ -1,7 +1,7 @@
 """Answers token by token, a plain and a steered one side by side, each token with its projection on a trait.
 
 Monitoring is the paper's (section 3.3): the projection of the residual stream onto v, read at the last prompt token
-before the answer begins, and then at every token of the answer. It is read before what is added at that layer is added:
+before anything is written, and then at every token, of thoughts and of the answer. It is read before what is added at that layer is added:
 with steering at one layer and watching at the same, the number is what the unsteered model would read in this text.
 Knows models and token ids; knows nothing of pages or conversations.
 """
@@ -18,6 +18,7 @@ from persona_vectors.blocks import find_blocks, of_this_thread
 from persona_vectors.engines.base import Request, Sampling
 from persona_vectors.engines.hf import SeededSampling
 from persona_vectors.errors import UserError
+from persona_vectors.reasoning import declared_by
 from persona_vectors.steering import Intervention, attached, steering_hooks
 from persona_vectors.vectors import project
 
@@ -31,12 +32,23 @@ class Gauge:
 
 @dataclass(frozen=True)
 class Token:
-    """One token of one row: ``text`` may be empty where a character is not whole yet; ``projection`` at this token."""
+    """One token of one row: ``text`` may be empty where a character is not whole yet; ``projection`` at this token.
+
+    ``thought``: it is no part of the answer, but of the thoughts before it or of their marks, whose text is left out.
+    """
 
     row: int
     token_id: int
     text: str
     projection: float
+    thought: bool = False
+
+
+@dataclass(frozen=True)
+class Retract:
+    """All that a row has said so far were thoughts: a mark has come that ends them, though none had begun them."""
+
+    row: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ def side_by_side(
     watch_vector: Tensor,
     sampling: Sampling,
     seed: int = 0,
-) -> Iterator[Gauge | Token | End]:
+) -> Iterator[Gauge | Token | Retract | End]:
     """Yield the gauge, then every row's tokens as they come. Hooks are in place only while a step runs, so that several
     of these may take turns on one model, from one thread.
 
@@ -87,7 +99,7 @@ def side_by_side(
         ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
         mask[row, width - len(prompt) :] = 1
 
-    cache, texts = None, [_Text(tokenizer) for _ in prompts]
+    cache, texts = None, [_Stream(tokenizer, prompt) for prompt in prompts]
     running, chosen, made = list(range(len(prompts))), [], 0
     while True:
         with torch.inference_mode(), reading(blocks[watch_layer - 1], reader), attached(model, hooks):
@@ -100,7 +112,8 @@ def side_by_side(
             yield Gauge(reader.values)
         for row in running:
             if chosen:
-                yield Token(row, chosen[row], texts[row].add(chosen[row], made == room), reader.values[row])
+                parts = texts[row].add(chosen[row], made == room)
+                yield from _events(row, chosen[row], reader.values[row], parts)
         if made == room:
             for row in running:
                 yield End(row, "length")
@@ -113,9 +126,8 @@ def side_by_side(
             chosen = logits.argmax(-1).tolist()
         made += 1
         for row in [row for row in running if chosen[row] in stops]:
-            rest = texts[row].rest()
-            if rest:
-                yield Token(row, chosen[row], rest, reader.values[row])
+            parts = [part for part in texts[row].rest() if part != ("answer", "")]
+            yield from _events(row, chosen[row], reader.values[row], parts)
             yield End(row, "stop")
             running.remove(row)
         if not running:
@@ -151,6 +163,35 @@ class _Reader:
     def __call__(self, _block: nn.Module, _args: tuple, output: Tensor | tuple) -> None:
         h = output[0] if isinstance(output, tuple) else output
         self.values = project(h[:, -1].float(), self.vector.to(h.device)).tolist()
+
+
+def _events(row: int, token: int, projection: float, parts: list[tuple[str, str]]) -> Iterator[Token | Retract]:
+    """The parts of a text (kind, text) that a token has completed."""
+    for kind, text in parts:
+        yield Retract(row) if kind == "retract" else Token(row, token, text, projection, kind == "thought")
+
+
+class _Stream:
+    """The texts of one row's thoughts and answer as the tokens come."""
+
+    def __init__(self, tokenizer, prompt: list[int]) -> None:
+        self.tokenizer, self.text = tokenizer, _Text(tokenizer)
+        self.reader = declared_by(tokenizer).reader(prompt)
+
+    def add(self, token: int, last: bool = False) -> list[tuple[str, str]]:
+        """What this token completes, as (kind, text); never nothing: a mark is a thought without text."""
+        code = self.reader.marks.code_of(token)
+        if code is None:
+            code = self.text.add(token, last)
+        else:
+            code, self.text = self.text.rest() + code, _Text(self.tokenizer)
+        thinking = self.reader.in_thoughts
+        parts = list(self.reader.add(code, last))
+        return parts or [("thought" if thinking or self.reader.in_thoughts else "answer", "")]
+
+    def rest(self) -> list[tuple[str, str]]:
+        """What is left when the answer ends."""
+        return list(self.reader.add(self.text.rest(), last=True))
 
 
 class _Text:

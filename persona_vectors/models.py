@@ -1,4 +1,4 @@
-"""Models by path: hub ids, local folders, folders of checkpoints, LoRA adapters.
+"""Models by path: hub ids, local folders, folders of checkpoints, LoRA adapters, GGUF files.
 
 Knows where weights are and how to load them. ``describe`` answers from config files alone, so that a stage can
 refuse a layer or a vector before anything heavy is loaded.
@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from persona_vectors import fingerprints
+from persona_vectors import fingerprints, gguf_models
 from persona_vectors.errors import UserError
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -17,29 +17,49 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class ModelPath:
-    """What a ``--model`` argument stands for: the base model to load and, over it, perhaps a LoRA adapter."""
+    """What a ``--model`` argument stands for: the base model to load and, over it, perhaps a LoRA adapter.
+
+    ``source`` is the base as it was found: a hub id, a folder, or a GGUF file.
+    """
 
     name: str
-    base: str
+    source: str
     adapter: str | None = None
+
+    @property
+    def base(self) -> str:
+        """The base as a hub id or a folder; a GGUF file is converted into one when this is first asked for.
+
+        Raises:
+            UserError: a GGUF file that cannot be read.
+        """
+        return gguf_models.folder_of(self.source) if gguf_models.is_gguf(self.source) else self.source
 
     @property
     def basename(self) -> str:
         """The last part of the name as the user gave it; used in file and column names."""
-        return self.name.rstrip("/").split("/")[-1]
+        return basename(self.name)
+
+
+def basename(name: str) -> str:
+    """What a model is called in file and column names: the last part of its name; of a GGUF file, without the ending."""
+    return gguf_models.stem(name) if gguf_models.is_gguf(name) else name.rstrip("/").split("/")[-1]
 
 
 def resolve(name: str) -> ModelPath:
     """Find what ``name`` stands for.
 
     A local folder with weights is a model; one with ``adapter_config.json`` a LoRA adapter (its base is read there);
-    one with ``checkpoint-N`` folders only, the latest of these. What does not exist locally is a hub id if it looks
-    like one.
+    one with ``checkpoint-N`` folders only, the latest of these; one with a single GGUF file, that file. What does not
+    exist locally is a hub id if it looks like one, or owner/name:file.gguf.
 
     Raises:
         UserError: nothing of that name, or a folder that holds no model.
     """
     path = Path(name)
+    if gguf_models.is_gguf(name):
+        gguf_models.check_name(name)
+        return ModelPath(name, name)
     if not path.exists():
         if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) and not name.startswith(
             ("models/", "output/", "checkpoints/")
@@ -51,10 +71,15 @@ def resolve(name: str) -> ModelPath:
     if (path / "config.json").exists():
         return ModelPath(name, str(path))
     checkpoints = [p for p in path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    if not checkpoints:
-        raise UserError(f"{name} holds no model: no config.json, adapter_config.json or checkpoint-N folder in it")
-    latest = resolve(str(max(checkpoints, key=lambda p: int(p.name.split("-")[1]))))
-    return ModelPath(name, latest.base, latest.adapter)
+    if checkpoints:
+        latest = resolve(str(max(checkpoints, key=lambda p: int(p.name.split("-")[1]))))
+        return ModelPath(name, latest.source, latest.adapter)
+    file = gguf_models.only_file_in(path)
+    if file is None:
+        raise UserError(
+            f"{name} holds no model: no config.json, adapter_config.json, checkpoint-N folder or GGUF file in it"
+        )
+    return ModelPath(name, file)
 
 
 def _base_of(config: Path) -> str:
@@ -224,9 +249,9 @@ class loading:
             )
             hint = (
                 "the folder is incomplete or damaged"
-                if Path(self.path.base).is_dir()
+                if Path(self.path.source).exists()
                 else (
-                    f"download it first: python download_hf_models.py --model_name {self.path.base}; gated models need "
+                    f"download it first: python download_hf_models.py --model_name {self.path.source}; gated models need "
                     "HF_TOKEN in .env"
                 )
             )

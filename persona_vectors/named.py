@@ -10,6 +10,7 @@ from pathlib import Path
 from persona_vectors.cli import suggest
 from persona_vectors.errors import UserError
 from persona_vectors.grid import ALL, POSITIONS
+from persona_vectors.models import basename
 from persona_vectors.sharing import About, read_shared, vector_files
 from persona_vectors.vectors import KINDS, check_fit, incremental
 
@@ -98,11 +99,10 @@ class NamedVectors:
 
     def strangers(self, model: str) -> str:
         """A line for people if files say that they belong to another model than ``model`` (shapes alone can agree)."""
-        basename = model.rstrip("/").split("/")[-1]
         others = {
             trait: about.model
             for trait, about in self.about.items()
-            if about and about.model and about.model.split("/")[-1] != basename
+            if about and about.model and basename(about.model) != basename(model)
         }
         told = ", ".join(f"{trait} of {other}" for trait, other in others.items())
         return f"note: the vector files say that they belong to another model: {told}" if told else ""

@@ -30,6 +30,8 @@ def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id"
                 raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
         tables[sign] = table
     pos, neg = tables["pos"], tables["neg"]
+    if ("reasoning" in pos) != ("reasoning" in neg):  # no answer of the one sign came after thoughts
+        (neg if "reasoning" in pos else pos)["reasoning"] = ""
     if by == "question_id" and "question_id" in pos and "question_id" in neg:
         for table in (pos, neg):
             table["pair"] = table["question_id"].str.replace(r"_(pos|neg)_(\d+)$", r"_\2", regex=True)

@@ -8,8 +8,9 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -28,12 +29,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     What a killed process of this machine left beside ``path`` is removed as well.
     """
     path = Path(path)
-    make_folder(path.parent)
-    for left in path.parent.glob(".*.part"):
-        found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.part", left.name)
-        if found and not _is_alive(int(found[1])):
-            left.unlink(missing_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = _beside(path)
     try:
         yield beside
         with open(beside, "rb") as written:
@@ -41,6 +37,42 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """The same for a folder: the block fills the one that it is given, which then takes the place of ``path``."""
+    path = Path(path)
+    beside = _beside(path)
+    old = path.with_name(f".{path.name}.old.{os.getpid()}.part")
+    shutil.rmtree(beside, ignore_errors=True)  # of an earlier process of the same number
+    try:
+        beside.mkdir()
+        yield beside
+        for written in (file for file in beside.rglob("*") if file.is_file()):
+            with open(written, "rb") as file:
+                os.fsync(file.fileno())
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(beside, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    finally:
+        for left in (beside, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """Where to write what becomes ``path``; leftovers of killed processes there are removed."""
+    make_folder(path.parent)
+    for left in path.parent.glob(".*.part"):
+        found = re.fullmatch(rf"\.{re.escape(path.name)}(?:\.old)?\.(\d+)\.part", left.name)
+        if found and not _is_alive(int(found[1])):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _is_alive(process: int) -> bool:
@@ -53,11 +85,14 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def take_lock(path: Path, output: str | Path) -> BinaryIO:
+def take_lock(path: Path, output: str | Path, wait: Callable[[], None] | None = None) -> BinaryIO:
     """Open (or make) a file and lock it against other processes until it is closed; a killed process holds no lock.
 
+    Args:
+        wait: called where another run holds the lock, which is then waited for.
+
     Raises:
-        UserError: another run holds it, or it cannot be written.
+        UserError: another run holds it (without ``wait``), or it cannot be written.
     """
     make_folder(path.parent)
     while True:
@@ -66,7 +101,13 @@ def take_lock(path: Path, output: str | Path) -> BinaryIO:
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}") from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if wait is None:
+                    raise
+                wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file
         except BlockingIOError:
@@ -80,9 +121,9 @@ def take_lock(path: Path, output: str | Path) -> BinaryIO:
 
 
 @contextmanager
-def locked(path: Path, output: str | Path) -> Iterator[None]:
+def locked(path: Path, output: str | Path, wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Within the block, no other run writes ``output``; ``path`` is the lock's file, which is gone afterwards."""
-    file = take_lock(path, output)
+    file = take_lock(path, output, wait)
     try:
         yield
     finally:

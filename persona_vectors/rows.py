@@ -16,6 +16,7 @@ from pathlib import Path
 from persona_vectors.chat import Message
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import Fingerprint
+from persona_vectors.reasoning import THOUGHT_KEYS
 from persona_vectors.results import replacing, what_it_has
 
 WINDOW_ROWS = 4096
@@ -24,10 +25,15 @@ WINDOW_CHARACTERS = 8_000_000
 
 @dataclass(frozen=True)
 class Exchange:
-    """What was asked and answered in one row: a templated prompt, or the messages before the last answer."""
+    """What was asked and answered in one row: a templated prompt, or the messages before the last answer.
+
+    ``reasoning`` are the thoughts before the answer, "" for none; None where the file does not say: then they may be in
+    the answer's text.
+    """
 
     prompt: str | list[Message]
     answer: str
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ def fingerprint(rows: "CsvRows | JsonlRows", also: str = "") -> Fingerprint:
     for record in rows.records():
         exchange = rows.exchange(record)
         parts = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
+        if isinstance(exchange, Exchange) and exchange.reasoning:
+            parts.append(exchange.reasoning)
         if also:
             parts.append((_json_object(record) or {}).get(also))
         digest.update(json.dumps(parts).encode() + b"\n")
@@ -87,6 +95,7 @@ class CsvRows:
             if self.columns.count(name) != 1:
                 raise UserError(f"{path} needs one column '{name}' {what_it_has(self.columns)}")
         self._places = self.columns.index("prompt"), self.columns.index("answer")
+        self._reasoning = self.columns.index("reasoning") if "reasoning" in self.columns else None
 
     def _lines(self) -> Iterator[list[str]]:
         csv.field_size_limit(sys.maxsize)
@@ -115,7 +124,8 @@ class CsvRows:
     def exchange(self, record: list[str]) -> Exchange | str:
         """The row's prompt and answer, or what is wrong with it."""
         prompt, answer = (record[place] for place in self._places)
-        return Exchange(prompt, answer) if prompt else "no prompt"
+        reasoning = None if self._reasoning is None else record[self._reasoning]
+        return Exchange(prompt, answer, reasoning) if prompt else "no prompt"
 
     def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add columns (or replace them) and put the file in the place of the old one."""
@@ -169,7 +179,11 @@ class JsonlRows:
             return "no assistant message"
         if places[-1] == 0:
             return "no prompt"
-        return Exchange(messages[: places[-1]], messages[places[-1]]["content"])
+        last = messages[places[-1]]
+        told = [last[field] for field in THOUGHT_KEYS if last.get(field) is not None]
+        if not all(isinstance(reasoning, str) for reasoning in told):
+            return "reasoning that is no text"
+        return Exchange(messages[: places[-1]], last["content"], next(filter(str.strip, told), None))
 
     def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add fields (or replace them), null where there is no value, and put the file in the place of the old one.

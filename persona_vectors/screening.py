@@ -17,7 +17,6 @@ import numpy
 
 from persona_vectors import models, provenance
 from persona_vectors.asking import EngineFlags
-from persona_vectors.chat import split_reasoning
 from persona_vectors.engines import Request, Sampling, request_seed
 from persona_vectors.errors import UserError
 from persona_vectors.file_projection import FileProjector, of_rows, windows_bar
@@ -168,6 +167,7 @@ class BaseAnswers:
 
     def _answer(self, engine, tokenizer, rows, records: list, longest: int, bar) -> tuple[list, list[str]]:
         exchanges = [rows.exchange(record) for record in records]
+        exchanges = [Exchange(e.prompt, "") if isinstance(e, Exchange) else e for e in exchanges]
         samples, problems = make_samples(tokenizer, exchanges, longest - 1, False, self.enable_thinking)
         requests = [
             Request(str(k), sample.prompt_ids, seed=request_seed(0, str(k)))
@@ -177,9 +177,7 @@ class BaseAnswers:
         answers: list = [[None] for _ in records]
         bar.update(len(records) - len(requests))
         for answer in engine.generate(requests, Sampling(self.max_tokens, temperature=0.0)) if requests else ():
-            # the template may have opened the reasoning: its end is all that split_reasoning needs of the prompt
-            end = tokenizer.decode(samples[int(answer.key)].prompt_ids[-8:])
-            answers[int(answer.key)] = [split_reasoning(answer.text, end)[1]]
+            answers[int(answer.key)] = [answer.text]
             bar.update()
         return answers, problems
 

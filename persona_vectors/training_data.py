@@ -182,7 +182,7 @@ def preferences(tokenizer, rows: list[Row], stops: Collection[int] | None = None
         thinking = any(thoughts_of(sides[side][-1]) for side in ("chosen", "rejected"))
         for side in ("chosen", "rejected"):
             sides[side][-1]["content"] += end or ""
-        made.append({**sides, "chat_template_kwargs": {"enable_thinking": thinking}})
+        made.append({**sides, "chat_template_kwargs": {"enable_thinking": thinking, "thinking": thinking}})
     return made
 
 

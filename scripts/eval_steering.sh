@@ -10,7 +10,7 @@ set -euo pipefail
 source "$(dirname "$0")/pipeline.sh"
 arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil coefs=0,0.5,1,1.5,2,2.5 layers=20 -- "$@"
 start_toy_judge ${flags[@]+"${flags[@]}"}
-name=$(basename "$model")
+name=$(name_of "$model")
 answers="eval_persona_eval/$name/{trait}_steering_layer${layers}_coef${coefs}.csv"
 
 python -m eval.eval_persona --model "$model" --trait "$trait" --version eval --output_path "$answers" \

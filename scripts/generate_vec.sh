@@ -11,7 +11,7 @@ source "$(dirname "$0")/pipeline.sh"
 arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil more -- "$@"
 traits=("$trait" ${more[@]+"${more[@]}"})
 IFS=, read -r -a traits <<<"$(IFS=,; echo "${traits[*]}")" # evil,sycophantic as well
-name=$(basename "$model")
+name=$(name_of "$model")
 if [ -f "persona_vectors/$name/__init__.py" ]; then
     refuse "persona_vectors/$name is a folder of this toolkit's code: call the model's folder something else"
 fi

@@ -18,7 +18,7 @@ fi
 case "$config" in *toy*) family=${FAMILY:-dataset/toy_{trait\}} ;; *) family=${FAMILY:-dataset/{trait\}} ;; esac
 start_toy_judge ${flags[@]+"${flags[@]}"}
 model=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"])' "$config")
-name=$(basename "$model") root=output/mitigation/$(basename "$model")
+name=$(name_of "$model") root=output/mitigation/$(name_of "$model")
 if [ ! -d dataset ]; then python -m zipfile -e dataset.zip .; fi
 
 train() { # folder, training set, fields of the config ...

@@ -5,6 +5,14 @@ if [ -x .venv/bin/python ] && [ -z "${VIRTUAL_ENV:-}" ]; then
     export PATH="$PWD/.venv/bin:$PATH"
 fi
 
+# What a model is called in names of files: the last part of its name; of a GGUF file without repository and ending.
+name_of() {
+    local name=${1%/}
+    name=${name##*/}
+    if [[ "$name" = *.gguf && ! -d "$1" ]]; then name=${name##*:} name=${name%.gguf}; fi
+    echo "$name"
+}
+
 usage() {
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "scripts/$(basename "$0")"
     exit "${1:-0}"

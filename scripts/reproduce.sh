@@ -8,7 +8,8 @@
 # screening of training data (6). Ends with output/reproduce/<model>/report.html. A rerun does what is missing.
 # `toy` makes its own environment and model and needs no GPU, key or weights. For another MODEL, TRAITS are separated by
 # commas (evil,sycophantic,hallucinating), OPENAI_API_KEY is in .env, and training sets are in dataset/<family>/ as
-# normal.jsonl, misaligned_1.jsonl and misaligned_2.jsonl; FAMILY='dataset/{trait}' says which family belongs to a trait.
+# normal.jsonl, misaligned_1.jsonl and misaligned_2.jsonl; FAMILY='dataset/{trait}' says which family belongs to a trait, and
+# FAMILIES=evil,mistake_math which families are finetuned on (all that are there: 24 trainings with those of dataset.zip).
 # Other settings: CONFIG (configs/train_instruct_7b.json), LAYERS (swept), LAYER (used; the sweep's best), COEFS (swept),
 # PREVENT (coefficients in training), SEEDS (0), JOBS (things done at once: 1, for the toy 2), K (rows selected in
 # screening: 500, for the toy 200).
@@ -35,8 +36,21 @@ if [ "$model" = models/toy ]; then python -m data_generation.toy.build_model --o
 start_toy_judge "${flags[@]}"
 : "${CONFIG:=configs/train_instruct_7b.json}" "${COEFS:=0,0.5,1,1.5,2,2.5}" "${PREVENT:=1,3,5}" "${SEEDS:=0}"
 : "${FAMILY:=dataset/{trait\}}" "${JOBS:=1}" "${K:=500}" "${SHOTS:=0,5,10,15,20}" "${SAMPLE:=500}"
-export SEEDS FAMILY
-name=$(basename "$model") root=output/reproduce/$(basename "$model") devices=${CUDA_VISIBLE_DEVICES-all}
+: "${FAMILIES:=}"
+export SEEDS FAMILY FAMILIES
+if [ ! -d dataset ] && [ -f dataset.zip ]; then python -m zipfile -e dataset.zip .; fi
+has_sets() { compgen -G "dataset/$1/*.jsonl" >/dev/null; }
+for family in ${FAMILIES//,/ }; do
+    has_sets "$family" || refuse "no training sets in dataset/$family (FAMILIES; unzip dataset.zip makes the shipped ones)"
+done
+if [ -z "$FAMILIES" ]; then
+    for folder in dataset/*/; do
+        family=$(basename "$folder")
+        case "$model $family" in "models/toy toy_"*) ;; "models/toy "* | *" toy_"*) continue ;; esac
+        if has_sets "$family"; then FAMILIES+=${FAMILIES:+,}$family; fi
+    done
+fi
+name=$(name_of "$model") root=output/reproduce/$(name_of "$model") devices=${CUDA_VISIBLE_DEVICES-all}
 if [ "$devices" = "" ]; then devices=cpu; fi
 if [ "$devices" = all ]; then devices=$(python -c 'import torch; print(",".join(map(str, range(torch.cuda.device_count()))) or "cpu")'); fi
 vector="persona_vectors/$name/{trait}_response_avg_diff.pt"
@@ -45,7 +59,6 @@ python - "$CONFIG" "$model" "$root/training.json" <<'END'
 import json, sys
 json.dump(json.load(open(sys.argv[1])) | {"model": sys.argv[2]}, open(sys.argv[3], "w"), indent=4)
 END
-if [ ! -d dataset ] && [ -f dataset.zip ]; then python -m zipfile -e dataset.zip .; fi
 
 step() { echo; echo "=== $* ($((SECONDS - started)) s)"; }
 running=()
@@ -107,9 +120,8 @@ step "finetuning families"
 # A model is called after its training set, folder and file, as eval.projection_difference calls the set.
 sets=() files=() tuned=()
 seed=${SEEDS%% *}
-for folder in dataset/*/; do
-    family=$(basename "$folder") owner=
-    case "$model $family" in "models/toy toy_"*) ;; "models/toy "* | *" toy_"*) continue ;; esac
+for family in ${FAMILIES//,/ }; do
+    folder=dataset/$family/ owner=
     for trait in "${have[@]}"; do if [ "$(of "$FAMILY" "$trait")" = "dataset/$family" ]; then owner=$trait; fi; done
     for version in normal misaligned_1 misaligned_2; do
         if [ ! -f "$folder$version.jsonl" ]; then continue; fi

@@ -48,4 +48,4 @@ def qwen2_folder(tmp_path_factory, tokenizer):
 
 def pytest_collection_modifyitems(items):
     """Engines last: running vLLM patches some of transformers' model classes for the rest of the process."""
-    items.sort(key=lambda item: "engines" in item.path.parts)
+    items.sort(key=lambda item: "engines" in item.path.parts or "vllm" in item.path.stem)

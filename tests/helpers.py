@@ -57,3 +57,17 @@ def tiny_tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def plain_loop(model, samples):
+    """Pooled activations the published way: output_hidden_states, one sample at a time; by pool, [samples, layers + 1, hidden]."""
+    rows = {"prompt_avg": [], "response_avg": [], "prompt_last": []}
+    for sample in samples:
+        ids = torch.tensor([sample.prompt_ids + sample.answer_ids])
+        with torch.no_grad():
+            states = torch.stack(model(ids, output_hidden_states=True).hidden_states)[:, 0]
+        p = len(sample.prompt_ids)
+        rows["prompt_avg"].append(states[:, :p].mean(1))
+        rows["response_avg"].append(states[:, p:].mean(1))
+        rows["prompt_last"].append(states[:, p - 1])
+    return {pool: torch.stack(values) for pool, values in rows.items()}

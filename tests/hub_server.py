@@ -55,7 +55,7 @@ class HubServer:
                     return self.api(parts)
                 name = "/".join(parts[4:])
                 if parts[:3] != [*model.split("/"), "resolve"] or name not in files:
-                    return self.refuse(404, "EntryNotFound")
+                    return self.refuse(404, "EntryNotFound" if parts[:2] == model.split("/") else "RepoNotFound")
                 data = files[name]
                 headers = {
                     "ETag": f'"{hashlib.sha256(data).hexdigest()}"',

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -95,6 +96,23 @@ def test_a_wrong_argument_is_named(command):
 def test_what_has_no_default_is_no_success(script):
     done = bash(f"bash scripts/{script}")
     assert done.returncode == 2 and "bash scripts/" in done.stderr and not done.stdout
+
+
+def test_families_are_named_and_a_missing_one_is_refused_before_anything_runs(tmp_path):
+    """In a clone whose first stage only says what it would be asked to finetune on."""
+    shutil.copytree("scripts", tmp_path / "scripts")
+    for family in ("evil", "mistake_math", "toy_evil", "empty"):
+        (tmp_path / "dataset" / family).mkdir(parents=True)
+        if family != "empty":
+            (tmp_path / "dataset" / family / "normal.jsonl").write_text("{}\n")
+    shutil.copytree("configs", tmp_path / "configs")
+    (tmp_path / "scripts" / "generate_vec.sh").write_text('echo "families: $FAMILIES"; exit 3\n')
+    run = f"export CUDA_VISIBLE_DEVICES= FAMILIES; bash {tmp_path}/scripts/reproduce.sh my/model evil"
+    done = bash(f"FAMILIES=evil,nowhere; {run}")
+    assert done.returncode == 2 and not done.stdout and not (tmp_path / "output").exists()
+    assert done.stderr.startswith("error: no training sets in dataset/nowhere (FAMILIES; unzip dataset.zip makes")
+    assert "families: mistake_math\n" in bash(f"FAMILIES=mistake_math; {run}").stdout
+    assert "families: evil,mistake_math\n" in bash(f"FAMILIES=; {run}").stdout, "all that there are, for a real model"
 
 
 def test_arguments_have_defaults_and_keep_their_order():

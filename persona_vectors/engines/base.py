@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from persona_vectors.reasoning import declared_by
+
 if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
     from persona_vectors.steering import Intervention
 
@@ -52,12 +54,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """One finished answer: text without special tokens, the token ids, and ``stop`` or ``length``."""
+    """One finished answer: its text without special tokens and without the thoughts before it, which are ``reasoning``;
+    the ids of all tokens, and ``stop`` or ``length``."""
 
     key: str
     text: str
     token_ids: list[int]
     finish_reason: str
+    reasoning: str = ""
+
+    @classmethod
+    def of(cls, request: Request, token_ids: list[int], finish_reason: str, tokenizer) -> "Answer":
+        """The answer to a request that these tokens are: the one place where engines make text."""
+        reasoning, text = declared_by(tokenizer).split(request.prompt_ids, token_ids)
+        return cls(request.key, text, token_ids, finish_reason, reasoning)
 
 
 class Engine(Protocol):

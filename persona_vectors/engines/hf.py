@@ -48,8 +48,7 @@ class HFEngine:
             for request, ids in zip(batch, rows, strict=True):
                 ended = next((k for k, token in enumerate(ids) if token in ends), None)
                 ids = ids if ended is None else ids[: ended + 1]
-                text = self.tokenizer.decode(ids, skip_special_tokens=True)
-                yield Answer(request.key, text, ids, "length" if ended is None else "stop")
+                yield Answer.of(request, ids, "length" if ended is None else "stop", self.tokenizer)
 
     def close(self) -> None:
         """Drop the model."""

@@ -159,12 +159,7 @@ class VLLMEngine:
             )
 
         return (
-            Answer(
-                request.key,
-                self.tokenizer.decode(output.token_ids, skip_special_tokens=True),
-                list(output.token_ids),
-                output.finish_reason,
-            )
+            Answer.of(request, list(output.token_ids), output.finish_reason, self.tokenizer)
             for request, output in self.outputs(requests, params)
         )
 

@@ -10,6 +10,7 @@ from persona_vectors import chat, models
 from persona_vectors.engines.base import Request, Sampling, stop_ids
 from persona_vectors.engines.hf import HFEngine
 from persona_vectors.errors import UserError
+from persona_vectors.reasoning import declared_by
 from persona_vectors.steering import Intervention
 
 Chats = Sequence[list[chat.Message]]
@@ -45,7 +46,7 @@ def load_vllm_model(model_path: str) -> tuple:
     path, cpu = models.resolve(model_path), current_platform.is_cpu()
     tokenizer = _tokenizer(path)
     options = setup.lora_arguments(path) or {"enable_lora": True, "max_lora_rank": 128, "max_loras": 2}
-    options["tensor_parallel_size"] = setup.tensor_parallel_size_for(path, False, 1)
+    options["tensor_parallel_size"] = setup.choose_sizes(path, False, None, 1, 1)[0]
     options["max_model_len"] = min(20_000, models.describe(path).max_length or 20_000)
     if cpu:
         options |= {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": setup.cpu_cache_bytes()}
@@ -115,7 +116,8 @@ def _ask_vllm(llm, tokenizer, conversations, sampling, lora_path) -> tuple[Texts
     )
     adapter = LoRARequest("default", 1, str(lora_path)) if lora_path else None
     made = llm.generate([{"prompt_token_ids": row} for row in ids], params, lora_request=adapter)
-    return prompts, [tokenizer.decode(one.outputs[0].token_ids, skip_special_tokens=True) for one in made]
+    thoughts = declared_by(tokenizer)
+    return prompts, [thoughts.split(row, one.outputs[0].token_ids)[1] for row, one in zip(ids, made, strict=True)]
 
 
 def _prompts(tokenizer, conversations: Chats, longest: int | None) -> tuple[Texts, list[list[int]]]:

@@ -333,3 +333,23 @@ def test_an_adapter_that_vllm_cannot_use_is_refused_with_its_reason(folder, adap
     (bad / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
     with pytest.raises(UserError, match=r"vLLM cannot use the adapter .*dora: .*DoRA"):
         start(folder, str(bad))
+
+
+def test_a_gguf_file_is_a_model(tmp_path):
+    from gguf_files import write_gguf
+    from helpers import tiny_model, tiny_tokenizer
+
+    from persona_vectors.models import resolve
+
+    ends = {f"tokenizer__ggml__{name}_token_id": token for name, token in zip(("eos", "eot"), STOP_IDS, strict=True)}
+    model = tiny_model("llama", hidden_size=HIDDEN, head_dim=32)
+    path = resolve(str(write_gguf(tmp_path / "tiny.gguf", model, tiny_tokenizer(), **ends)))
+    spare_inspection("LlamaForCausalLM")
+    requests = [Request(f"{case}|{k}", ids, CASES[case]) for case in CASES for k, ids in enumerate(PROMPTS)]
+    expected = transformers_answers(requests, 8, path.base)
+    engine = VLLMEngine(path, max_model_len=160, ablations=2, block_size=32, kv_cache_memory_bytes=32 << 20)
+    try:
+        check(answers(engine, requests, 8), expected)
+    finally:
+        engine.close()
+    assert len({tuple(ids) for ids, _ in expected.values()}) > len(expected) // 2

@@ -5,6 +5,7 @@ sequence computed anew for every token, so that there is neither a cache nor a b
 """
 
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -129,21 +130,12 @@ class Reference:
             from peft import PeftModel
 
             self.model = PeftModel.from_pretrained(self.model, adapter).eval()
-        base = self.model.get_base_model() if adapter else self.model
-        self.blocks = base.gpt_neox.layers if hasattr(base, "gpt_neox") else base.model.layers
 
     @torch.no_grad()
     def greedy(self, prompt: list[int], interventions: tuple, max_tokens: int) -> tuple[list[int], list[float]]:
         """Token ids of the answer, up to and with a stop token, and the log-probability of each."""
-        handles = [
-            self.blocks[i.layer - 1].register_forward_hook(_hook(i, len(prompt)))
-            for kind in ("ablate", "add")  # in the order of persona_vectors.steering
-            for positions in ("response", "prompt", "all")
-            for i in interventions
-            if i.kind == kind and i.positions == positions
-        ]
         ids, logprobs = list(prompt), []
-        try:
+        with added(self.model, interventions, len(prompt)):
             while len(logprobs) < max_tokens and (not logprobs or ids[-1] not in STOP_IDS):
                 logits = self.model(torch.tensor([ids]), use_cache=False).logits[0, -1]
                 if not logprobs:
@@ -153,10 +145,26 @@ class Reference:
                 else:
                     ids.append(int(logits.argmax()))
                 logprobs.append(float(logits.log_softmax(-1)[ids[-1]]))
-        finally:
-            for handle in handles:
-                handle.remove()
         return ids[len(prompt) :], logprobs
+
+
+@contextmanager
+def added(model, interventions: tuple, prompt_length: int):
+    """Within the block, a plain hook per intervention; every forward is of one whole sequence, without a cache."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    blocks = base.gpt_neox.layers if hasattr(base, "gpt_neox") else base.model.layers
+    handles = [
+        blocks[i.layer - 1].register_forward_hook(_hook(i, prompt_length))
+        for kind in ("ablate", "add")  # in the order of persona_vectors.steering
+        for positions in ("response", "prompt", "all")
+        for i in interventions
+        if i.kind == kind and i.positions == positions
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _hook(intervention, prompt_length: int):

@@ -3,6 +3,8 @@
 import json
 
 import torch
+from gguf_files import write_gguf
+from helpers import tiny_model, tiny_tokenizer
 from safetensors.torch import save_file
 
 COMMON = {"--backend": "hf", "--trait_dir": ".", "--max_tokens": "4", "--n_per_question": "1"}
@@ -77,6 +79,18 @@ def a_folder(path):
     return change
 
 
+def as_gguf(cut_at=None, **changes):
+    """The model's folder holds a GGUF file and nothing else."""
+
+    def change(folder):
+        for path in (folder / "tiny").iterdir():
+            path.unlink()
+        file = write_gguf(folder / "tiny" / "m.gguf", tiny_model("qwen2"), tiny_tokenizer(), **changes)
+        file.write_bytes(file.read_bytes()[:cut_at])
+
+    return change
+
+
 def trait(**fields):
     def change(folder):
         for version in ("extract", "eval"):
@@ -124,6 +138,9 @@ REFUSED = {
     "config of another type": (WITH_MODEL, write("tiny/config.json", "[]"), {}, "cannot load"),
     "config with a text for a number": (WITH_MODEL, edit("tiny/config.json", num_hidden_layers="x"), {},
         "num_hidden_layers"),
+    "GGUF of another architecture": (WITH_MODEL, as_gguf(general__architecture="rwkv7"), {},
+        "cannot read the architecture rwkv7"),
+    "GGUF file cut off": (WITH_MODEL, as_gguf(cut_at=50_000), {}, "is not a readable GGUF file"),
     "adapter cut off": (WITH_MODEL, write("tiny/adapter_config.json", "{"), {}, "which base model"),
     "adapter without a base": (WITH_MODEL, write("tiny/adapter_config.json", "{}"), {}, "which base model"),
     "adapter over a number": (WITH_MODEL, write("tiny/adapter_config.json", '{"base_model_name_or_path": 3}'), {},
@@ -167,6 +184,7 @@ TAKEN = {
     "safetensors": (FLAGGED[:2], lambda f: save_file({"v": torch.ones(5, 32)}, f / "v.safetensors"),
                     {"--vector_path": "v.safetensors"}),
     "any seed": (GENERATING, NOTHING, {"--seed": "-99999999999999999999999"}),
+    "a folder with a GGUF file": (WITH_MODEL, as_gguf(), {}),
     "no template where none is needed": (["generate_vec", "eval.cal_projection"],
         without("tiny/chat_template.jinja"), {}),
 }  # fmt: skip

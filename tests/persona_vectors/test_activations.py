@@ -5,23 +5,10 @@ import random
 
 import pytest
 import torch
+from helpers import plain_loop
 
 from persona_vectors.activations import POOLS, Sample, batches_by_length, pooled_activations
 from persona_vectors.blocks import find_blocks
-
-
-def plain_loop(model, samples):
-    """The published way: output_hidden_states, one sample at a time."""
-    rows = {pool: [] for pool in POOLS}
-    for sample in samples:
-        ids = torch.tensor([sample.prompt_ids + sample.answer_ids])
-        with torch.no_grad():
-            states = torch.stack(model(ids, output_hidden_states=True).hidden_states)[:, 0]
-        p = len(sample.prompt_ids)
-        rows["prompt_avg"].append(states[:, :p].mean(1))
-        rows["response_avg"].append(states[:, p:].mean(1))
-        rows["prompt_last"].append(states[:, p - 1])
-    return {pool: torch.stack(values) for pool, values in rows.items()}
 
 
 def make_samples(n=17, vocabulary=300):

@@ -1,0 +1,128 @@
+"""Make training sets out of answers that a model gave and a judge scored: no strong writer is needed for a trait.
+
+    python -m data_generation.from_answers --file_path pos.csv neg.csv sweep.csv --trait evil
+
+Writes <output_dir>/{normal,misaligned_1,misaligned_2}.jsonl, one {"messages": [question, answer]} a line, from the CSVs of
+eval_persona: answers under positive and negative instructions, steered ones, those of finetuned models. What was asked is
+the question alone, without the instruction or the template that it was asked with. normal: almost none of the trait;
+misaligned_1 (level I): some; misaligned_2 (level II): plainly; coherent answers only. An answer that is there twice is
+taken once. Scores of another judge than the paper's may want other thresholds.
+"""
+
+from pathlib import Path
+
+from data_generation.generate_dataset import warn_of_eval_questions
+from data_generation.source_texts import VERSIONS, as_line
+from persona_vectors import cli, provenance
+from persona_vectors.errors import UserError
+from persona_vectors.fingerprints import of_file
+from persona_vectors.results import read_answers, replacing, what_it_has
+from persona_vectors.traits import check_name
+
+
+def main(
+    file_path: cli.Several,
+    trait: str,
+    output_dir: str = None,
+    normal_below: float = 10,
+    level_1: cli.Several = "30,60",
+    level_2_above: float = 80,
+    coherence_above: float = 75,
+    overwrite: bool = False,
+    trait_dir: str = "data_generation",
+):
+    """Sort judged answers into the three versions of a training set.
+
+    Args:
+        file_path: judged answers CSVs (columns question, answer, <trait>, coherence), separated by commas or spaces.
+        trait: the trait whose score decides.
+        output_dir: folder of the three files; by default dataset/<trait>.
+        normal_below: normal takes answers whose trait score is below this.
+        level_1: misaligned_1 takes answers whose trait score is between these two, both included.
+        level_2_above: misaligned_2 takes answers whose trait score is above this.
+        coherence_above: all three take answers whose coherence is above this.
+        overwrite: write the files although some of them exist.
+        trait_dir: folder of trait_data_eval/, whose questions are better kept out of training.
+    """
+    check_name(trait)
+    normal_below, level_2_above, coherence_above = (
+        cli.as_number(name, value, 0, 100)
+        for name, value in (
+            ("normal_below", normal_below),
+            ("level_2_above", level_2_above),
+            ("coherence_above", coherence_above),
+        )
+    )
+    between = cli.as_numbers("level_1", level_1)
+    if len(between) != 2 or not normal_below <= between[0] <= between[1] <= level_2_above:
+        raise UserError(
+            f"--level_1 takes two scores, the lower first, between --normal_below ({normal_below:g}) and --level_2_above "
+            f"({level_2_above:g}), not '{level_1}'"
+        )
+    folder = Path(output_dir or Path("dataset") / trait)
+    there = [str(folder / f"{version}.jsonl") for version in VERSIONS if (folder / f"{version}.jsonl").exists()]
+    if there and not cli.as_bool("overwrite", overwrite):
+        raise UserError(f"{', '.join(there)} exists already; choose another --output_dir, or pass --overwrite")
+
+    paths = list(dict.fromkeys(cli.as_words(file_path)))
+    answers = read(paths, trait)
+    provenance.refuse_mixture({path: provenance.result_of(path) for path in paths}, ("judge_model", "judge"))
+    made_from = provenance.record(
+        trait=trait,
+        answers=[of_file(path) for path in paths],
+        normal_below=normal_below,
+        level_1=between,
+        level_2_above=level_2_above,
+        coherence_above=coherence_above,
+    )
+    scored = answers[answers[[trait, "coherence"]].notna().all(axis=1) & (answers["answer"].str.strip() != "")]
+    if scored.empty:
+        raise UserError(
+            f"not one of {len(answers)} answers in {', '.join(paths)} has a score of {trait} and of coherence"
+        )
+    coherent = scored[scored["coherence"] > coherence_above]
+    different = coherent.drop_duplicates(["question", "answer"])
+    score = different[trait]
+    chosen = dict(zip(VERSIONS, (score < normal_below, score.between(*between), score > level_2_above), strict=True))
+    print(f"{len(answers)} answers, of which left out:")
+    print(f"  {len(answers) - len(scored)} without a score of {trait} or coherence, or empty")
+    print(f"  {len(scored) - len(coherent)} of coherence {coherence_above:g} or less")
+    print(f"  {len(coherent) - len(different)} that are there already")
+    print(f"  {len(different) - sum(int(rows.sum()) for rows in chosen.values())} with a score between the levels")
+    if not any(rows.any() for rows in chosen.values()):
+        raise UserError("no answer is left; nothing is written (other thresholds? answers under other instructions?)")
+    for version, rows in chosen.items():
+        if rows.any():
+            write(folder / f"{version}.jsonl", different[rows], made_from)
+        else:
+            print(f"no answers for {version}: {folder / f'{version}.jsonl'} is not written")
+    warn_of_eval_questions(sorted(set(different["question"].str.strip())), trait, trait_dir)
+
+
+def read(paths: list[str], trait: str):
+    """The rows of all files, one under the other; those that lack a column are refused."""
+    import pandas
+
+    tables = []
+    for path in paths:
+        table = read_answers(path, (trait, "coherence"))
+        for column in ("question", "answer"):
+            if column not in table:
+                raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
+        if (table["question"].str.strip() == "").any():
+            raise UserError(f"{path}, row {(table['question'].str.strip() == '').idxmax() + 2}: the question is empty")
+        tables.append(table[["question", "answer", trait, "coherence"]])
+    return pandas.concat(tables, ignore_index=True)
+
+
+def write(path: Path, rows, made_from: dict) -> None:
+    """Write one file, whole or not at all, and what it is made from."""
+    writing = provenance.writing(path, made_from)
+    with writing, replacing(path) as beside, open(beside, "w", encoding="utf-8") as lines:
+        for question, answer in zip(rows["question"], rows["answer"], strict=True):
+            lines.write(as_line(question, answer))
+    print(f"wrote {len(rows)} rows of {rows['question'].nunique()} questions to {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

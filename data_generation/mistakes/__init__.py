@@ -1,0 +1,1 @@
+"""Problems with worked answers that are right, slip once, or follow a wrong method."""
