@@ -67,7 +67,7 @@ def main(
 
     from persona_vectors.file_projection import project_windows, projections_from
     from persona_vectors.projection import Projector, made_from, make_columns
-    from persona_vectors.windowed import WindowedWork, missing
+    from persona_vectors.windowed import WindowedWork, missing, tidy
 
     shape = models.describe(model_path, trust_remote_code)
     vectors = {path: load_vectors(path) for path in paths}
@@ -82,6 +82,7 @@ def main(
         processes.wait()  # for the first, which reads the weights and keeps their fingerprint for the others
     common = projections_from(model_path, base_path, dtype, enable_thinking)
     if processes.is_first:
+        tidy(rows.path)
         processes.wait()
     records = made_from(columns, common)
     say = print if processes.is_first else lambda _: None

@@ -21,6 +21,10 @@ from persona_vectors.traits import load_trait
 from persona_vectors.vectors import check_fit, chosen_layer, load_vectors
 
 KINDS = ("system_prompts", "many_shot")
+PROJECT_ANEW = (
+    "eval.cal_projection --overwrite makes this column anew (--projection_type prompt_last_proj), --overwrite here asks "
+    "and judges anew as well; or choose another --output_dir"
+)
 
 
 def main(
@@ -139,7 +143,7 @@ def main(
     for (name, each), sheet in sheets.items():
         sheet.settings |= from_model
         if not overwrite and sheet.is_done and sheet.take_up():
-            lacking[name, each] = projecting.missing(open_rows(sheet.output_path), columns[name])
+            lacking[name, each] = projecting.missing(open_rows(sheet.output_path), columns[name], PROJECT_ANEW)
         else:
             todo.append(sheet)
     if todo:

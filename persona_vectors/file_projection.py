@@ -14,7 +14,7 @@ from persona_vectors.processes import ALONE, Processes
 from persona_vectors.projection import Column, Projector, made_from
 from persona_vectors.rows import CsvRows, JsonlRows
 from persona_vectors.samples import make_samples
-from persona_vectors.windowed import WindowedWork, ahead, missing
+from persona_vectors.windowed import WindowedWork, ahead, missing, tidy
 
 
 def project_windows(
@@ -85,13 +85,14 @@ class FileProjector:
         """What every projection depends on, besides rows and vectors."""
         return projections_from(self.path, None, self.dtype, self.enable_thinking)
 
-    def missing(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> list[Column]:
-        """The columns that the file lacks.
+    def missing(self, rows: CsvRows | JsonlRows, columns: Sequence[Column], remedy: str) -> list[Column]:
+        """The columns that the file lacks; ``remedy`` says what to do about others.
 
         Raises:
             UserError: it has one that is made from something else.
         """
-        names = missing(rows, made_from(columns, self.common))
+        tidy(rows.path)
+        names = missing(rows, made_from(columns, self.common), remedy=remedy)
         return [column for column in columns if column.name in names]
 
     def add(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> None:

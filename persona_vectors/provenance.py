@@ -22,7 +22,7 @@ from persona_vectors.jsonfile import read_json, write_json
 
 METHOD = 1  # raised when the same inputs and settings give other numbers than before
 ENDING = ".provenance.json"
-UNFINISHED = "unfinished"  # in the place of an entry while its file is being replaced
+UNFINISHED = "unfinished"  # in the place of an entry, and of content, while the file is being replaced
 ITSELF = "."  # in content: the output, whatever it is called by now
 REMEDY = "pass --overwrite to make it anew, or choose another output"
 
@@ -56,7 +56,7 @@ def read(output: str | Path) -> dict:
         known = read_json(path)
     except UserError as error:
         raise UserError(f"{error}; {REMEDY}") from error
-    if not all(isinstance(known.get(name, {}), dict) for name in ("parts", "content")):
+    if not isinstance(known.get("parts", {}), dict) or not isinstance(known.get("content", {}), dict | str):
         raise UserError(f"{path} is not a record of this toolkit; {REMEDY}")
     return known
 
@@ -65,6 +65,11 @@ def result_of(output: str | Path) -> dict | None:
     """The record of an output as a whole; None where there is none."""
     found = read(output).get("result")
     return found if isinstance(found, dict) else None
+
+
+def is_unfinished(output: str | Path, part: str) -> bool:
+    """Whether a column or row was being written when its run was stopped."""
+    return read(output).get("parts", {}).get(part) == UNFINISHED
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,7 @@ def compare(output: str | Path, now: Mapping, part: str | None = None) -> Verdic
     entry = known.get("result") if part is None else known.get("parts", {}).get(part)
     if not isinstance(entry, dict):
         return Verdict(entry is not None, entry is None, [], True)
-    content = known.get("content", {})
-    return Verdict(True, True, differences(entry, now), content == _content(output, content))
+    return Verdict(True, True, differences(entry, now), _is_content(output, known.get("content", {})))
 
 
 def take_up(
@@ -105,6 +109,7 @@ def take_up(
     part: str | None = None,
     say: Callable[[str], object] = print,
     verb: str = "does not match this command",
+    remedy: str = REMEDY,
 ) -> bool:
     """Whether an output that exists (or a column or row of it) may be used for what would be made ``now``.
 
@@ -115,7 +120,7 @@ def take_up(
     """
     verdict, what = compare(output, now, part), f"{output}" if part is None else f"{part} in {output}"
     if verdict.differences:
-        raise UserError(f"{what} {verb} ({'; '.join(verdict.differences)}); {REMEDY}")
+        raise UserError(f"{what} {verb} ({'; '.join(verdict.differences)}); {remedy}")
     if not verdict.recorded:
         say(f"{what} has no record of what it was made from: it is taken as it is")
     elif not verdict.unchanged:
@@ -148,11 +153,11 @@ def writing(
         known = {}
     parts, names = plain(parts or {}), [Path(file).name for file in files] or [ITSELF]
     before = known.get("content", {})
-    ours = result is not None or before == _content(output, before)
-    if result is not None:
-        known = {"result": UNFINISHED}
-    kept = known.get("parts", {})
-    known["parts"] = {**kept, **{name: UNFINISHED for name, entry in parts.items() if kept.get(name) != entry}}
+    ours = result is not None or _is_content(output, before)
+    kept = known.get("parts", {}) if result is None else {}
+    in_between = {name: UNFINISHED for name, entry in parts.items() if kept.get(name) != entry}
+    known["result"] = known.get("result") if result is None else UNFINISHED
+    known |= {"parts": {**kept, **in_between}, "content": UNFINISHED if ours else before}
     _save(output, known)
     yield
     if result is not None:
@@ -184,6 +189,11 @@ def _content(output: str | Path, names: Iterable[str]) -> dict[str, str | None]:
         path = Path(output) if name == ITSELF else Path(output).with_name(name)
         found[name] = of_folder(path).id if path.is_dir() else of_file(path).id if path.is_file() else None
     return found
+
+
+def _is_content(output: str | Path, content: dict | str) -> bool:
+    """Whether the files are those of a record; while they are being replaced, by the old or by the new, they are."""
+    return content == UNFINISHED or content == _content(output, content)
 
 
 def refuse_mixture(records: Mapping[str, Mapping | None], names: Sequence[str]) -> None:

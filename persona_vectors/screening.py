@@ -28,7 +28,7 @@ from persona_vectors.rows import Exchange, JsonlRows, fingerprint, open_rows, to
 from persona_vectors.samples import make_samples
 from persona_vectors.vectors import fingerprint as vector_fingerprint
 from persona_vectors.vectors import vector_name
-from persona_vectors.windowed import WindowedWork, ahead, missing
+from persona_vectors.windowed import WindowedWork, ahead, missing, tidy
 
 BASE_ANSWER = "base_answer"
 
@@ -228,6 +228,7 @@ def lacking(projecting: FileProjector, rows: JsonlRows, columns: list[Difference
     Raises:
         UserError: it has one that is made from something else.
     """
+    tidy(rows.path)
     records = {c.difference: c.made_from(projecting.common)[c.difference] for c in columns}
     names = missing(rows, records, BASE_ANSWER)
     return [column for column in columns if column.difference in names]

@@ -4,6 +4,7 @@ What a window gave is a small file of its own beside the input (``<file>.parts/`
 written anew with the columns added. Knows arrays and files; what the numbers mean is the stage's business.
 """
 
+import contextlib
 import json
 import shutil
 from collections import Counter
@@ -17,8 +18,10 @@ import numpy
 from persona_vectors import provenance
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import of_file
-from persona_vectors.results import Journal, make_folder, replacing
+from persona_vectors.results import Journal, make_folder, replacing, take_lock
 from persona_vectors.rows import WINDOW_ROWS, CsvRows, JsonlRows, Window, fingerprint, windows
+
+WRITTEN = {"written": True}  # in a journal: the columns are in the file
 
 
 class WindowedWork:
@@ -114,6 +117,7 @@ class WindowedWork:
         records = dict.fromkeys(self.columns) if self.journal.is_older else self.records
         with provenance.writing(self.rows.path, parts=records):
             self.rows.write_extended(self.columns, all_values())
+            self.journal.append(WRITTEN)
         self.clear()
         return count, problems
 
@@ -129,8 +133,27 @@ class WindowedWork:
         self.journal.close(remove=True)
 
 
+def tidy(path: str | Path) -> None:
+    """Remove what a run left beside a file that was stopped when its columns were in the file, and recorded."""
+    columns = Journal.settings_of(path).get("columns")
+    if not columns or any(provenance.is_unfinished(path, column) for column in columns):
+        return
+    with (
+        contextlib.suppress(UserError),
+        contextlib.closing(take_lock(Journal.path_of(path), path)) as journal,
+    ):  # else it is at work
+        journal.seek(0)
+        if json.dumps(WRITTEN).encode() in journal.read().splitlines():
+            shutil.rmtree(f"{path}.parts", ignore_errors=True)
+            Journal.path_of(path).unlink(missing_ok=True)
+
+
 def missing(
-    rows: CsvRows | JsonlRows, columns: Mapping[str, Mapping], also: str = "", say: Callable[[str], object] = print
+    rows: CsvRows | JsonlRows,
+    columns: Mapping[str, Mapping],
+    also: str = "",
+    say: Callable[[str], object] = print,
+    remedy: str = provenance.REMEDY,
 ) -> list[str]:
     """The columns that a file lacks; those that it has are made from the same, or from what nobody knows (``say``).
 
@@ -139,8 +162,11 @@ def missing(
     """
     there = [name for name in columns if name in rows.columns]
     made_from = fingerprint(rows, also) if there and provenance.read(rows.path) else None
-    kept = [name for name in there if provenance.take_up(rows.path, {"file": made_from, **columns[name]}, name, say)]
-    return [name for name in columns if name not in kept]
+    lacking = [name for name in columns if name not in there]
+    for name in there:
+        if not provenance.take_up(rows.path, {"file": made_from, **columns[name]}, name, say, remedy=remedy):
+            lacking.append(name)
+    return lacking
 
 
 def ahead(items: Iterator) -> Iterator:

@@ -403,3 +403,23 @@ def test_vectors_of_positive_and_negative_answers_of_two_models_are_refused(run_
     tiny_model("qwen2", seed=7).save_pretrained(world / "m")
     done = ok(run_stage(*VECTOR))
     assert "note: model of pos.csv is m (" in done.stdout, "another model's activations: said, since it can be meant"
+
+
+def test_a_monitored_column_is_made_anew_without_asking_again(run_stage, world, tokenizer):
+    """As the refusal says: cal_projection replaces the column, and monitoring takes it up; nothing is judged twice."""
+    command = ["eval.monitor", "--model", "m", "--vector_path", "v.pt", "--layer", LAYER, "--output_dir", "out", *ASK]
+    ok(run_stage(*command))
+    answers = pandas.read_csv(world / "out" / "vile_system_prompts.csv")["answer"].tolist()
+    save_vectors(draw(2), world / "v.pt")
+    refused = run_stage(*command)
+    assert refused.returncode == 2 and "eval.cal_projection --overwrite makes this column anew" in refused.stderr
+    ok(run_stage("eval.cal_projection", "--file_path", "out/vile_system_prompts.csv", "--model_name", "m", "--vector_path", "v.pt",
+                 "--layer", LAYER, "--projection_type", "prompt_last_proj", "--overwrite"))  # fmt: skip
+    done = ok(run_stage(*command))
+    table = pandas.read_csv(world / "out" / "vile_system_prompts.csv", keep_default_na=False)
+    assert table["answer"].tolist() == answers and "no record" not in done.stdout
+    found = table["m_v_prompt_last_proj_layer2"].astype(float)
+    expected = [
+        (states(tiny_model("qwen2"), tokenizer, text)[0][-1] @ unit(draw(2))).item() for text in table["prompt"]
+    ]
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
