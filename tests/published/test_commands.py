@@ -248,7 +248,7 @@ def test_uv_run_takes_the_active_environment(tmp_path):
     if uv is None:
         settings = re.search(r"^\[tool\.uv\]\nmanaged = (\w+)", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
         assert settings and settings[1] == "false"
-        pytest.skip("uv is not installed (pip install uv): its setting alone is checked")
+        pytest.skip("uv is not installed (it is in requirements-test.txt): its setting alone is checked")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     command = (
         "uv venv -q persona-vector && . persona-vector/bin/activate && uv run python -c 'import sys; print(sys.prefix)'"
