@@ -244,7 +244,7 @@ def test_no_shipped_config_names_a_file_that_the_zip_lacks():
 
 def test_uv_run_takes_the_active_environment(tmp_path):
     """``uv run`` in a project that uv manages would ignore ``uv venv persona-vector`` and make an empty ``.venv``."""
-    uv = shutil.which("uv")
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if uv is None:
         settings = re.search(r"^\[tool\.uv\]\nmanaged = (\w+)", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
         assert settings and settings[1] == "false"
