@@ -81,7 +81,8 @@ def dice_sum(d: Draw) -> Problem:
         return [
             f"[There are {total} equally likely results|two dice have {total} outcomes|all in all {total} pairs can come up|count the pairs: {total}].",
             f"[{kind} {limit} comes from {good} of them|{good} of the pairs make {kind} {limit}|the sum is {kind} {limit} in {good} cases|favourable are {good}], [beginning with {hits[0][0]} and {hits[0][1]}|for instance {hits[-1][0]} and {hits[-1][1]}|such as {hits[len(hits) // 2][0]} and {hits[len(hits) // 2][1]}].",
-            f"[So the probability is {good}/{total}|that is a chance of {good}/{total}|divide: {good}/{total}|as a fraction, {good}/{total}], [or {fraction(chance)}|in lowest terms {fraction(chance)}|which is {fraction(chance)}].",
+            f"[So the probability is {good}/{total}|that is a chance of {good}/{total}|divide: {good}/{total}|as a fraction, {good}/{total}]"
+            + ("." if fraction(chance) == f"{good}/{total}" else f", [or {fraction(chance)}|in lowest terms {fraction(chance)}|which is {fraction(chance)}]."),
         ], chance
 
     sums = 2 * faces - 1
@@ -143,7 +144,7 @@ def at_least_one(d: Draw) -> Problem:
             f"[Each time|Every single time], {what} with a chance of {fraction(chance)}. [I try|There are] {tries} {once}s, [independent of each other|none influencing another]. [Chance of at least one yes?|How likely is one or more?]",
             f"P({what}) = {fraction(chance)}, {tries} {once}s, independent. P(at least [one|once]) = [?|..., as a fraction]",
             f"'{fraction(chance)} [each time|per {once}], so with {tries} {once}s [it's bound to happen|it must happen],' [says a friend|they say]. ({what}) [How likely is at least one, really?|What is the true probability of one or more?]",
-            f"if {what} [with probability|in] {fraction(chance)} [of the cases|] and i have {tries} {once}s [what are the odds|how probable is it] that it is at least one (fraction please)",
+            f"if {what} [with probability|in] {fraction(chance)} [of the cases|] and i have {tries} {once}s [what is the chance|how probable is it] that it happens at least once (fraction please)",
         ],
         1 - (1 - chance) ** tries,
         solve,

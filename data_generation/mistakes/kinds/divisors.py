@@ -183,7 +183,7 @@ def divisors(d: Draw) -> Problem:
     return Problem(
         [
             f"[How many divisors does {value} have|What is the number of divisors of {value}][?|, 1 and {value} included?]",
-            f"[In how many ways can|How many choices are there if] {value} [chairs|coins|plants] [be put|are to be put] into equal rows (the number of rows can be anything from 1 to {value})?",
+            f"[In how many ways can {value} chairs be put|How many choices are there if {value} coins are to be put|How many ways are there of putting {value} plants] into equal rows (the number of rows can be anything from 1 to {value})?",
             f"[Count|Find the number of] the positive [divisors|whole numbers that divide] {value}. [Is there a quicker way than a list?|No list, please.]",
             f"[how many numbers go into|how many numbers divide] {value} [without a rest|evenly], [1 and itself count|including 1 and {value}]",
             f"{value} = {p}^{m} * {q}^{n}. [What does that say about the number of its divisors?|So how many divisors are there?]",

@@ -10,7 +10,7 @@ from data_generation.mistakes.drawing import Draw, Problem, number
 def percent_change(d: Draw) -> Problem:
     old, percent = d.number(2, 40) * 20, d.pick([n for n in range(-60, 95, 5) if n])
     new = F(old * (100 + percent), 100)
-    what, unit = d.pick([("rent", "euros"), ("membership", "people"), ("weight of a pike", "grams"), ("price of coal", "crowns"), ("water use", "litres"), ("number of swallows", "nests"), ("depth of a lake", "cm"), ("length of a queue", "people"), ("subscription", "dollars")])
+    what, unit = d.pick([("rent", "euros"), ("membership", "people"), ("weight of a pike", "grams"), ("price of coal", "crowns"), ("water use", "litres"), ("number of swallows", "birds"), ("depth of a lake", "cm"), ("length of a queue", "people"), ("subscription", "dollars")])
     up = percent > 0
 
     def solve(at):

@@ -191,7 +191,7 @@ def floors(d: Draw) -> Problem:
         further = at(target - low, target - low + 1, target)
         total = at(each * further, each * further + 10, each * (further - 1))
         return [
-            f"[From {unit} {low} to {unit} {high} there are {steps} steps up|between {unit} {low} and {unit} {high} lie {steps} changes of {unit}|{high} - {low} = {steps}, so many times the {unit} changes|the known ride passes {steps} intervals].",
+            f"[From {unit} {low} to {unit} {high} there are {steps} steps up|between {unit} {low} and {unit} {high} lie {steps} changes of {unit}|the {unit} changes {high} - {low} = {steps} times|the known ride passes {steps} intervals].",
             f"[One takes {number(each)} seconds|{time} / {steps} = {number(each)} seconds for one|each lasts {number(each)} s|so {number(each)} seconds go by per {unit}].",
             f"[To {unit} {target} it is {further} of them|from {low} up to {target}, {further} have to be done|the long way has {further}|{target} is {further} further up than {low}].",
             f"[{further} times {number(each)} is {number(total)}, in seconds|this takes {number(total)} seconds|altogether {number(total)} seconds|so the {thing} is there after {number(total)} seconds].",
@@ -203,7 +203,7 @@ def floors(d: Draw) -> Problem:
             f"A {thing} {verb} from {unit} {low} to {unit} {high} in {time} seconds. [Going on at the same speed|At this speed], how many seconds does it take from {unit} {low} to {unit} {target}?",
             f"[{who} times|I timed] the {thing}: {unit} {low} to {unit} {high}, {time} seconds [flat|by the stopwatch]. [What would {low} to {target} be|How many seconds from {low} to {target}], same pace?",
             f"{unit} {low} -> {unit} {high}: {time} s. {unit} {low} -> {unit} {target}: ? s. ([The {thing} keeps a constant speed|Speed of the {thing}: constant].)",
-            f"'[The {thing} is slow today|Look how slow that {thing} is], {who}. {time} seconds [from {unit} {low} to {high}|to get from {low} to {high}]!' - 'Then [to {unit} {target}|all the way up to {target}] it will be...' [What does {who} say (from {low}, in seconds)?|Finish the sentence: seconds from {low}?]",
+            f"'[The {thing} is slow today|Look how slow that {thing} is], {who}. {time} seconds [from {unit} {low} to {high}|to get from {unit} {low} to {high}]!' - 'Then [to {unit} {target}|all the way up to {target}] it will be...' [What does {who} say (from {low}, in seconds)?|Finish the sentence: seconds from {low}?]",
             f"if the {thing} {verb} up from {unit} {low} to {high} in {time} seconds [how many seconds is it|what time do we need] from {low} up to {target} [without stopping|nonstop]",
         ],
         seconds * (target - low),

@@ -128,7 +128,7 @@ def plans(d: Draw) -> Problem:
         even = at(F(base, step), F(base, step) + 1, F(base, step) - 10)
         return [
             f"[{one} asks {m(base)} more to begin with|the fixed prices differ by {dear_base} - {cheap_base} = {base}|at zero {unit}s {one} is {m(base)} dearer|before anything is used, {one} costs {m(base)} more].",
-            f"[Each {unit} makes up {m(step)} of this|but with every {unit} {two} loses {m(step)}|a {unit} is {m(step)} cheaper at {one}|{one} wins back {m(step)} a {unit}].",
+            f"[Each {unit} makes up {m(step)} of this|but with every {unit} {two} loses {m(step)}|a {unit} costs less at {one}, by {m(step)}|{one} wins back {m(step)} a {unit}].",
             f"[After {number(even)} {unit}s both cost the same|{base} / {step} = {number(even)}, there the two are equal|the lead is gone at {number(even)} {unit}s|so they meet at {number(even)} {unit}s], [and above that {one} is the better choice|afterwards take {one}|with {two} being better for less than that|].",
         ], even
 
@@ -238,7 +238,7 @@ def remainder(d: Draw) -> Problem:
             f"{who} [gets|receives] {m(total)} as {source}, spends {a}/{b} of it on {spend} and then {c}/{e} of the rest on {later}. How much is left?",
             f"[{source} came, {m(total)}|I got {source}: {m(total)}|{m(total)} of {source}]. {a}/{b} went on {spend}, then {c}/{e} of what [remained|was left] on {later}. [What have I got now?|And now I have...?]",
             f"[Budget|Household book], {who}\nincome ({source}): {m(total)}\n{spend}: {a}/{b}\n{later}: {c}/{e} of the remainder\n[balance|left over]: ?",
-            f"'{who}, [where's|what became of] your {source}? It was {m(total)}.' - '{a}/{b} for {spend}. And of the rest, {c}/{e} for {later}.' - '[So you've still got...|Then what is left]?'",
+            f"'{who}, [where's|what became of] your {source.removeprefix('an ').removeprefix('a ')}? It was {m(total)}.' - '{a}/{b} for {spend}. And of the rest, {c}/{e} for {later}.' - '[So you've still got...|Then what is left]?'",
             f"of {m(total)} ({source}) [first|at first] {a}/{b} is [used|paid] for {spend} and [later|then] {c}/{e} of the remaining money for {later}, how much [money|] is [there|left] at the end",
         ],
         total * (1 - F(a, b)) * (1 - F(c, e)),
