@@ -62,7 +62,6 @@ def main(
     effective = effective_pairs(pairs, trait, threshold)
     print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
     make_folder(Path(save_dir))
-    longest = models.describe(path, trust_remote_code).max_length
     made_from = provenance.record(
         **models.made_of(path), trait=trait, threshold=threshold, pairs=of_pairs(effective), of=len(pairs), dtype=dtype
     )
@@ -72,6 +71,7 @@ def main(
     if not overwrite and is_made(main_file, made_from):
         return
 
+    longest = models.describe(path, trust_remote_code).max_length
     tokenizer = models.load_tokenizer(path, trust_remote_code)
     samples, problems = zip(*(tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")), strict=True)
     reasons = [pos or neg for pos, neg in zip(*problems, strict=True)]
