@@ -4,6 +4,7 @@ PEFT takes LoRA layers off again, but not what else an adapter brings: biases, m
 partly trained embeddings, weights that an initialisation has changed. Knows adapter folders; nothing of prompts.
 """
 
+import logging
 import re
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def put_on(model, name: str, adapter: str, tokenizer_size: int | None = None):
     Raises:
         UserError: the tokenizer has tokens for which neither the base nor the adapter has an embedding.
     """
+    quiet_bitsandbytes()
     from peft import PeftModel
 
     rows = model.get_input_embeddings().weight.shape[0]
@@ -54,6 +56,11 @@ def put_on(model, name: str, adapter: str, tokenizer_size: int | None = None):
     if wanted > rows:
         model.resize_token_embeddings(wanted, mean_resizing=False)  # the new rows are the adapter's
     return PeftModel.from_pretrained(model, adapter).eval()
+
+
+def quiet_bitsandbytes() -> None:
+    """Before PEFT is imported, which imports bitsandbytes: on a CPU that warns of a kernel for 4-bit weights it lacks."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def _embedding_rows(model, adapter: str) -> int:

@@ -3,6 +3,7 @@
 Knows transformers, PEFT and TRL; what is trained on comes tokenised, what is steered is the stage's business.
 """
 
+from persona_vectors.adapters import quiet_bitsandbytes
 from persona_vectors.blocks import find_blocks
 from persona_vectors.errors import UserError
 from persona_vectors.models import ModelPath, loading
@@ -68,6 +69,8 @@ def load_base(path: ModelPath, config: TrainingConfig):
     import torch
     from accelerate import PartialState
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quiet_bitsandbytes()
 
     cuda = torch.cuda.is_available()
     if config.load_in_4bit and not cuda:
