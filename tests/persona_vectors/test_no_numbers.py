@@ -182,7 +182,7 @@ def test_a_broken_recommendation_beside_a_card_is_one_line(content, tmp_path):
 
     (tmp_path / "evil_best.json").write_text(content)
     with pytest.raises(UserError, match=r"evil_best\.json"):
-        find_sweeps(tmp_path)
+        find_sweeps(tmp_path, {})
 
 
 @pytest.mark.parametrize(
