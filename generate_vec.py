@@ -68,41 +68,43 @@ def main(
     check_answers({pos_path: provenance.result_of(pos_path), neg_path: provenance.result_of(neg_path)}, made_from)
     files = [Path(save_dir) / f"{trait}_{kind}{ending}" for kind in KINDS for ending in ENDINGS]
     main_file = Path(save_dir) / f"{trait}_response_avg_diff.pt"
-    if not overwrite and is_made(main_file, made_from):
-        return
+    with locked(Path(save_dir) / f".{trait}.lock", f"vectors of {trait} into {save_dir}"):
+        if not overwrite and is_made(main_file, made_from):
+            return
 
-    longest = models.describe(path, trust_remote_code).max_length
-    tokenizer = models.load_tokenizer(path, trust_remote_code)
-    samples, problems = zip(*(tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")), strict=True)
-    reasons = [pos or neg for pos, neg in zip(*problems, strict=True)]
-    effective = effective[[not reason for reason in reasons]]
-    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
-    if effective.empty:
-        raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
-    if left_out:
-        print(f"  of these {left_out}")
+        longest = models.describe(path, trust_remote_code).max_length
+        tokenizer = models.load_tokenizer(path, trust_remote_code)
+        samples, problems = zip(
+            *(tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")), strict=True
+        )
+        reasons = [pos or neg for pos, neg in zip(*problems, strict=True)]
+        effective = effective[[not reason for reason in reasons]]
+        left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
+        if effective.empty:
+            raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
+        if left_out:
+            print(f"  of these {left_out}")
 
-    import torch
+        import torch
 
-    from persona_vectors.separation import held_out_auc
+        from persona_vectors.separation import held_out_auc
 
-    model = models.load_model(path, dtype, trust_remote_code)
-    means, answers = {}, {}
-    for sign, made in zip(("pos", "neg"), samples, strict=True):
-        chosen = [sample for sample, reason in zip(made, reasons, strict=True) if not reason]
-        means[sign], answers[sign] = mean_activations(model, chosen, token_budget, f"{trait} {sign}")
+        model = models.load_model(path, dtype, trust_remote_code)
+        means, answers = {}, {}
+        for sign, made in zip(("pos", "neg"), samples, strict=True):
+            chosen = [sample for sample, reason in zip(made, reasons, strict=True) if not reason]
+            means[sign], answers[sign] = mean_activations(model, chosen, token_budget, f"{trait} {sign}")
 
-    counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
-    told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
-    lock = locked(Path(save_dir) / f".{trait}.lock", f"vectors of {trait} into {save_dir}")
-    with lock, provenance.writing(main_file, made_from, files=files):
-        for pool in means["pos"]:
-            about = About(trait=trait, kind=f"{pool}_diff", **told)
-            save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
-    odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
-    aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
-    report(means, aucs)
-    print("wrote " + ", ".join(map(str, files)))
+        counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
+        told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
+        with provenance.writing(main_file, made_from, files=files):
+            for pool in means["pos"]:
+                about = About(trait=trait, kind=f"{pool}_diff", **told)
+                save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
+        odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
+        aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
+        report(means, aucs)
+        print("wrote " + ", ".join(map(str, files)))
 
 
 def of_pairs(effective) -> Fingerprint:
