@@ -12,6 +12,7 @@ from persona_vectors.asking import Asked, EngineFlags, ask_and_judge
 from persona_vectors.engines import BACKENDS
 from persona_vectors.errors import UserError
 from persona_vectors.grid import Grid
+from persona_vectors.judges import JudgeFlags
 from persona_vectors.results import read_answers
 from persona_vectors.traits import SIGNS, VERSIONS, Trait, load_trait, make_questions
 
@@ -31,6 +32,8 @@ def main(
     persona_instruction_type: cli.Several = None,
     assistant_name: str = None,
     judge_model: str = "gpt-4.1-mini-2025-04-14",
+    scorer: str = None,
+    scorer_pairs: int = None,
     version: str = "extract",
     overwrite: bool = False,
     trait_dir: str = "data_generation",
@@ -68,7 +71,10 @@ def main(
         max_concurrent_judges: judge calls under way at a time.
         persona_instruction_type: pos or neg (or pos,neg) puts the artifact's instructions into the system prompt.
         assistant_name: "You are a/an <name> assistant."; by default the trait for pos, helpful for neg, else none.
-        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example).
+        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example). likelihood
+            needs none: a model reads the answers under the artifact's instructions, and a column <trait>_llr is added.
+        scorer: likelihood: the model that reads them; by default the one that answers, without adapter and unsteered.
+        scorer_pairs: likelihood: instruction pairs that each answer is read under (2), none of them its own.
         version: which questions: extract or eval.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_extract/ and trait_data_eval/.
@@ -96,7 +102,7 @@ def main(
     }
     if not cli.as_bool("batch_process", batch_process):
         batch_size = settings["n_per_question"]
-    max_concurrent_judges = cli.as_int("max_concurrent_judges", max_concurrent_judges, 1)
+    judge = JudgeFlags.read(judge_model, max_concurrent_judges, scorer, scorer_pairs)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     engine = EngineFlags.read(
@@ -119,7 +125,7 @@ def main(
         shape = models.describe(path, trust_remote_code)
         grid.check(shape.layers, shape.hidden)
         for sheet in sheets:
-            sheet.settings |= models.made_of(path)
+            sheet.settings |= models.made_of(path) | judge.made_of(path, sheet.trait)
     done = [sheet for sheet in done if sheet.take_up()]
     for sheet in done:
         print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
@@ -130,8 +136,7 @@ def main(
     ask_and_judge(
         todo,
         Asked(path, shape, engine.choose(), settings, trust_remote_code),
-        judge_model,
-        max_concurrent_judges,
+        judge,
         grid,
         overwrite,
     )

@@ -15,6 +15,7 @@ from persona_vectors.answers import AnswerSheet
 from persona_vectors.asking import Asked, EngineFlags, ask_and_judge
 from persona_vectors.errors import UserError
 from persona_vectors.grid import Cell
+from persona_vectors.judges import JudgeFlags
 from persona_vectors.results import read_answers, replacing
 from persona_vectors.rows import open_rows
 from persona_vectors.traits import load_trait
@@ -40,6 +41,8 @@ def main(
     n_per_question: int = 10,
     max_tokens: int = 1000,
     judge_model: str = "gpt-4.1-mini-2025-04-14",
+    scorer: str = None,
+    scorer_pairs: int = None,
     max_concurrent_judges: int = 100,
     overwrite: bool = False,
     trait_dir: str = "data_generation",
@@ -67,7 +70,9 @@ def main(
         shots: numbers of exemplars.
         n_per_question: answers per question and condition; 1 is greedy.
         max_tokens: longest answer, in tokens.
-        judge_model: the judge, as its endpoint names it.
+        judge_model: the judge, as its endpoint names it; likelihood needs none (see eval.eval_persona).
+        scorer: likelihood: the model that reads the answers; by default the one that answers, without adapter.
+        scorer_pairs: likelihood: instruction pairs that each answer is read under (2).
         max_concurrent_judges: judge calls under way at a time.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_eval/ and monitoring/.
@@ -98,7 +103,7 @@ def main(
         data_parallel_size=data_parallel_size,
         gpu_memory_utilization=gpu_memory_utilization,
     )
-    max_concurrent_judges = cli.as_int("max_concurrent_judges", max_concurrent_judges, 1)
+    judge = JudgeFlags.read(judge_model, max_concurrent_judges, scorer, scorer_pairs)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     if shots[0] < 0:
@@ -141,14 +146,14 @@ def main(
     }
     from_model, todo, lacking = models.made_of(path), [], {}
     for (name, each), sheet in sheets.items():
-        sheet.settings |= from_model
+        sheet.settings |= from_model | judge.made_of(path, sheet.trait)
         if not overwrite and sheet.is_done and sheet.take_up():
             lacking[name, each] = projecting.missing(open_rows(sheet.output_path), columns[name], PROJECT_ANEW)
         else:
             todo.append(sheet)
     if todo:
         asked = Asked(path, shape, engine.choose(), settings, trust_remote_code)
-        ask_and_judge(todo, asked, judge_model, max_concurrent_judges, overwrite=overwrite)
+        ask_and_judge(todo, asked, judge, overwrite=overwrite)
     found = []
     for (name, each), sheet in sheets.items():
         projecting.add(open_rows(sheet.output_path), lacking.get((name, each), columns[name]))

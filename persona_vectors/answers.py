@@ -158,12 +158,13 @@ class AnswerSheet:
 
         swept = len(self.grid) > 1
         reasoned = any("reasoning" in record for record in self.answers.values())
+        further = dict.fromkeys(metric for _, metric in self.scores if metric not in self.judge_prompts)
         lines = []
         for row in self.rows:
             record = self.answers[row.key]
             line = {column: record.get(column) for column in ANSWER_COLUMNS}
             line["question_id"] = row.question.id
-            line |= {metric: self.scores.get((row.key, metric)) for metric in self.judge_prompts}
+            line |= {metric: self.scores.get((row.key, metric)) for metric in [*self.judge_prompts, *further]}
             line |= {"condition": row.question.condition} if row.question.condition else {}
             line |= {"coef": row.cell.coef, "layer": row.cell.layer} if swept else {}
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}

@@ -1,6 +1,6 @@
 """Asking a model and having the answers judged: answer sheets in, answers and scores on disk.
 
-Knows engines, judge threads and sheets; which questions are asked, and why, is the stage's business.
+Knows engines, judges and sheets; which questions are asked, and why, is the stage's business.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ from persona_vectors.answers import AnswerSheet, Wanted
 from persona_vectors.engines import BACKENDS, Engine, Request, Sampling, choose_backend, open_engine, request_seed
 from persona_vectors.errors import NothingScored, UserError
 from persona_vectors.grid import Grid
+from persona_vectors.judges import JudgeFlags
 from persona_vectors.models import ModelPath, Shape
 
 
@@ -76,8 +77,7 @@ class Asked:
 def ask_and_judge(
     sheets: list[AnswerSheet],
     asked: Asked,
-    judge_model: str,
-    max_concurrent_judges: int,
+    judging: JudgeFlags,
     grid: Grid | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -90,26 +90,24 @@ def ask_and_judge(
         for sheet in sheets:
             sheet.open(overwrite)
             opened.callback(sheet.journal.close)  # one without work leaves nothing
-        _fill(sheets, asked, judge_model, max_concurrent_judges, grid)
+        _fill(sheets, asked, judging, grid)
 
 
-def _fill(sheets: list[AnswerSheet], asked: Asked, judge_model: str, max_concurrent_judges: int, grid: Grid) -> None:
+def _fill(sheets: list[AnswerSheet], asked: Asked, judging: JudgeFlags, grid: Grid) -> None:
     """Ask and judge what the open sheets lack, and write them."""
     from tqdm import tqdm
 
-    from persona_vectors.judge import Judge
-    from persona_vectors.judging import JudgeThread, ScoreBar
     from persona_vectors.models import load_tokenizer
 
     settings, longest = asked.settings, asked.shape.max_length
     sampling = Sampling(settings["max_tokens"], temperature=0.0 if settings["n_per_question"] == 1 else 1.0)
-    judge = JudgeThread(Judge(judge_model, max_concurrent=max_concurrent_judges))
+    judge = judging.open(sheets, asked)
     try:
         for sheet in sheets:
             sheet.judged_by(judge.how)
         tokenizer = load_tokenizer(asked.path, asked.trust_remote_code)
         requests, origin = make_requests(sheets, grid, tokenizer, settings, longest)
-        with ScoreBar(judge, sheets) as scores:
+        with judge.scoring(sheets) as scores:
             for sheet in sheets:  # answers of an earlier run that were never scored
                 for key in list(sheet.answers):
                     scores.ask(sheet, key)
@@ -123,7 +121,8 @@ def _fill(sheets: list[AnswerSheet], asked: Asked, judge_model: str, max_concurr
                         sheet, wanted, prompt = origin[answer.key]
                         sheet.add_answer(wanted, prompt, answer.text, answer.reasoning)
                         scores.ask(sheet, wanted.key)
-            judge.finish()
+                    scores.finish(engine)
+            scores.finish()
     finally:
         judge.close()
     print(judge.summary())

@@ -6,7 +6,7 @@ Knows threads and bars; the scores come from :mod:`persona_vectors.judge`.
 import asyncio
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from tqdm import tqdm
@@ -59,6 +59,10 @@ class JudgeThread:
                 future.cancel()
         on_done()
 
+    def scoring(self, sheets: Sequence[AnswerSheet]) -> "ScoreBar":
+        """The bar of the sheets' scores."""
+        return ScoreBar(self, sheets)
+
     def check(self) -> None:
         """Raise the error that ended judging, if one did."""
         if self._error is not None:
@@ -96,7 +100,7 @@ class JudgeThread:
 class ScoreBar:
     """Sends answers to the judge and shows how many scores have come back."""
 
-    def __init__(self, judge: JudgeThread, sheets: list[AnswerSheet]) -> None:
+    def __init__(self, judge: JudgeThread, sheets: Sequence[AnswerSheet]) -> None:
         self.judge = judge
         missing = sum(len(sheet.wanted) * len(sheet.metrics) for sheet in sheets)
         self.bar = tqdm(total=missing - sum(len(sheet.scores) for sheet in sheets), desc="scores", position=1)
@@ -114,3 +118,8 @@ class ScoreBar:
             self.bar.update(len(sheet.metrics))
         for metric, prompt in prompts.items():
             self.judge.submit(prompt, functools.partial(sheet.add_score, key, metric), self.bar.update)
+
+    def finish(self, engine: object = None) -> None:
+        """Wait for every score that was asked for; not yet while an ``engine`` is open, which has its own memory to give back."""
+        if engine is None:
+            self.judge.finish()

@@ -66,9 +66,11 @@ use_gpu() { # "cpu" hides every GPU
     esac
 }
 
-# Start the toy world's judge on a free port if the flags name the toy world's artifacts and no judge is set.
+# Start the toy world's judge on a free port if the flags name the toy world's artifacts and no judge is set: neither by
+# OPENAI_BASE_URL nor by --judge_model likelihood, which needs none.
 start_toy_judge() {
     [[ " $* " =~ \ --trait_d[a-z]*[\ =](\./)?data_generation/toy/?\  ]] || return 0
+    if [[ " $* " =~ \ --judge_m[a-z_]*[\ =]likelihood\  ]]; then return 0; fi
     if [ -n "${OPENAI_BASE_URL:-}" ]; then
         return 0
     fi

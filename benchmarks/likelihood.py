@@ -1,0 +1,224 @@
+"""The score without a judge against the truth: the toy world, where the grammar knows how much of a trait an answer has.
+
+    python benchmarks/likelihood.py
+    python benchmarks/likelihood.py --traits evil --per_question 4 --randoms 5
+
+The toy model (models/toy, which scripts/quickstart.sh makes) answers the evaluation questions without an instruction, under
+the eight graded system prompts of the monitoring, steered by its own vector, and by random vectors of the same norm. Every
+answer is scored by likelihood (the toy model reads it, unsteered) and by the grammar. The first table has the correlation and
+the AUC of the two, the second the effect of steering and how much of it a random vector has.
+"""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+TRAIT_DIR = str(ROOT / "data_generation" / "toy")
+COEFS, LAYER, MAX_TOKENS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5), 2, 128
+
+
+@dataclass
+class Answered:
+    """One answer with its true scores and those by likelihood."""
+
+    condition: object
+    truth: float
+    true_coherence: float
+    score: float
+    coherence: float
+    llr: float
+
+
+class Toy:
+    """The toy model, asked and read."""
+
+    def __init__(self, folder: str, trait: str) -> None:
+        from persona_vectors import models
+        from persona_vectors.engines.hf import HFEngine
+        from persona_vectors.likelihood import LikelihoodScorer
+        from persona_vectors.traits import load_trait
+
+        self.engine = HFEngine(models.resolve(folder), "float32", 200)
+        self.scorer = LikelihoodScorer(self.engine.model, self.engine.tokenizer)
+        self.extract, self.eval = (load_trait(trait, version, TRAIT_DIR) for version in ("extract", "eval"))
+        self.seconds, self.answers, self.largest_difference = {"asking": 0.0, "reading": 0.0}, 0, 0.0
+
+    def ask(self, questions, per_question: int, steering=None) -> list:
+        """(question, answer) of every question and draw; ``steering`` is (vector, coefficient)."""
+        from persona_vectors import chat
+        from persona_vectors.engines import Request, Sampling, request_seed
+        from persona_vectors.steering import Intervention
+
+        acts = (Intervention(LAYER, *steering),) if steering and steering[1] else ()
+        requests = [
+            Request(
+                f"{i} {k}",
+                chat.token_ids(self.engine.tokenizer, chat.render(self.engine.tokenizer, question.messages)),
+                acts,
+                request_seed(0, f"{question.id}|{k}"),
+            )
+            for i, question in enumerate(questions)
+            for k in range(per_question)
+        ]
+        begin = time.perf_counter()
+        found = [
+            (questions[int(a.key.split()[0])], a.text) for a in self.engine.generate(requests, Sampling(MAX_TOKENS))
+        ]
+        self.seconds["asking"] += time.perf_counter() - begin
+        return [(question, answer) for question, answer in found if answer.strip()]
+
+    def vectors(self):
+        """[layers + 1, hidden]: mean activations of the extraction answers, positive minus negative; no judge chooses any."""
+        import torch
+
+        from persona_vectors.activations import pooled_activations
+        from persona_vectors.rows import Exchange
+        from persona_vectors.samples import make_samples
+        from persona_vectors.traits import make_questions
+
+        means = []
+        for sign in ("pos", "neg"):
+            answered = self.ask(make_questions(self.extract, sign), 1)
+            exchanges = [Exchange(question.messages, answer, reasoning="") for question, answer in answered]
+            samples, _ = make_samples(self.engine.tokenizer, exchanges, None)
+            pooled = pooled_activations(self.engine.model, samples, ["response_avg"])
+            means.append(torch.cat([rows["response_avg"] for _, rows in pooled]).mean(0))
+        return means[0] - means[1]
+
+    def read(self, answered: list, condition=lambda question: None) -> list[Answered]:
+        """Both scores of (question, answer); read twice, of which the difference is kept."""
+        from data_generation.toy.scoring import coherence, trait_score
+        from persona_vectors.likelihood import Spoken
+
+        spoken = [Spoken(question.text, answer, question.system) for question, answer in answered]
+        begin = time.perf_counter()
+        once = self.scorer.score(self.eval, spoken)
+        self.seconds["reading"] += time.perf_counter() - begin
+        self.answers += len(once)
+        again = self.scorer.score(self.eval, spoken)
+        difference = max(
+            abs(a.score - b.score) + abs(a.coherence - b.coherence) for a, b in zip(once, again, strict=True)
+        )
+        self.largest_difference = max(self.largest_difference, difference)
+        return [
+            Answered(
+                condition(question),
+                trait_score(answer, self.eval.name),
+                coherence(question.text, answer),
+                found.score,
+                found.coherence,
+                found.llr,
+            )
+            for (question, answer), found in zip(answered, once, strict=True)
+        ]
+
+
+def agreement(trait: str, what: str, rows: list[Answered]) -> str:
+    """A line of the first table."""
+    import torch
+
+    from persona_vectors.correlation import pearson
+    from persona_vectors.separation import auc
+
+    def r(ours: str, true: str) -> str:
+        found = pearson([getattr(row, ours) for row in rows], [getattr(row, true) for row in rows]).r
+        return "-" if found is None else f"{found:.2f}"
+
+    def area(ours: str) -> str:
+        high, low = ([getattr(x, ours) for x in rows if kept(x.truth)] for kept in (lambda t: t > 80, lambda t: t < 20))
+        return f"{auc(torch.tensor(high), torch.tensor(low)):.3f}" if high and low else "-"
+
+    means = [sum(getattr(row, name) for row in rows) / len(rows) for name in ("truth", "score")]
+    cells = [trait, what, len(rows), f"{means[0]:.0f}", f"{means[1]:.0f}", r("score", "truth"), r("llr", "truth")]
+    return f"| {' | '.join(map(str, [*cells, area('score'), area('llr'), r('coherence', 'true_coherence')]))} |"
+
+
+def effect(trait: str, steered: dict, random: dict) -> list[str]:
+    """The lines of the second table: means by coefficient, and which part of the effect the random vectors have."""
+
+    def mean(rows: list[Answered], name: str) -> float:
+        return sum(getattr(row, name) for row in rows) / len(rows)
+
+    lines = []
+    for coef, rows in steered.items():
+        cells = [f"{mean(rows, name):.0f}" for name in ("truth", "score", "true_coherence", "coherence")]
+        for name in ("truth", "score"):
+            base = mean(steered[0.0], name)
+            whole, part = mean(rows, name) - base, mean(random[coef], name) - base if coef else 0.0
+            cells.append(f"{mean(random[coef], name):.0f} ({part / whole:+.2f})" if coef else "")
+        lines.append(f"| {trait} | {coef:g} | {' | '.join(cells)} |")
+    return lines
+
+
+def main(
+    model: str = "models/toy",
+    traits: str = "evil,sycophantic,hallucinating",
+    per_question: int = 2,
+    randoms: int = 3,
+) -> None:
+    """Print both tables and append them to benchmarks/RESULTS.md."""
+    import torch
+    from report import report
+
+    from persona_vectors.monitoring import load_system_prompts, under_system_prompts
+    from persona_vectors.traits import make_questions
+
+    first, second, about = [], [], []
+    for trait in traits if isinstance(traits, tuple | list) else traits.split(","):
+        toy = Toy(model, trait)
+        vector = toy.vectors()[LAYER]
+        draws = [torch.randn(vector.shape, generator=torch.Generator().manual_seed(k)) for k in range(randoms)]
+        questions = make_questions(toy.eval)
+        graded = under_system_prompts(toy.eval, load_system_prompts(trait, TRAIT_DIR))
+        plain = toy.read(toy.ask(questions, 2 * per_question))
+        under = toy.read(toy.ask(graded, per_question), lambda question: question.condition)
+        steered = {c: toy.read(toy.ask(questions, per_question, (vector, c))) for c in COEFS}
+        random = {
+            c: [
+                row
+                for draw in draws
+                for row in toy.read(toy.ask(questions, per_question, (draw / draw.norm() * vector.norm(), c)))
+            ]
+            for c in COEFS
+            if c
+        }
+        of_sweep = [row for rows in steered.values() for row in rows]
+        first += [
+            agreement(trait, "without an instruction", plain),
+            agreement(trait, "under graded instructions", under),
+            agreement(trait, f"steered, {COEFS[0]:g} to {COEFS[-1]:g}", of_sweep),
+            agreement(trait, "steered, coherent", [row for row in of_sweep if row.true_coherence >= 50]),
+        ]
+        second += effect(trait, steered, random)
+        milliseconds = 1000 * toy.seconds["reading"] / toy.answers
+        about.append(
+            f"{trait}: {toy.answers} answers read in {toy.seconds['reading']:.1f} s, {milliseconds:.0f} ms each (making them "
+            f"took {toy.seconds['asking']:.1f} s); read twice, the scores differ by {toy.largest_difference:g} at most."
+        )
+    lines = [
+        *about,
+        "",
+        "| trait | answers | n | mean truth | mean score | r of the score | r of the LLR per token | AUC, > 80 against < 20 "
+        "| AUC of the LLR | r of coherence |",
+        "|---" * 10 + "|",
+        *first,
+        "",
+        f"| trait | coefficient, layer {LAYER} | truth | score | true coherence | coherence | truth, {randoms} random vectors "
+        "(part of the effect) | score, random |",
+        "|---" * 8 + "|",
+        *second,
+    ]
+    report("Likelihood in the place of a judge", lines)
+
+
+if __name__ == "__main__":
+    import fire
+
+    fire.Fire(main)
