@@ -23,11 +23,11 @@ class Sweep:
 
 
 def find_sweeps(
-    folder: str | Path, shared: Mapping[str, Sequence[Fingerprint]], say: Callable[[str], object] = print
+    folder: str | Path, shared: Mapping[str, Sequence[Fingerprint]] | None = None, say: Callable[[str], object] = print
 ) -> dict[str, Sweep]:
     """The latest sweep of each trait in a folder of results; empty where there is no such folder.
 
-    ``shared`` are the vectors by trait: a sweep whose record names another one is left out, and ``say`` gets a line.
+    ``shared`` are the vectors by trait: a sweep whose record names another than these is left out, and ``say`` gets a line.
     """
     sweeps: dict[str, Sweep] = {}
     for path in sorted(Path(folder).glob("*_best.json"), key=lambda path: path.stat().st_mtime):
@@ -35,7 +35,11 @@ def find_sweeps(
         if not isinstance(best.get("trait"), str):
             raise UserError(f"{path} is not a recommendation of eval.select_layer: it names no trait")
         steered = (provenance.result_of(path) or {}).get("vector")
-        if steered and not any(same(steered, vector) for vector in shared.get(best["trait"], ())):
+        if (
+            shared is not None
+            and steered
+            and not any(same(steered, vector) for vector in shared.get(best["trait"], ()))
+        ):
             say(f"{path} is left out: it is the sweep of another vector of {best['trait']}")
             continue
         stem = path.name.removesuffix("_best.json")

@@ -40,6 +40,11 @@ class Fingerprint:
     id: str
     older: tuple[str, ...] = ()
 
+    @property
+    def digest(self) -> str:
+        """The id without its kind, in hex."""
+        return self.id.partition(":")[2]
+
 
 def sha256(*parts: bytes | str) -> str:
     """The digest of texts and bytes put end to end, in hex."""

@@ -21,6 +21,7 @@ from persona_vectors.engines import Request, Sampling, request_seed
 from persona_vectors.errors import UserError
 from persona_vectors.file_projection import FileProjector, of_rows, windows_bar
 from persona_vectors.fingerprints import Fingerprint, differences, of_file
+from persona_vectors.jsonfile import read_json
 from persona_vectors.models import ModelPath, Shape, load_tokenizer
 from persona_vectors.projection import Column, Projector, made_from
 from persona_vectors.results import Journal, replacing
@@ -41,11 +42,11 @@ def check_older(folder: str, now: Mapping, overwrite: bool) -> None:
         path.unlink(missing_ok=True)
     if not path.exists():
         return
+    earlier = read_json(path)
     try:
-        earlier = json.loads(path.read_text())
         known = {**earlier, **earlier.get("sets", {}), **earlier.get("vectors", {})}
-    except (ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is not readable as JSON: {error}; {provenance.REMEDY}") from error
+    except TypeError as error:
+        raise UserError(f"{path} names its sets and vectors in no way that is known; {provenance.REMEDY}") from error
     changed = differences({name: known[name] for name in now if name in known}, now)
     if changed:
         raise UserError(f"{folder} holds a run with other settings ({'; '.join(changed)}); {provenance.REMEDY}")

@@ -53,7 +53,7 @@ class WindowedWork:
     def begin(self, overwrite: bool = False) -> list[int]:
         """Lock the output, drop what other settings left; returns how many rows each window has."""
         sizes = [len(window.records) for window in windows(self.rows, self.most_rows)]  # refuses a file that is broken
-        made_from = replace(fingerprint(self.rows, self.also), older=(of_file(self.rows.path).id[7:23],))
+        made_from = replace(fingerprint(self.rows, self.also), older=(of_file(self.rows.path).digest[:16],))
         self.records = {name: {"file": made_from, **record} for name, record in self.records.items()}
         settings = {**self.settings, "file": made_from, "columns": self.columns, "most_rows": self.most_rows}
         self.journal = Journal(self.rows.path, settings, overwrite=overwrite)
