@@ -97,12 +97,13 @@ def _without_base(config: Path) -> str | None:
 
 
 def of_hub(repository: str) -> Fingerprint:
-    """A model on the hub by the commit of its snapshot on this machine; the hub is asked only where there is none."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    """A model on the hub by the commit of its snapshot on this machine, which is the one that would be loaded now.
 
-    config = try_to_load_from_cache(repository, "config.json")
-    if not isinstance(config, str):
-        config = hf_hub_download(repository, "config.json")
+    The hub is asked whether there is a newer one, as loading asks it; without a network, or offline, the snapshot counts.
+    """
+    from huggingface_hub import hf_hub_download
+
+    config = hf_hub_download(repository, "config.json")
     return Fingerprint(repository, f"commit:{Path(config).parent.name}")
 
 

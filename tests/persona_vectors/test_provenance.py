@@ -200,7 +200,7 @@ def test_a_vector_is_its_numbers_in_any_format(tmp_path):
     assert fingerprint("x", vectors).id != of("a.pt").id
 
 
-def test_a_model_of_the_hub_is_the_commit_of_its_snapshot_without_asking_anybody(tmp_path, qwen2_folder):
+def test_a_model_of_the_hub_is_the_commit_of_its_snapshot_offline_too(tmp_path, qwen2_folder):
     commits = ["a" * 40, "b" * 40]
     repository = tmp_path / "hub" / "models--lab--tiny"
     for commit in commits:
