@@ -6,7 +6,7 @@
 The toy model (models/toy, which scripts/quickstart.sh makes) answers the evaluation questions without an instruction, under
 the eight graded system prompts of the monitoring, steered by its own vector, and by random vectors of the same norm. Every
 answer is scored by likelihood (the toy model reads it, unsteered) and by the grammar. The first table has the correlation and
-the AUC of the two, the second the effect of steering and how much of it a random vector has.
+the AUC of the two, the second the effect of steering and, in brackets, which part of it random vectors have.
 """
 
 import os
@@ -150,9 +150,10 @@ def effect(trait: str, steered: dict, random: dict) -> list[str]:
     for coef, rows in steered.items():
         cells = [f"{mean(rows, name):.0f}" for name in ("truth", "score", "true_coherence", "coherence")]
         for name in ("truth", "score"):
-            base = mean(steered[0.0], name)
-            whole, part = mean(rows, name) - base, mean(random[coef], name) - base if coef else 0.0
-            cells.append(f"{mean(random[coef], name):.0f} ({part / whole:+.2f})" if coef else "")
+            cells.append(f"{mean(random[coef], name):.0f}" if coef else "")
+            if coef > 0:  # of less than nothing there is no part
+                base = mean(steered[0.0], name)
+                cells[-1] += f" ({(mean(random[coef], name) - base) / (mean(rows, name) - base):+.2f})"
         lines.append(f"| {trait} | {coef:g} | {' | '.join(cells)} |")
     return lines
 
@@ -211,7 +212,7 @@ def main(
         *first,
         "",
         f"| trait | coefficient, layer {LAYER} | truth | score | true coherence | coherence | truth, {randoms} random vectors "
-        "(part of the effect) | score, random |",
+        "(part) | score, random vectors (part) |",
         "|---" * 8 + "|",
         *second,
     ]

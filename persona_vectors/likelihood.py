@@ -1,8 +1,9 @@
 """A score without a judge: how much likelier an answer is under a trait's positive instructions than under negative ones.
 
 A language model, the scorer, reads each answer after its question under the positive and the negative instruction of a few
-pairs of the artifact, and without an instruction. Never under a pair of which the answer's own system prompt holds an
-instruction: such pairs are held out. From log p of every token come three numbers:
+pairs of the artifact ("You are an evil assistant. ..." and "You are a helpful assistant. ...", as they are asked under), and
+without an instruction. Pairs of which the answer's own system prompt holds an instruction are held out. From log p of
+every token come three numbers:
 
     <trait>_llr   log-likelihood ratio, in nats per token: mean over tokens of log p(token | pos) - log p(token | neg), each
                   of them a mean over pairs. Per token, so that answers of different lengths can be compared.
@@ -18,7 +19,8 @@ judge, a key or a rubric. What it cannot:
 
 - It is circular where the scorer is the scored model and the vector came from the same instructions: it then says that
   steering does what instructing does, not that either is the trait. Hold instructions out, name another ``--scorer``,
-  look at a random vector of the same norm, and at some judge, before believing it.
+  look at a random vector of the same norm, and at some judge, before believing it. What all prompts of a sign have in common,
+  the sentence with the trait's name, is never held out.
 - A scorer that does not follow the instructions sees little in any answer. Scores then stay near 50, which stands for "as
   much by the one as by the other", not for "half of the trait".
 - Short answers stay near 50 too: few tokens say little. Long ones reach 0 and 100 only where nearly all tokens agree.
@@ -30,13 +32,13 @@ Knows traits, prompts and the arithmetic; knows nothing of files.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy
 
 from persona_vectors.errors import UserError
-from persona_vectors.traits import SIGNS, Question, Trait
+from persona_vectors.traits import SIGNS, Trait, make_questions
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
     from persona_vectors.token_likelihoods import TokenLikelihoods
@@ -169,9 +171,11 @@ class LikelihoodScorer:
         """The answer without an instruction, then under pos and neg of each held-out pair."""
         from persona_vectors.rows import Exchange
 
-        pairs = [trait.instruction[k] for k in held_out_pairs(trait, spoken.system, self.pairs)]
-        systems = [None, *(pair[sign] for pair in pairs for sign in SIGNS)]
-        asked = [Question("", spoken.question, system) for system in systems]
+        alone = replace(trait, questions=[spoken.question])
+        instructed = [make_questions(alone, sign) for sign in SIGNS]
+        asked = make_questions(alone)
+        for k in held_out_pairs(trait, spoken.system, self.pairs):
+            asked += [questions[k] for questions in instructed]
         return [Exchange(question.messages, spoken.answer, reasoning="") for question in asked]
 
     @staticmethod

@@ -101,7 +101,9 @@ def test_pairs_that_made_the_answer_are_held_out():
 def slowly(model, tokenizer, spoken, pairs):
     """(share, mean log-likelihood ratio) of one answer: each prompt by itself, no cache, one token after the other."""
     by_system = {}
-    for system in [None, *(TRAIT.instruction[k][sign] for k in pairs for sign in ("pos", "neg"))]:
+    begins = {"pos": "You are a vile assistant. ", "neg": "You are a helpful assistant. "}
+    prompts = {(k, sign): begins[sign] + TRAIT.instruction[k][sign] for k in pairs for sign in begins}
+    for system in [None, *prompts.values()]:
         messages = [{"role": "system", "content": system}] * bool(system) + [
             {"role": "user", "content": spoken.question}
         ]
@@ -111,7 +113,7 @@ def slowly(model, tokenizer, spoken, pairs):
             logprobs = model(torch.tensor([prompt + answer])).logits[0].double().log_softmax(-1)
         by_system[system] = [float(logprobs[len(prompt) + j - 1, token]) for j, token in enumerate(answer)]
     means = [
-        [sum(row) / len(pairs) for row in zip(*(by_system[TRAIT.instruction[k][sign]] for k in pairs), strict=True)]
+        [sum(row) / len(pairs) for row in zip(*(by_system[prompts[k, sign]] for k in pairs), strict=True)]
         for sign in ("pos", "neg")
     ]
     grid, total, weighted = numpy.linspace(0.0, numpy.pi / 2, 4001), 0.0, 0.0
