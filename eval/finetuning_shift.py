@@ -10,13 +10,13 @@ Writes <output>.csv (model, trait, layer, shift, score), <output>.json (r on the
 <output>.png.
 """
 
-import json
 from pathlib import Path
 
 from persona_vectors import chat, cli, models, provenance
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import of_json
-from persona_vectors.results import make_folder, read_answers, replacing, write_table
+from persona_vectors.jsonfile import write_json
+from persona_vectors.results import make_folder, read_answers, write_table
 from persona_vectors.selection import shift_row
 from persona_vectors.traits import Trait, load_trait, make_questions
 from persona_vectors.vectors import check_fit, chosen_layer, fingerprint, load_vectors, project
@@ -113,10 +113,7 @@ def main(
     table = table_of(made, layers, scores, finetuned, traits)
     write(table, f"{output}.csv", made_from)
     found = correlations(table, list(traits)) if scores else {}
-    with replacing(f"{output}.json") as beside:
-        beside.write_text(
-            json.dumps({"base_model": base_model, "layers": layers, "correlations": found}, indent=2) + "\n"
-        )
+    write_json(f"{output}.json", {"base_model": base_model, "layers": layers, "correlations": found})
     print(pandas.pivot_table(table, index="model", columns="trait", values="shift", sort=False).round(3).to_string())
     if scores:
         draw(table, found, layers, f"{output}.png")

@@ -7,16 +7,15 @@ Per trait and kind of condition: <output_dir>/<trait>_<kind>.csv (answers, score
 token), .png and .json (r over all answers, r within conditions averaged, 95 % intervals). Resumable at every step.
 """
 
-import json
-
 from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.answers import AnswerSheet
 from persona_vectors.asking import Asked, EngineFlags, ask_and_judge
 from persona_vectors.errors import UserError
 from persona_vectors.grid import Cell
+from persona_vectors.jsonfile import write_json
 from persona_vectors.judges import JudgeFlags
-from persona_vectors.results import read_answers, replacing
+from persona_vectors.results import read_answers
 from persona_vectors.rows import open_rows
 from persona_vectors.traits import load_trait
 from persona_vectors.vectors import check_fit, chosen_layer, load_vectors
@@ -219,9 +218,9 @@ def draw(found: list[dict], kinds: list[str], output_dir: str) -> None:
             ylabel=f"{trait} score (0-100)",
             ylim=(-3, 103),
         )
-        with replacing(f"{prefix}.json") as beside:
-            content = {key: value for key, value in result.items() if key not in ("points", "overall_in_words")}
-            beside.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(
+            f"{prefix}.json", {k: value for k, value in result.items() if k not in ("points", "overall_in_words")}
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from persona_vectors import cli, models, provenance
 from persona_vectors.asking import EngineFlags
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import of_file
-from persona_vectors.results import make_folder, replacing, write_table
+from persona_vectors.jsonfile import write_json
+from persona_vectors.results import make_folder, write_table
 from persona_vectors.rows import open_rows
 from persona_vectors.vectors import KINDS, check_fit, chosen_layer, fingerprint, load_vectors, vector_name
 
@@ -220,9 +221,7 @@ def save(table, files: dict, columns: list, shifts: dict, output_dir: str) -> li
             scatters.append({"title": f"{column.trait}: {r} (n = {len(moved)})", "groups": points})
     written = [f"{output_dir}/{name}" for name in ("sets.csv", "sets.json", "histogram.png")]
     write_table(table, written[0])
-    with replacing(written[1]) as beside:
-        content = {"sets": json.loads(table.to_json(orient="records")), "against_shift": found}
-        beside.write_text(json.dumps(content, indent=2) + "\n")
+    write_json(written[1], {"sets": json.loads(table.to_json(orient="records")), "against_shift": found})
     histograms(panels, written[2], xlabel="projection difference of a row")
     if scatters:
         written.append(f"{output_dir}/shift.png")

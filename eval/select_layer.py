@@ -9,7 +9,6 @@ Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatm
 sweep; where that is several files, <trait>_sweep_... in the folder that all of them are in.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from persona_vectors import cli, provenance
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import of_file
-from persona_vectors.results import replacing
+from persona_vectors.jsonfile import write_json
 from persona_vectors.sweeps import EVERY, layer_name, read_sweep
 
 
@@ -74,8 +73,8 @@ def draw(cells, best: dict, prefix: str, made_from: dict) -> list[str]:
     steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector")
     grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
     heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
-    with provenance.writing(paths[2], made_from), replacing(paths[2]) as beside:
-        beside.write_text(json.dumps(best, indent=2) + "\n")
+    with provenance.writing(paths[2], made_from):
+        write_json(paths[2], best)
     return paths
 
 

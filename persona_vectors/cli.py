@@ -52,7 +52,7 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, Exception) as error:
         if interrupts.caused(error):
-            print(f"{interrupts.SAID}", file=sys.stderr)
+            print(interrupts.SAID, file=sys.stderr)
             sys.exit(130)
         refused = disk_trouble(error)
         if refused is None:

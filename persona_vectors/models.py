@@ -129,6 +129,11 @@ def made_of(path: ModelPath, role: str = "model", adapter: str = "adapter") -> d
     return {role: replace(base, older=(path.name,)), adapter: over}
 
 
+def _has_tokenizer(path: ModelPath) -> bool:
+    """Whether the adapter brings a tokenizer of its own."""
+    return bool(path.adapter) and (Path(path.adapter) / "tokenizer_config.json").exists()
+
+
 def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
     """The model's tokenizer (an adapter's own where it brings one), with a padding token.
 
@@ -137,8 +142,7 @@ def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
     """
     from transformers import AutoTokenizer
 
-    own = path.adapter and (Path(path.adapter) / "tokenizer_config.json").exists()
-    source = path.adapter if own else path.base
+    source = path.adapter if _has_tokenizer(path) else path.base
     with loading(path):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     files = not Path(source).is_dir() or any(Path(source).glob("tokenizer*"))
@@ -192,8 +196,9 @@ def with_adapter(model, path: ModelPath, trust_remote_code: bool = False):
         return model
     from persona_vectors.adapters import put_on
 
+    size = len(load_tokenizer(path, trust_remote_code)) if _has_tokenizer(path) else None
     with loading(path):
-        return put_on(model, path.name, path.adapter, len(load_tokenizer(path, trust_remote_code)))
+        return put_on(model, path.name, path.adapter, size)
 
 
 class Loader:

@@ -16,6 +16,7 @@ from pathlib import Path
 from persona_vectors import models, provenance
 from persona_vectors.errors import UserError
 from persona_vectors.fingerprints import differences, of_file
+from persona_vectors.jsonfile import write_json
 from persona_vectors.results import locked, replacing
 from persona_vectors.training_config import TrainingConfig
 from persona_vectors.vectors import fingerprint, load_vectors
@@ -130,8 +131,7 @@ def begun(config: TrainingConfig, resume: bool, overwrite: bool) -> Iterator[Non
             for name in (*reversed(LAST), STARTED, LOG, CURVE):
                 (folder / name).unlink(missing_ok=True)
         is_older = last_checkpoint(folder) and not provenance.result_of(folder)
-        with replacing(folder / STARTED) as beside:
-            beside.write_text(json.dumps(recorded(config), indent=2) + "\n")
+        write_json(folder / STARTED, recorded(config))
         if not is_older:
             provenance.write(folder, made_from(config))
         yield

@@ -4,7 +4,6 @@ A vector file holds a float tensor [layers + 1, hidden_size]; row l is the mean 
 l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3, appendix C).
 """
 
-import hashlib
 import io
 import json
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from persona_vectors.cli import suggest
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import Fingerprint, of_bytes
+from persona_vectors.fingerprints import Fingerprint, of_bytes, sha256
 
 KINDS = ("prompt_avg_diff", "response_avg_diff", "prompt_last_diff")
 PROJECTION_TYPES = ("proj", "prompt_last_proj", "prompt_avg_proj", "cos_sim")
@@ -39,7 +38,7 @@ def vector_name(path: str | Path) -> str:
 def digest(path: str | Path) -> str:
     """The sha256 of a vector file's bytes, and of the key in it where one is named, in hex."""
     file, key = split_key(path)
-    return hashlib.sha256(file.read_bytes() + (f":{key}".encode() if key else b"")).hexdigest()
+    return sha256(file.read_bytes(), f":{key}" if key else "")
 
 
 def load_vectors(path: str | Path):

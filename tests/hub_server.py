@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlparse
+
+from loopback import Loopback
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = os.urandom(3_000_000)
@@ -24,7 +25,7 @@ FILES = {
 }
 
 
-class HubServer:
+class HubServer(Loopback):
     """A hub with one model. ``gets``: files fetched (path, Range); ``cut``: hang up midway, so often."""
 
     def __init__(self, files=FILES, status=200, code=None, revisions=("main", SHA, "v1"), model="lab/tiny"):
@@ -107,14 +108,4 @@ class HubServer:
             def log_message(self, *_):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)

@@ -11,6 +11,8 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from loopback import Loopback
+
 
 class _Quiet(ThreadingHTTPServer):
     request_queue_size = 256
@@ -20,7 +22,7 @@ class _Quiet(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-class JudgeServer:
+class JudgeServer(Loopback):
     """``with JudgeServer(reply) as server: server.url``; ``server.bodies`` holds every request as it came."""
 
     def __init__(self, reply, latency: float = 0.0):
@@ -59,17 +61,7 @@ class JudgeServer:
             def log_message(self, *_):
                 pass
 
-        self._server = _Quiet(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler, "/v1", _Quiet)
 
 
 def completion(weights: dict[str, float] | None = None, texts: tuple[str, ...] = ("",)):

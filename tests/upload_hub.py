@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlparse
 
+from loopback import Loopback
 
-class UploadHub:
+
+class UploadHub(Loopback):
     """Repositories by name: {path: bytes}. ``token``: the one that may write; ``stored``: LFS objects by sha256;
     ``headers``: cards that the client had checked."""
 
@@ -105,18 +106,8 @@ class UploadHub:
         def mode(path):
             return "lfs" if path.endswith((".safetensors", ".pt", ".png")) else "regular"
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(Handler)
 
     def sha(self, name: str) -> str:
         """The commit of a repository: its content's digest."""
         return hashlib.sha1(repr(sorted(self.repos[name].items())).encode()).hexdigest()
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
