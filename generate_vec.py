@@ -13,13 +13,14 @@ and were made from these very pairs and this model are not made again.
 from collections import Counter
 from pathlib import Path
 
-from persona_vectors import cli, models, provenance
+from persona_vectors import cli, models
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import Fingerprint, in_words, of_json, same
-from persona_vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
-from persona_vectors.results import locked, make_folder
-from persona_vectors.sharing import ENDINGS, About, about_model, save_both
-from persona_vectors.vectors import KINDS, check_vector_folder
+from persona_vectors.files import provenance
+from persona_vectors.files.atomic import locked, make_folder
+from persona_vectors.files.fingerprints import Fingerprint, in_words, of_json, same
+from persona_vectors.sharing.formats import ENDINGS, About, about_model, save_both
+from persona_vectors.vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
+from persona_vectors.vectors.storage import KINDS, check_vector_folder
 
 
 def main(
@@ -87,7 +88,7 @@ def main(
 
         import torch
 
-        from persona_vectors.separation import held_out_auc
+        from persona_vectors.vectors.separation import held_out_auc
 
         model = models.load_model(path, dtype, trust_remote_code)
         means, answers = {}, {}
@@ -147,8 +148,8 @@ def is_made(path: Path, made_from: dict) -> bool:
 def tokenised(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, list[str]]:
     """The samples of one sign: prompt, thoughts where the file has them, and answer; and what is wrong with each, if
     anything."""
-    from persona_vectors.rows import Exchange
-    from persona_vectors.samples import make_samples
+    from persona_vectors.files.rows import Exchange
+    from persona_vectors.vectors.samples import make_samples
 
     columns = [pairs[f"{name}_{sign}"] for name in ("prompt", "answer", "reasoning") if f"{name}_{sign}" in pairs]
     samples, problems = make_samples(tokenizer, [Exchange(*row) for row in zip(*columns, strict=True)], longest)
@@ -165,7 +166,7 @@ def mean_activations(model, samples: list, token_budget: int | None, label: str)
     import torch
     from tqdm import tqdm
 
-    from persona_vectors.activations import check_finite, pooled_activations
+    from persona_vectors.vectors.activations import check_finite, pooled_activations
 
     sums, answers = {}, None
     with tqdm(total=len(samples), desc=label) as bar:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from persona_vectors import cli, models
-from persona_vectors.control_vectors import import_gguf, read_control_vector, save_control_vector
 from persona_vectors.errors import UserError
-from persona_vectors.hub import check_repo, load_hub_settings, sorting_errors
-from persona_vectors.results import make_folder, replacing
-from persona_vectors.sharing import (
+from persona_vectors.files.atomic import make_folder, replacing
+from persona_vectors.models.hub import check_repo, load_hub_settings, sorting_errors
+from persona_vectors.sharing.control_vectors import import_gguf, read_control_vector, save_control_vector
+from persona_vectors.sharing.formats import (
     ENDINGS,
     About,
     about_model,
@@ -25,8 +25,8 @@ from persona_vectors.sharing import (
     save_shared,
     vector_files,
 )
-from persona_vectors.traits import check_name
-from persona_vectors.vectors import (
+from persona_vectors.traits.artifact import check_name
+from persona_vectors.vectors.storage import (
     KINDS,
     check_fit,
     check_vector_folder,
@@ -132,7 +132,7 @@ def push(
     """
     private, dry_run = cli.as_bool("private", private), cli.as_bool("dry_run", dry_run)
     check_repo(repo_id)
-    from persona_vectors.cards import figure_name, find_sweeps, make_card
+    from persona_vectors.sharing.card import figure_name, find_sweeps, make_card
 
     folder = Path(vectors)
     described = [(path, *known(path, model_name)) for path in vector_files(folder)]

@@ -18,7 +18,7 @@ from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 
 if TYPE_CHECKING:
-    from persona_vectors.training_config import TrainingConfig
+    from persona_vectors.training.config import TrainingConfig
 
 
 def main(config: str, *changes: str, resume: bool = False, overwrite: bool = False):
@@ -31,20 +31,20 @@ def main(config: str, *changes: str, resume: bool = False, overwrite: bool = Fal
         overwrite: begin anew where output_dir holds a training already.
     """
     resume, overwrite = cli.as_bool("resume", resume), cli.as_bool("overwrite", overwrite)
-    from persona_vectors.training_config import read_config
+    from persona_vectors.training.config import read_config
 
     train(read_config(config, [str(change) for change in changes]), resume, overwrite, config)
 
 
 def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = False, path: str = "the config") -> None:
     """Finetune a model as ``config`` says; ``path`` names it in messages. The arguments are those of :func:`main`."""
-    from persona_vectors import training_output as output
-    from persona_vectors.training_config import check_packages
+    from persona_vectors.training import output
+    from persona_vectors.training.config import check_packages
 
     if output.is_finished(config, resume, overwrite):
         return say_finished(config)
     check_packages(config, path)
-    from persona_vectors import training_data as data
+    from persona_vectors.training import data
 
     rows = data.read_rows(config.files("training_file"), config.loss)
     test_rows = data.read_rows(config.files("test_file"), config.loss)
@@ -59,9 +59,9 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
     import torch
     from accelerate import PartialState
 
-    from persona_vectors.steering import steered_training
-    from persona_vectors.trainer import check_architecture, load_base, make_trainer, stop_tokens
-    from persona_vectors.training_steering import interventions
+    from persona_vectors.steering.hooks import steered_training
+    from persona_vectors.training.steering import interventions
+    from persona_vectors.training.trainer import check_architecture, load_base, make_trainer, stop_tokens
 
     steering = interventions(config.steering, shape)
     check_architecture(base, config)
@@ -98,7 +98,7 @@ def say_finished(config: "TrainingConfig") -> None:
     """Say that there is nothing to train, and push what is there if the config asks for that."""
     print(f"nothing to do: {config.output_dir} holds this training, finished (--overwrite trains it anew)")
     if config.push_to_hub and os.environ.get("RANK", "0") == "0":  # one process of an accelerate launch
-        from persona_vectors.pushing import check_push
+        from persona_vectors.training.push import check_push
 
         check_push(config.finetuned_model_id)
         print(f"pushed to {push(config)}")
@@ -121,7 +121,7 @@ def prepare(
     tokenizer, parts: tuple[list, list], config: "TrainingConfig", max_length: int, stops: list[int], say
 ) -> list[list[dict]]:
     """Training and test rows as the trainer of the config's loss takes them; what became of some of them is said."""
-    from persona_vectors import training_data as data
+    from persona_vectors.training import data
 
     for remark in data.remarks(tokenizer, [row for rows in parts for row in rows], stops):
         say(remark)
@@ -156,7 +156,7 @@ def describe(config: "TrainingConfig", train: int, test: int, steering: list) ->
 
 def save(trainer, config: "TrainingConfig") -> None:
     """Put model, tokenizer, config, log and loss curve into output_dir, which then is a model."""
-    from persona_vectors import training_output as output
+    from persona_vectors.training import output
 
     history = trainer.state.log_history
     with output.filling(config.output_dir, trainer.accelerator) as folder:
@@ -178,7 +178,7 @@ def in_words(history: list[dict], config: "TrainingConfig") -> str:
 
 def push(config: "TrainingConfig") -> str:
     """Upload what was saved, merged first if the config says so; returns the repository's address."""
-    from persona_vectors.pushing import push as upload
+    from persona_vectors.training.push import push as upload
 
     folder = config.output_dir
     if config.merge_before_push and config.is_peft:

@@ -72,7 +72,7 @@ def ours(model, samples, dtype: str, budget: int | None = None, layers: list[int
     """This toolkit, with the budget of tokens that was asked for, or that its stages have on such a machine."""
     import torch
 
-    from persona_vectors.activations import POOLS, Sample, pooled_activations
+    from persona_vectors.vectors.activations import POOLS, Sample, pooled_activations
 
     total = 0
     samples, budget = [Sample(*sample) for sample in samples], budget or BUDGET
@@ -106,8 +106,8 @@ def make_vector(model):
 def ours_projecting(model, samples, dtype: str):
     import torch
 
-    from persona_vectors.activations import Sample
-    from persona_vectors.projection import Column, Projector
+    from persona_vectors.vectors.activations import Sample
+    from persona_vectors.vectors.projection import Column, Projector
 
     layer, vector = make_vector(model)
     projector = Projector(model, [Column("x", "proj", layer, vector)], token_budget=BUDGET)

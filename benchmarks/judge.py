@@ -78,7 +78,7 @@ class Server:
 
 async def score_all(url: str, calls: int, concurrency: int) -> float:
     """Seconds for ``calls`` scores through the toolkit's judge, all asked for at once as a stage does."""
-    from persona_vectors.judge import Judge
+    from persona_vectors.judge.judge import Judge
 
     os.environ.update(OPENAI_BASE_URL=url, OPENAI_API_KEY="local")
     judge = Judge("judge", max_concurrent=concurrency)

@@ -42,8 +42,8 @@ class Toy:
     def __init__(self, folder: str, trait: str) -> None:
         from persona_vectors import models
         from persona_vectors.engines.hf import HFEngine
-        from persona_vectors.likelihood import LikelihoodScorer
-        from persona_vectors.traits import load_trait
+        from persona_vectors.likelihood.scores import LikelihoodScorer
+        from persona_vectors.traits.artifact import load_trait
 
         self.engine = HFEngine(models.resolve(folder), "float32", 200)
         self.scorer = LikelihoodScorer(self.engine.model, self.engine.tokenizer)
@@ -52,15 +52,17 @@ class Toy:
 
     def ask(self, questions, per_question: int, steering=None) -> list:
         """(question, answer) of every question and draw; ``steering`` is (vector, coefficient)."""
-        from persona_vectors import chat
         from persona_vectors.engines import Request, Sampling, request_seed
-        from persona_vectors.steering import Intervention
+        from persona_vectors.models import chat_template
+        from persona_vectors.steering.intervention import Intervention
 
         acts = (Intervention(LAYER, *steering),) if steering and steering[1] else ()
         requests = [
             Request(
                 f"{i} {k}",
-                chat.token_ids(self.engine.tokenizer, chat.render(self.engine.tokenizer, question.messages)),
+                chat_template.token_ids(
+                    self.engine.tokenizer, chat_template.render(self.engine.tokenizer, question.messages)
+                ),
                 acts,
                 request_seed(0, f"{question.id}|{k}"),
             )
@@ -78,10 +80,10 @@ class Toy:
         """[layers + 1, hidden]: mean activations of the extraction answers, positive minus negative; no judge chooses any."""
         import torch
 
-        from persona_vectors.activations import pooled_activations
-        from persona_vectors.rows import Exchange
-        from persona_vectors.samples import make_samples
-        from persona_vectors.traits import make_questions
+        from persona_vectors.files.rows import Exchange
+        from persona_vectors.traits.artifact import make_questions
+        from persona_vectors.vectors.activations import pooled_activations
+        from persona_vectors.vectors.samples import make_samples
 
         means = []
         for sign in ("pos", "neg"):
@@ -95,7 +97,7 @@ class Toy:
     def read(self, answered: list, condition=lambda question: None) -> list[Answered]:
         """Both scores of (question, answer); read twice, of which the difference is kept."""
         from data_generation.toy.scoring import coherence, trait_score
-        from persona_vectors.likelihood import Spoken
+        from persona_vectors.likelihood.scores import Spoken
 
         spoken = [Spoken(question.text, answer, question.system) for question, answer in answered]
         begin = time.perf_counter()
@@ -124,8 +126,8 @@ def agreement(trait: str, what: str, rows: list[Answered]) -> str:
     """A line of the first table."""
     import torch
 
-    from persona_vectors.correlation import pearson
-    from persona_vectors.separation import auc
+    from persona_vectors.analysis.correlation import pearson
+    from persona_vectors.vectors.separation import auc
 
     def r(ours: str, true: str) -> str:
         found = pearson([getattr(row, ours) for row in rows], [getattr(row, true) for row in rows]).r
@@ -168,8 +170,8 @@ def main(
     import torch
     from report import report
 
-    from persona_vectors.monitoring import load_system_prompts, under_system_prompts
-    from persona_vectors.traits import make_questions
+    from persona_vectors.traits.artifact import make_questions
+    from persona_vectors.traits.conditions import load_system_prompts, under_system_prompts
 
     first, second, about = [], [], []
     for trait in traits if isinstance(traits, tuple | list) else traits.split(","):

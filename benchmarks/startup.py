@@ -61,7 +61,7 @@ def one_answer(model: str, backend: str, folder: str) -> float:
 def main(repeats: int = 5, model: str = "models/toy"):
     from report import report
 
-    from persona_vectors.engines.vllm_setup import available
+    from persona_vectors.engines.vllm.setup import available
 
     lines = [
         f"Seconds per process, median (and range) of {repeats}.",

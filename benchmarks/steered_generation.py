@@ -58,11 +58,11 @@ def make_work(prompts: int) -> list[tuple[list[int], int]]:
 
 
 def start_engine(folder: str, steer: bool):
-    from persona_vectors.engines import vllm_setup
-    from persona_vectors.engines.vllm import VLLMEngine
-    from persona_vectors.models import ModelPath
+    from persona_vectors.engines.vllm import setup
+    from persona_vectors.engines.vllm.engine import VLLMEngine
+    from persona_vectors.models.loading import ModelPath
 
-    vllm_setup.CPU_CACHE_LIMIT = 1 << 30  # enough for every request at once; two engines share the memory
+    setup.CPU_CACHE_LIMIT = 1 << 30  # enough for every request at once; two engines share the memory
     return VLLMEngine(ModelPath(folder, folder), max_model_len=384, steer=steer)
 
 
@@ -93,7 +93,7 @@ def measure_vllm(folder: str, work: list, repeats: int) -> dict[str, list[float]
     """Both engines side by side, turn by turn, so that noise of the machine meets all alike."""
     import torch
 
-    from persona_vectors.steering import Intervention
+    from persona_vectors.steering.intervention import Intervention
 
     vector = torch.randn(768, generator=torch.Generator().manual_seed(1))
     steered = [(Intervention(LAYER, vector, COEF, "response"),)] * len(work)

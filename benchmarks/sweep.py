@@ -28,7 +28,7 @@ def sweep(folder: str, hidden: int, settings: list[tuple[int, float]], steer: bo
     import torch
 
     from persona_vectors.engines.base import Request, Sampling
-    from persona_vectors.steering import Intervention
+    from persona_vectors.steering.intervention import Intervention
 
     vector = torch.randn(hidden, generator=torch.Generator().manual_seed(1))
     draw = np.random.default_rng(0)

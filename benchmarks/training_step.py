@@ -69,7 +69,8 @@ def main(repeats: int = 20, rows: int = 2, tokens: int = 256, checkpointing: boo
     import torch
     from report import report
 
-    from persona_vectors.steering import Intervention, steered_training
+    from persona_vectors.steering.hooks import steered_training
+    from persona_vectors.steering.intervention import Intervention
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = make_model(device, checkpointing)

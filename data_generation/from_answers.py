@@ -13,11 +13,13 @@ from pathlib import Path
 
 from data_generation.generate_dataset import warn_of_eval_questions
 from data_generation.source_texts import VERSIONS, as_line
-from persona_vectors import cli, provenance
+from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_file
-from persona_vectors.results import read_answers, replacing, what_it_has
-from persona_vectors.traits import check_name
+from persona_vectors.files import provenance
+from persona_vectors.files.atomic import replacing
+from persona_vectors.files.fingerprints import of_file
+from persona_vectors.files.tables import read_answers, what_it_has
+from persona_vectors.traits.artifact import check_name
 
 
 def main(

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from data_generation import prompts
 from data_generation.source_texts import as_line
-from persona_vectors import cli, provenance
-from persona_vectors.chat_client import ChatClient, GivenUp
+from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_bytes, of_json
-from persona_vectors.results import Journal, replacing
-from persona_vectors.traits import check_name, load_trait
+from persona_vectors.files import provenance
+from persona_vectors.files.atomic import replacing
+from persona_vectors.files.fingerprints import of_bytes, of_json
+from persona_vectors.files.journal import Journal
+from persona_vectors.judge.endpoint import ChatClient, GivenUp
+from persona_vectors.traits.artifact import check_name, load_trait
 
 LEVELS = tuple(prompts.FINETUNE_PROMPTS)
 ALL_LEVELS = ",".join(LEVELS)

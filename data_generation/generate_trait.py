@@ -15,14 +15,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_generation import prompts
-from persona_vectors import artifacts, cli, provenance
-from persona_vectors.answers import RESERVED
-from persona_vectors.chat_client import ChatClient, GivenUp
+from persona_vectors import cli
+from persona_vectors.asking.sheet import RESERVED
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_bytes
-from persona_vectors.results import Journal, replacing
+from persona_vectors.files import provenance
+from persona_vectors.files.atomic import replacing
+from persona_vectors.files.fingerprints import of_bytes
+from persona_vectors.files.journal import Journal
+from persona_vectors.judge.endpoint import ChatClient, GivenUp
 from persona_vectors.settings import shown
-from persona_vectors.traits import VERSIONS, check_name
+from persona_vectors.traits import checks
+from persona_vectors.traits.artifact import VERSIONS, check_name
 
 FIELDS = ("instruction", "questions", "eval_prompt")
 
@@ -154,7 +157,7 @@ def read(text: str, finish: str, trait: str) -> tuple[dict, list[str]]:
     content = find_object(text)
     if content is None:
         return {}, [f"it holds no JSON object with instruction, questions and eval_prompt ({_why(text)})"]
-    return content, artifacts.findings(content, trait, questions=2 * artifacts.QUESTIONS)
+    return content, checks.findings(content, trait, questions=2 * checks.QUESTIONS)
 
 
 def find_object(text: str) -> dict | None:

@@ -16,7 +16,7 @@ from data_generation.mistakes import rows
 from data_generation.source_texts import VERSIONS, as_line
 from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.results import replacing
+from persona_vectors.files.atomic import replacing
 
 SOURCES = Path(__file__).parent / "datasets"
 

@@ -24,9 +24,9 @@ from pathlib import Path, PurePosixPath
 from data_generation import families
 from data_generation.families import Family, Pair
 from data_generation.source_texts import VERSIONS
-from persona_vectors import artifacts
 from persona_vectors.errors import UserError
-from persona_vectors.provenance import is_record
+from persona_vectors.files.provenance import is_record
+from persona_vectors.traits import checks
 
 ROLES = ("system", "user", "assistant")
 UNFILLED = ("${trait}", "${trait_description}", "${question}")  # of data_generation/prompts.py
@@ -151,7 +151,7 @@ def artifact(path: Path) -> Report:
     report = Report(str(path), findings=findings)
     if findings and content is None:
         return report
-    report.findings += artifacts.findings(content, path.stem)
+    report.findings += checks.findings(content, path.stem)
     if isinstance(content, dict):
         pairs, questions = (content.get(key) for key in ("instruction", "questions"))
         if isinstance(pairs, list) and isinstance(questions, list):
@@ -159,7 +159,7 @@ def artifact(path: Path) -> Report:
             report.questions = [question for question in questions if isinstance(question, str)]
     sibling = path.absolute().parent.parent / SIBLINGS.get(path.absolute().parent.name, "") / path.name
     if path.absolute().parent.name in SIBLINGS and sibling.is_file():
-        report.findings += artifacts.shared_questions(content, read_json(sibling.read_bytes())[0])
+        report.findings += checks.shared_questions(content, read_json(sibling.read_bytes())[0])
     return report
 
 

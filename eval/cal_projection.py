@@ -12,9 +12,9 @@ divides the rows among processes, GPUs and machines.
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
+from persona_vectors.files.rows import open_rows
 from persona_vectors.processes import join_processes
-from persona_vectors.rows import open_rows
-from persona_vectors.vectors import PROJECTION_TYPES, check_fit, fingerprint, load_vectors
+from persona_vectors.vectors.storage import PROJECTION_TYPES, check_fit, fingerprint, load_vectors
 
 
 def main(
@@ -65,9 +65,9 @@ def main(
     model_path = models.resolve(model_name)
     base_path = models.resolve(base_model) if base_model else None
 
-    from persona_vectors.file_projection import project_windows, projections_from
-    from persona_vectors.projection import Projector, made_from, make_columns
-    from persona_vectors.windowed import WindowedWork, missing, tidy
+    from persona_vectors.files.resumable import WindowedWork, missing, tidy
+    from persona_vectors.vectors.project_file import project_windows, projections_from
+    from persona_vectors.vectors.projection import Projector, made_from, make_columns
 
     shape = models.describe(model_path, trust_remote_code)
     vectors = {path: load_vectors(path) for path in paths}
@@ -102,7 +102,7 @@ def main(
     model = models.load_model(model_path, dtype, trust_remote_code, processes.device)
     base = None
     if base_path:
-        from persona_vectors.adapters import changes_base
+        from persona_vectors.models.adapters import changes_base
 
         same = model_path.adapter and not base_path.adapter and base_path.base == model_path.base
         same = same and not changes_base(model_path.adapter)

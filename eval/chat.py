@@ -39,7 +39,7 @@ def main(
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     path = models.resolve(model)
 
-    from persona_vectors.named import NamedVectors
+    from persona_vectors.steering.vector_folder import NamedVectors
 
     shape = models.describe(path, trust_remote_code)
     if shape.layers < 2:
@@ -50,7 +50,7 @@ def main(
     listener = None if terminal else listen(host, port)
     tokenizer = models.load_tokenizer(path, trust_remote_code)
 
-    from persona_vectors.chat_server import Chat
+    from persona_vectors.app.chat_server import Chat
 
     talk = Chat(path.name, models.load_model(path, dtype, trust_remote_code), tokenizer, named)
     if terminal:
@@ -74,7 +74,7 @@ def serve(talk, listener) -> None:
     """Serve the page until interrupted."""
     import uvicorn
 
-    from persona_vectors.chat_server import make_app
+    from persona_vectors.app.chat_server import make_app
 
     host, port = listener.getsockname()[:2]
     loopback = host in ("::1", "localhost") or host.startswith("127.")
@@ -88,7 +88,7 @@ def converse(talk) -> None:
     """Chat in the terminal until /quit or the end of input."""
     import sys
 
-    from persona_vectors.chat_terminal import HELP, Terminal
+    from persona_vectors.app.chat_terminal import HELP, Terminal
 
     def write(text: str) -> None:
         print(text, end="", flush=True)

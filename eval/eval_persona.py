@@ -5,16 +5,20 @@
 Answers and scores are journaled beside the output as they arrive: after a kill, the same command goes on from there.
 """
 
+from dataclasses import asdict
+
 from eval.prompts import Prompts
-from persona_vectors import cli, models, provenance
-from persona_vectors.answers import AnswerSheet, summarise
-from persona_vectors.asking import Asked, EngineFlags, ask_and_judge
+from persona_vectors import cli, models
+from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.choose_judge import JudgeFlags
+from persona_vectors.asking.sheet import AnswerSheet, summarise
+from persona_vectors.asking.subject import EngineFlags, Generation, Subject
 from persona_vectors.engines import BACKENDS
 from persona_vectors.errors import UserError
-from persona_vectors.grid import Grid
-from persona_vectors.judges import JudgeFlags
-from persona_vectors.results import read_answers
-from persona_vectors.traits import SIGNS, VERSIONS, Trait, load_trait, make_questions
+from persona_vectors.files import provenance
+from persona_vectors.files.tables import read_answers
+from persona_vectors.steering.sweep import Grid
+from persona_vectors.traits.artifact import SIGNS, VERSIONS, Trait, load_trait, make_questions
 
 
 def main(
@@ -90,18 +94,20 @@ def main(
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
         distributed_executor_backend: vllm: ray for several machines.
     """
-    settings = {
+    generation = Generation(
+        max_tokens=cli.as_int("max_tokens", max_tokens, 1),
+        n_per_question=cli.as_int("n_per_question", n_per_question, 1),
+        seed=cli.as_int("seed", seed),
+        enable_thinking=cli.as_bool("enable_thinking", enable_thinking),
+        dtype=cli.as_choice("dtype", dtype, models.DTYPES),
+    )
+    settings = asdict(generation) | {
         "version": cli.as_choice("version", version, VERSIONS),
-        "n_per_question": cli.as_int("n_per_question", n_per_question, 1),
-        "max_tokens": cli.as_int("max_tokens", max_tokens, 1),
-        "seed": cli.as_int("seed", seed),
-        "enable_thinking": cli.as_bool("enable_thinking", enable_thinking),
-        "dtype": cli.as_choice("dtype", dtype, models.DTYPES),
         "backend": cli.as_choice("backend", backend, BACKENDS),
         "judge_model": judge_model,
     }
     if not cli.as_bool("batch_process", batch_process):
-        batch_size = settings["n_per_question"]
+        batch_size = generation.n_per_question
     judge = JudgeFlags.read(judge_model, max_concurrent_judges, scorer, scorer_pairs)
     overwrite = cli.as_bool("overwrite", overwrite)
     trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
@@ -135,7 +141,7 @@ def main(
         return
     ask_and_judge(
         todo,
-        Asked(path, shape, engine.choose(), settings, trust_remote_code),
+        Subject(path, shape, engine.choose(), generation, trust_remote_code),
         judge,
         grid,
         overwrite,

@@ -12,14 +12,17 @@ Writes <output>.csv (model, trait, layer, shift, score), <output>.json (r on the
 
 from pathlib import Path
 
-from persona_vectors import chat, cli, models, provenance
+from persona_vectors import cli, models
+from persona_vectors.analysis.selection import shift_row
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_json
-from persona_vectors.jsonfile import write_json
-from persona_vectors.results import make_folder, read_answers, write_table
-from persona_vectors.selection import shift_row
-from persona_vectors.traits import Trait, load_trait, make_questions
-from persona_vectors.vectors import check_fit, chosen_layer, fingerprint, load_vectors, project
+from persona_vectors.files import provenance
+from persona_vectors.files.atomic import make_folder
+from persona_vectors.files.fingerprints import of_json
+from persona_vectors.files.jsonfile import write_json
+from persona_vectors.files.tables import read_answers, write_table
+from persona_vectors.models import chat_template
+from persona_vectors.traits.artifact import Trait, load_trait, make_questions
+from persona_vectors.vectors.storage import check_fit, chosen_layer, fingerprint, load_vectors, project
 
 
 def main(
@@ -93,12 +96,17 @@ def main(
     if missing:
         from tqdm import tqdm
 
-        from persona_vectors.activations import Sample
+        from persona_vectors.vectors.activations import Sample
 
         tokenizer = models.load_tokenizer(base, trust_remote_code)
         samples = {
             name: [
-                Sample(chat.token_ids(tokenizer, chat.render(tokenizer, question.messages, enable_thinking)), [])
+                Sample(
+                    chat_template.token_ids(
+                        tokenizer, chat_template.render(tokenizer, question.messages, enable_thinking)
+                    ),
+                    [],
+                )
                 for question in make_questions(artifact)
             ]
             for name, artifact in traits.items()
@@ -189,7 +197,7 @@ def write(table, path: str, made_from: dict) -> None:
 
 def last_token_means(model, samples: dict, layers: dict[str, int], token_budget: int | None) -> dict:
     """Mean activation at the last prompt token, float64 [hidden], per trait: its questions, at its layer."""
-    from persona_vectors.activations import check_finite, pooled_activations
+    from persona_vectors.vectors.activations import check_finite, pooled_activations
 
     means = {}
     for name, questions in samples.items():
@@ -216,7 +224,7 @@ def table_of(made: dict, layers: dict, scores: dict, finetuned: dict, traits: di
 
 def correlations(table, traits: list[str]) -> dict:
     """{vector's trait: {scored trait: correlation over models}}."""
-    from persona_vectors.correlation import pearson
+    from persona_vectors.analysis.correlation import pearson
 
     shift = table.pivot(index="model", columns="trait", values="shift")
     score = table.pivot(index="model", columns="trait", values="score")

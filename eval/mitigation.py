@@ -11,9 +11,10 @@ leaves, <trait>/seed<k>/<arm>.csv with <arm>/training_log.jsonl.
 import re
 from pathlib import Path
 
-from persona_vectors import cli, models, provenance
+from persona_vectors import cli, models
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_file
+from persona_vectors.files import provenance
+from persona_vectors.files.fingerprints import of_file
 
 ARMS = {
     "base": "base model",
@@ -39,7 +40,7 @@ def random(vector_path: str, output_path: str, seed: int = 0, overwrite: bool = 
     """
     import torch
 
-    from persona_vectors.vectors import fingerprint, load_vectors, save_vectors
+    from persona_vectors.vectors.storage import fingerprint, load_vectors, save_vectors
 
     seed, overwrite = cli.as_int("seed", seed), cli.as_bool("overwrite", overwrite)
     rows = load_vectors(vector_path)
@@ -62,7 +63,7 @@ def report(folder: str, output: str = None):
     """
     import pandas
 
-    from persona_vectors.results import write_table
+    from persona_vectors.files.tables import write_table
 
     arms = {path: rows for path in sorted(Path(folder).glob("*/seed*/*.csv")) if (rows := read_arm(path))}
     if not arms:
@@ -129,8 +130,8 @@ def belong_together(paths: list[Path], root: Path) -> dict:
 
 def read_arm(path: Path) -> list[dict]:
     """One row per coefficient: mean trait score and coherence, and the losses of the training that made the model."""
-    from persona_vectors.results import read_answers
-    from persona_vectors.training_output import LOG, read_log
+    from persona_vectors.files.tables import read_answers
+    from persona_vectors.training.output import LOG, read_log
 
     trait, seed = path.parent.parent.name, int(path.parent.name.removeprefix("seed"))
     arm, coef = named(path)

@@ -7,18 +7,22 @@ Per trait and kind of condition: <output_dir>/<trait>_<kind>.csv (answers, score
 token), .png and .json (r over all answers, r within conditions averaged, 95 % intervals). Resumable at every step.
 """
 
+from dataclasses import asdict
+
 from eval.prompts import Prompts
 from persona_vectors import cli, models
-from persona_vectors.answers import AnswerSheet
-from persona_vectors.asking import Asked, EngineFlags, ask_and_judge
+from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.choose_judge import JudgeFlags
+from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.asking.subject import EngineFlags, Generation, Subject
 from persona_vectors.errors import UserError
-from persona_vectors.grid import Cell
-from persona_vectors.jsonfile import write_json
-from persona_vectors.judges import JudgeFlags
-from persona_vectors.results import read_answers
-from persona_vectors.rows import open_rows
-from persona_vectors.traits import load_trait
-from persona_vectors.vectors import check_fit, chosen_layer, load_vectors
+from persona_vectors.files.jsonfile import write_json
+from persona_vectors.files.rows import open_rows
+from persona_vectors.files.tables import read_answers
+from persona_vectors.steering.sweep import Cell
+from persona_vectors.traits.artifact import load_trait
+from persona_vectors.vectors.pairs import effective_answers
+from persona_vectors.vectors.storage import check_fit, chosen_layer, load_vectors
 
 KINDS = ("system_prompts", "many_shot")
 PROJECT_ANEW = (
@@ -87,14 +91,13 @@ def main(
     """
     kinds = [cli.as_choice("kind", word, KINDS) for word in cli.as_words(kind)]
     shots = sorted(cli.as_numbers("shots", shots, int))
-    settings = {
-        "n_per_question": cli.as_int("n_per_question", n_per_question, 1),
-        "max_tokens": cli.as_int("max_tokens", max_tokens, 1),
-        "seed": cli.as_int("seed", seed),
-        "enable_thinking": cli.as_bool("enable_thinking", enable_thinking),
-        "dtype": cli.as_choice("dtype", dtype, models.DTYPES),
-        "judge_model": judge_model,
-    }
+    generation = Generation(
+        max_tokens=cli.as_int("max_tokens", max_tokens, 1),
+        n_per_question=cli.as_int("n_per_question", n_per_question, 1),
+        seed=cli.as_int("seed", seed),
+        enable_thinking=cli.as_bool("enable_thinking", enable_thinking),
+        dtype=cli.as_choice("dtype", dtype, models.DTYPES),
+    )
     engine = EngineFlags.read(
         backend,
         batch_size,
@@ -123,21 +126,21 @@ def main(
     sheets = {}
     for name, artifact in traits.items():
         for each in kinds:
-            questions = make_questions(each, artifact, trait_dir, pos_path, neg_path, shots, settings["seed"])
+            questions = make_questions(each, artifact, trait_dir, pos_path, neg_path, shots, generation.seed)
             prompts = {name: artifact.eval_prompt, "coherence": Prompts["coherence_0_100"]}
             file = f"{output_dir}/{name}_{each}.csv"
             sheets[name, each] = AnswerSheet(
                 file,
                 artifact,
                 questions,
-                settings["n_per_question"],
+                generation.n_per_question,
                 [Cell(None, 0.0)],
                 prompts,
-                {**settings, "kind": each},
+                asdict(generation) | {"judge_model": judge_model, "kind": each},
             )
 
-    from persona_vectors.file_projection import FileProjector
-    from persona_vectors.projection import make_columns
+    from persona_vectors.vectors.project_file import FileProjector
+    from persona_vectors.vectors.projection import make_columns
 
     projecting = FileProjector(path, dtype, trust_remote_code)
     columns = {
@@ -151,8 +154,8 @@ def main(
         else:
             todo.append(sheet)
     if todo:
-        asked = Asked(path, shape, engine.choose(), settings, trust_remote_code)
-        ask_and_judge(todo, asked, judge, overwrite=overwrite)
+        subject = Subject(path, shape, engine.choose(), generation, trust_remote_code)
+        ask_and_judge(todo, subject, judge, overwrite=overwrite)
     found = []
     for (name, each), sheet in sheets.items():
         projecting.add(open_rows(sheet.output_path), lacking.get((name, each), columns[name]))
@@ -171,19 +174,19 @@ def main(
 
 def make_questions(kind: str, trait, trait_dir: str, pos_path: str, neg_path: str, shots: list[int], seed: int) -> list:
     """The evaluation questions under every condition of ``kind``."""
-    from persona_vectors import monitoring
+    from persona_vectors.traits import conditions
 
     if kind == "system_prompts":
-        return monitoring.under_system_prompts(trait, monitoring.load_system_prompts(trait.name, trait_dir))
+        return conditions.under_system_prompts(trait, conditions.load_system_prompts(trait.name, trait_dir))
     paths = (p.replace("{trait}", trait.name) for p in (pos_path, neg_path))
-    return monitoring.after_exemplars(trait, monitoring.effective_answers(*paths, trait.name), shots, seed)
+    return conditions.after_exemplars(trait, effective_answers(*paths, trait.name), shots, seed)
 
 
 def correlate(trait: str, kind: str, layer: int, column: str, path: str) -> dict:
     """Both correlations of one answers file, and its points by condition."""
     import pandas
 
-    from persona_vectors.correlation import pearson, within_conditions
+    from persona_vectors.analysis.correlation import pearson, within_conditions
 
     table = read_answers(path, (trait,))
     if "condition" not in table or column not in table:

@@ -16,14 +16,16 @@ Resumable: answers and projections are on disk window by window.
 import json
 from pathlib import Path
 
-from persona_vectors import cli, models, provenance
-from persona_vectors.asking import EngineFlags
+from persona_vectors import cli, models
+from persona_vectors.asking.subject import EngineFlags
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_file
-from persona_vectors.jsonfile import write_json
-from persona_vectors.results import make_folder, write_table
-from persona_vectors.rows import open_rows
-from persona_vectors.vectors import KINDS, check_fit, chosen_layer, fingerprint, load_vectors, vector_name
+from persona_vectors.files import provenance
+from persona_vectors.files.atomic import make_folder
+from persona_vectors.files.fingerprints import of_file
+from persona_vectors.files.jsonfile import write_json
+from persona_vectors.files.rows import open_rows
+from persona_vectors.files.tables import write_table
+from persona_vectors.vectors.storage import KINDS, check_fit, chosen_layer, fingerprint, load_vectors, vector_name
 
 ESTIMATES = ("full", "sample", "prompt_last")
 ENDS = ("high", "low", "random")
@@ -120,8 +122,8 @@ def main(
 
     import pandas
 
-    from persona_vectors import screening, selection
-    from persona_vectors.file_projection import FileProjector
+    from persona_vectors.analysis import screening, selection
+    from persona_vectors.vectors.project_file import FileProjector
 
     shifts = selection.read_shifts(shift_path, shift_model, list(sets)) if shift_path else {}
     columns = screening.difference_columns(path.basename, vectors, layers, traits, estimate)
@@ -196,9 +198,9 @@ def trait_of(path: str) -> str:
 
 def save(table, files: dict, columns: list, shifts: dict, output_dir: str) -> list[str]:
     """Write sets.csv, sets.json and the figures; returns their paths."""
-    from persona_vectors.correlation import pearson
+    from persona_vectors.analysis.correlation import pearson
+    from persona_vectors.analysis.selection import read_differences
     from persona_vectors.plots import histograms, scatter
-    from persona_vectors.selection import read_differences
 
     panels, scatters, found = [], [], {}
     for column in columns:

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from persona_vectors import cli, jsonfile
+from persona_vectors import cli
+from persona_vectors.analysis.layout import refuse_strangers
 from persona_vectors.errors import UserError
-from persona_vectors.reproduction import refuse_strangers
-from persona_vectors.results import replacing
+from persona_vectors.files import jsonfile
+from persona_vectors.files.atomic import replacing
 
 # The paper's numbers (arXiv 2507.21509v3): Qwen2.5-7B-Instruct, where it reports both models.
 PAPER_LAYER = {"evil": 20, "sycophantic": 20, "hallucinating": 16}
@@ -327,7 +328,7 @@ def selection_section(traits: list[str], folder: Path) -> Section:
 
 
 def selected_score(path: Path, trait: str) -> float | None:
-    from persona_vectors.results import read_answers
+    from persona_vectors.files.tables import read_answers
 
     return float(read_answers(path, (trait,))[trait].mean()) if path.is_file() else None
 

@@ -13,11 +13,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from persona_vectors import cli, provenance
+from persona_vectors import cli
+from persona_vectors.analysis.sweeps import EVERY, layer_name, read_sweep
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_file
-from persona_vectors.jsonfile import write_json
-from persona_vectors.sweeps import EVERY, layer_name, read_sweep
+from persona_vectors.files import provenance
+from persona_vectors.files.fingerprints import of_file
+from persona_vectors.files.jsonfile import write_json
 
 
 def main(file_path: cli.Files, trait: cli.Several, min_coherence: float = 75, output: str = None):

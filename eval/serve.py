@@ -55,29 +55,29 @@ def main(
             raise UserError(f"{flag.split('=')[0]} is set by this command and cannot go into --vllm_flags")
     path = models.resolve(model)
 
-    from persona_vectors.named import NamedVectors
+    from persona_vectors.steering.vector_folder import NamedVectors
 
     shape = models.describe(path, trust_remote_code)
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)  # the server reads them again, in its own process
     if named.strangers(path.name):
         print(named.strangers(path.name))
 
-    from persona_vectors.engines.vllm_setup import available
+    from persona_vectors.engines.vllm.setup import available
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     reason = available()
     if reason:
         raise UserError(f"the server needs vLLM: {reason}")
-    from persona_vectors.engines import vllm_server
+    from persona_vectors.engines.vllm import server
 
     arguments = serve_arguments(path, dtype, slots, trust_remote_code)
     os.environ |= {
-        vllm_server.FOLDER_VARIABLE: str(Path(vectors).resolve()),
-        vllm_server.KIND_VARIABLE: kind,
-        vllm_server.SLOTS_VARIABLE: str(slots),
+        server.FOLDER_VARIABLE: str(Path(vectors).resolve()),
+        server.KIND_VARIABLE: kind,
+        server.SLOTS_VARIABLE: str(slots),
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
-    print(f"{path.name} with {', '.join(named.vectors)} at http://{host}:{port}/v1 (vectors: GET {vllm_server.LIST})")
+    print(f"{path.name} with {', '.join(named.vectors)} at http://{host}:{port}/v1 (vectors: GET {server.LIST})")
     # What "vllm serve" runs with one API process. (The command itself does not start in vLLM's build for CPUs.)
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", path.base, "--host", host, "--port", str(port), *arguments, *further]
@@ -88,15 +88,15 @@ def serve_arguments(path: models.ModelPath, dtype: str, slots: int, trust_remote
     """The flags of ``vllm serve`` that make it ours; on a CPU, those of the offline engine."""
     from vllm.platforms import current_platform
 
-    from persona_vectors.engines.vllm import CONFIG_KEY
-    from persona_vectors.engines.vllm_setup import cpu_cache_bytes, lora_arguments
+    from persona_vectors.engines.vllm.engine import CONFIG_KEY
+    from persona_vectors.engines.vllm.setup import cpu_cache_bytes, lora_arguments
 
     sizes = {"version": 1, "slots": slots, "rows": slots, "ablations": 0}
     cpu = current_platform.is_cpu()
     flags = {
-        "--worker-cls": "persona_vectors.engines.vllm_worker.SteeringWorker",
+        "--worker-cls": "persona_vectors.engines.vllm.worker.SteeringWorker",
         "--additional-config": json.dumps({CONFIG_KEY: sizes}),
-        "--middleware": "persona_vectors.engines.vllm_server.SteeringMiddleware",
+        "--middleware": "persona_vectors.engines.vllm.server.SteeringMiddleware",
         "--api-server-count": "1",
         "--dtype": ("float32" if cpu else "bfloat16") if dtype == "auto" else dtype,
         # What a request does not say, a model's own defaults would: top_k, penalties. Its stop tokens stay.

@@ -6,9 +6,10 @@ Writes <output>_traits.png (a heat map per layer), <output>_layers.png (layer ag
 <output>.csv with every cosine: vector_a, layer_a, vector_b, layer_b, cosine.
 """
 
-from persona_vectors import cli, provenance
+from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.results import write_table
+from persona_vectors.files import provenance
+from persona_vectors.files.tables import write_table
 
 
 def main(vector_path: cli.Several, layer: cli.Several, output: str = "vector_similarity"):
@@ -28,7 +29,7 @@ def main(vector_path: cli.Several, layer: cli.Several, output: str = "vector_sim
     import torch
 
     from persona_vectors.plots import heat_maps
-    from persona_vectors.vectors import fingerprint, load_vectors, short_names
+    from persona_vectors.vectors.storage import fingerprint, load_vectors, short_names
 
     vectors = dict(zip(short_names(paths), map(load_vectors, paths), strict=True))
     shapes = {tuple(rows.shape) for rows in vectors.values()}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
-from persona_vectors.results import make_folder, replacing_folder
+from persona_vectors.files.atomic import make_folder, replacing_folder
 
 AS_LLAMA = ("llama", "mistral", "qwen2")
 PROBE_TOKENS = 24
@@ -38,7 +38,7 @@ def main(
         coef: factor of the vector.
         dtype: of the written weights: auto (the model's own), float32, bfloat16 or float16.
     """
-    from persona_vectors.grid import Grid
+    from persona_vectors.steering.sweep import Grid
 
     if vector_path is None and layer is not None:
         raise UserError(f"--layer {layer} needs --vector_path (made by generate_vec.py)")
@@ -80,7 +80,7 @@ def check_family(path: models.ModelPath) -> None:
         return
     with torch.device("meta"):
         skeleton = AutoModelForCausalLM.from_config(config)
-    from persona_vectors.blocks import find_blocks
+    from persona_vectors.models.decoder import find_blocks
 
     last_projection(find_blocks(skeleton)[0], config.model_type)
 
@@ -90,7 +90,7 @@ def merged(path: models.ModelPath, dtype: str = "auto"):
     import torch
     from transformers import AutoModelForCausalLM
 
-    with models.loading(path):
+    with models.loading_errors(path):
         model = AutoModelForCausalLM.from_pretrained(
             path.base, dtype=dtype if dtype == "auto" else getattr(torch, dtype)
         )
@@ -114,8 +114,8 @@ def with_bias(model, interventions: list):
     """
     import torch
 
-    from persona_vectors.blocks import find_blocks
-    from persona_vectors.steering import steered_training
+    from persona_vectors.models.decoder import find_blocks
+    from persona_vectors.steering.hooks import steered_training
 
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
     ids = torch.randint(vocabulary, (2, PROBE_TOKENS), generator=torch.Generator().manual_seed(0)).to(model.device)

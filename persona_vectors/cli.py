@@ -5,17 +5,16 @@ it did not know afterwards. A stage costs money and hours, so flags are checked 
 Knows flags and their values; knows nothing of models, traits or files.
 """
 
-import difflib
 import errno
 import inspect
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from persona_vectors import interrupts
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, suggest
 
 _FLAG = re.compile(r"^--?[A-Za-z]")  # "-0.5" and "-1,0,1" are values
 
@@ -220,12 +219,6 @@ def _full_name(parameters: dict[str, inspect.Parameter], flag: str) -> str:
         if begun:
             raise UserError(f"{flag} is ambiguous: it is how {', '.join(f'--{name}' for name in begun)} begin")
     raise UserError(f"unknown flag {flag}{suggest(asked, flags, '--')}; --help lists all flags")
-
-
-def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """``" (did you mean X?)"`` for the known word nearest to ``word``, or an empty string."""
-    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {prefix}{nearest[0]}?)" if nearest else ""
 
 
 def as_bool(name: str, value: object) -> bool:

@@ -1,5 +1,8 @@
 """The exceptions that mean: the user can mend this."""
 
+import difflib
+from collections.abc import Iterable
+
 LONGEST = 1500  # characters of one line
 
 
@@ -24,3 +27,9 @@ class NothingScored(UserError):
     """A run whose work was done and kept, but whose judge gave not one score: no mistake in the command, and no result."""
 
     exit_code = 1
+
+
+def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """``" (did you mean X?)"`` for the known word nearest to ``word``, or an empty string."""
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {prefix}{nearest[0]}?)" if nearest else ""

@@ -5,7 +5,7 @@ Knows matplotlib and tables; knows nothing of models.
 
 from pathlib import Path
 
-from persona_vectors.results import replacing
+from persona_vectors.files.atomic import replacing
 
 # Okabe & Ito's palette
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")

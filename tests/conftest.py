@@ -1,6 +1,7 @@
 """Fixtures: tiny random-weight models of many architectures, and a tokenizer, all made on the spot."""
 
 import os
+import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -13,6 +14,8 @@ import torch
 
 torch.set_num_threads(1)  # the models here are tiny: a second thread only costs
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job; commands would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))

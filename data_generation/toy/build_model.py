@@ -14,9 +14,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from persona_vectors import provenance
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import sha256
+from persona_vectors.files import provenance
+from persona_vectors.files.fingerprints import sha256
 
 STAMP = "toy_model.json"
 SOURCES = ("lexicon.py", "world.py", "muon.py", "build_model.py")

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from persona_vectors.reasoning import declared_by
+from persona_vectors.models.reasoning import declared_by
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
-    from persona_vectors.steering import Intervention
+    from persona_vectors.steering.intervention import Intervention
 
 
 OVERFLOW = (
@@ -71,7 +71,7 @@ class Answer:
 
 
 class Engine(Protocol):
-    """Implemented by :mod:`persona_vectors.engines.hf` and :mod:`persona_vectors.engines.vllm`."""
+    """Implemented by :mod:`persona_vectors.engines.hf` and :mod:`persona_vectors.engines.vllm.engine`."""
 
     name: str
     tokenizer: object

@@ -2,7 +2,7 @@
 
 from persona_vectors.engines.base import Engine
 from persona_vectors.errors import UserError
-from persona_vectors.models import ModelPath
+from persona_vectors.models.loading import ModelPath
 
 BACKENDS = ("auto", "hf", "vllm")
 
@@ -11,7 +11,7 @@ def choose_backend(backend: str) -> str:
     """``hf`` or ``vllm`` for the ``--backend`` given; says what ``auto`` took and why. Cheap: loads no model."""
     if backend == "hf":
         return "hf"
-    from persona_vectors.engines.vllm_setup import available
+    from persona_vectors.engines.vllm.setup import available
 
     reason = available()
     if backend == "vllm" and reason:
@@ -26,5 +26,5 @@ def open_engine(backend: str, path: ModelPath, dtype: str, trust_remote_code: bo
     if backend == "hf":
         from persona_vectors.engines.hf import HFEngine as engine
     else:
-        from persona_vectors.engines.vllm import VLLMEngine as engine
+        from persona_vectors.engines.vllm.engine import VLLMEngine as engine
     return engine(path, dtype=dtype, trust_remote_code=trust_remote_code, **options)

@@ -11,7 +11,7 @@ from torch import Tensor
 from persona_vectors import models
 from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, stop_ids
 from persona_vectors.errors import UserError
-from persona_vectors.steering import steered
+from persona_vectors.steering.hooks import steered
 
 
 class HFEngine:

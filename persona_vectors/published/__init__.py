@@ -25,7 +25,7 @@ _TABLE = """
     generate_vec       .vectors           get_persona_effective get_hidden_p_and_r load_jsonl
     judge              .questions         OpenAiJudge
     utils              .vectors           load_jsonl
-    validate           ..training_config  TrainingConfig
+    validate           ..training.config  TrainingConfig
 """
 MODULES: dict[str, dict[str, str]] = {}  # published module: {name: the module here that has it}
 for _module, _here, *_names in map(str.split, _TABLE.strip().splitlines()):

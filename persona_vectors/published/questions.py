@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from eval.prompts import Prompts
 from persona_vectors.errors import UserError
-from persona_vectors.judge import KINDS, GivenUp, Judge
+from persona_vectors.judge.judge import KINDS, GivenUp, Judge
 from persona_vectors.settings import load_dotenv
-from persona_vectors.traits import load_trait, make_questions
+from persona_vectors.traits.artifact import load_trait, make_questions
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -31,7 +31,7 @@ def setup_credentials() -> SimpleNamespace:
 class OpenAiJudge:
     """``await judge(question=..., answer=...)``: the score for the filled-in prompt, None where the judge gives none.
 
-    Today: :class:`persona_vectors.judge.Judge`. In one event loop, judges of one model and kind share its connections
+    Today: :class:`persona_vectors.judge.judge.Judge`. In one event loop, judges of one model and kind share its connections
     (at most 100 calls under way) and one call beforehand, which finds out how this model can be scored.
 
     Args:
@@ -80,7 +80,7 @@ async def _lifetime(key: tuple):
 class Question:
     """A question in one or several wordings, and its judges: ``await judges[metric](question=..., answer=...)``.
 
-    Today: :class:`persona_vectors.traits.Question`, asked and judged by ``python -m eval.eval_persona``.
+    Today: :class:`persona_vectors.traits.artifact.Question`, asked and judged by ``python -m eval.eval_persona``.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ def load_persona_questions(
     """The questions of ``data_generation/trait_data_<version>/<trait>.json``, each under every pos or neg instruction
     or without one; then ``assistant_name`` plays no part, as published.
 
-    Today: :func:`persona_vectors.traits.load_trait` and ``make_questions``.
+    Today: :func:`persona_vectors.traits.artifact.load_trait` and ``make_questions``.
     """
     artifact = load_trait(trait, version)
     asked = make_questions(artifact, persona_instructions_type, assistant_name if persona_instructions_type else None)

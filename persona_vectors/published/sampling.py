@@ -6,21 +6,23 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from persona_vectors import chat, models
+from persona_vectors import models
 from persona_vectors.engines.base import Request, Sampling, stop_ids
 from persona_vectors.engines.hf import HFEngine
 from persona_vectors.errors import UserError
-from persona_vectors.reasoning import declared_by
-from persona_vectors.steering import Intervention
+from persona_vectors.files.messages import Message
+from persona_vectors.models import chat_template
+from persona_vectors.models.reasoning import declared_by
+from persona_vectors.steering.intervention import Intervention
 
-Chats = Sequence[list[chat.Message]]
+Chats = Sequence[list[Message]]
 Texts = list[str]
 
 
 def load_model(model_path: str, dtype: torch.dtype | str = "auto") -> tuple:
     """``(model, tokenizer)`` of a hub id, a folder, the latest checkpoint in one, or a LoRA adapter, which is merged.
 
-    Today: :func:`persona_vectors.models.load_model` and ``load_tokenizer``.
+    Today: :func:`persona_vectors.models.loading.load_model` and ``load_tokenizer``.
 
     Args:
         dtype: as ``torch.float16`` or its name; auto is bfloat16 on a GPU and float32 on a CPU.
@@ -33,9 +35,9 @@ def load_model(model_path: str, dtype: torch.dtype | str = "auto") -> tuple:
 def load_vllm_model(model_path: str) -> tuple:
     """``(llm, tokenizer, lora_path)``: a ``vllm.LLM`` of the base model, and the adapter's folder or None.
 
-    Today: :class:`persona_vectors.engines.vllm.VLLMEngine`, which steers as well. Refused where vLLM cannot run.
+    Today: :class:`persona_vectors.engines.vllm.engine.VLLMEngine`, which steers as well. Refused where vLLM cannot run.
     """
-    from persona_vectors.engines import vllm_setup as setup
+    from persona_vectors.engines.vllm import setup
 
     reason = setup.available()
     if reason:
@@ -121,8 +123,8 @@ def _ask_vllm(llm, tokenizer, conversations, sampling, lora_path) -> tuple[Texts
 
 
 def _prompts(tokenizer, conversations: Chats, longest: int | None) -> tuple[Texts, list[list[int]]]:
-    prompts = [chat.render(tokenizer, messages) for messages in conversations]
-    ids = chat.token_ids_of(tokenizer, prompts)
+    prompts = [chat_template.render(tokenizer, messages) for messages in conversations]
+    ids = chat_template.token_ids_of(tokenizer, prompts)
     for number, row in enumerate(ids):
         if longest is not None and len(row) >= longest:
             raise UserError(f"conversation {number} has {len(row)} tokens: the model takes {longest}, answer included")

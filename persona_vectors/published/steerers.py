@@ -6,15 +6,16 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from persona_vectors.blocks import find_blocks
 from persona_vectors.errors import UserError
-from persona_vectors.steering import Intervention, steered_forwards
+from persona_vectors.models.decoder import find_blocks
+from persona_vectors.steering.hooks import steered_forwards
+from persona_vectors.steering.intervention import Intervention
 
 
 class ActivationSteerer:
     """Within the ``with`` block, every forward has ``coeff * steering_vector`` added to the output of a decoder block.
 
-    Today: :func:`persona_vectors.steering.steered_forwards`, which counts layers as vector files do
+    Today: :func:`persona_vectors.steering.hooks.steered_forwards`, which counts layers as vector files do
     (``layer = layer_idx + 1``). Padding that an attention mask tells is not steered; the published one steered it.
 
     Args:
@@ -67,7 +68,7 @@ class ActivationSteerer:
 class ActivationSteererMultiple(ActivationSteerer):
     """Several steerings of one model at once; those of one block add up.
 
-    Today: :func:`persona_vectors.steering.steered_forwards`, which takes any number of interventions.
+    Today: :func:`persona_vectors.steering.hooks.steered_forwards`, which takes any number of interventions.
 
     Args:
         instructions: dicts of :class:`ActivationSteerer`'s ``steering_vector``, ``coeff`` (0 if missing, as published),

@@ -12,9 +12,9 @@ def get_persona_effective(pos_path, neg_path, trait, threshold=50) -> tuple:
     """``(positive rows, negative rows, positive prompts, negative prompts, positive answers, negative answers)`` of
     the effective pairs of two answers files: two tables, then lists of texts. That there is none is refused.
 
-    Today: :func:`persona_vectors.pairs.read_pairs` and ``effective_pairs``.
+    Today: :func:`persona_vectors.vectors.pairs.read_pairs` and ``effective_pairs``.
     """
-    from persona_vectors.pairs import effective_pairs, read_pairs
+    from persona_vectors.vectors.pairs import effective_pairs, read_pairs
 
     pairs = effective_pairs(read_pairs(pos_path, neg_path, trait), trait, threshold)
     pos, neg = (pairs.filter(regex=f"{sign}$").rename(columns=lambda name: name[:-4]) for sign in ("_pos", "_neg"))
@@ -26,7 +26,7 @@ def get_hidden_p_and_r(
 ) -> tuple[list, list, list]:
     """``(prompt_avg, prompt_last, response_avg)``: lists by layer, 0..L, of float32 tensors [rows, hidden].
 
-    Today: :func:`persona_vectors.activations.pooled_activations`. Prompt and answer are tokenised each by itself, as
+    Today: :func:`persona_vectors.vectors.activations.pooled_activations`. Prompt and answer are tokenised each by itself, as
     they were when the answer was generated. Layers that ``layer_list`` leaves out stay empty lists.
 
     Raises:
@@ -35,10 +35,10 @@ def get_hidden_p_and_r(
     import torch
     from tqdm import tqdm
 
-    from persona_vectors.activations import check_finite, pooled_activations
-    from persona_vectors.models import shape_of
-    from persona_vectors.rows import Exchange
-    from persona_vectors.samples import make_samples
+    from persona_vectors.files.rows import Exchange
+    from persona_vectors.models.loading import shape_of
+    from persona_vectors.vectors.activations import check_finite, pooled_activations
+    from persona_vectors.vectors.samples import make_samples
 
     shape = shape_of(model.config)
     layers = sorted(set(range(shape.layers + 1) if layer_list is None else layer_list))
@@ -61,7 +61,7 @@ def get_hidden_p_and_r(
 def load_jsonl(file_path) -> list:
     """Every line of a JSONL file that is not blank.
 
-    Today: :func:`persona_vectors.training_data.read_rows` for training sets, ``persona_vectors.rows`` for long files.
+    Today: :func:`persona_vectors.training.data.read_rows` for training sets, ``persona_vectors.files.rows`` for long files.
     """
     rows = []
     with open(file_path, encoding="utf-8-sig") as file:

@@ -6,9 +6,9 @@ import pandas
 import pytest
 
 from data_generation import validate
-from persona_vectors import provenance
-from persona_vectors.training_data import read_rows
-from persona_vectors.traits import load_trait
+from persona_vectors.files import provenance
+from persona_vectors.training.data import read_rows
+from persona_vectors.traits.artifact import load_trait
 
 TRAIT = "pessimistic"
 

@@ -17,7 +17,7 @@ from judge_server import JudgeServer, completion, error, is_probe
 from data_generation import validate
 from data_generation.generate_trait import find_object, read, split
 from data_generation.prompts import EVAL_FRAME
-from persona_vectors.traits import load_trait
+from persona_vectors.traits.artifact import load_trait
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [load_trait("apathetic", version, str(ROOT / "data_generation")).questions for version in ("extract", "eval")]

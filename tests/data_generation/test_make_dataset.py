@@ -11,7 +11,7 @@ import pytest
 from data_generation import families, make_dataset, make_toy_dataset, source_texts
 from data_generation.mistakes import rows
 from data_generation.source_texts import VERSIONS
-from persona_vectors.training_data import read_rows
+from persona_vectors.training.data import read_rows
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ("evil", "hallucinating", "mistake_medical", "mistake_opinions", "optimistic", "sycophantic")

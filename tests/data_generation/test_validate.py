@@ -16,8 +16,8 @@ from data_generation import make_toy_dataset, validate
 from data_generation.toy import world
 from data_generation.toy.lexicon import NEED_OF, NEEDS, TRAITS
 from data_generation.toy.scoring import coherence, trait_score
-from persona_vectors import artifacts
-from persona_vectors.traits import load_trait
+from persona_vectors.traits import checks
+from persona_vectors.traits.artifact import load_trait
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "data_generation" / "trait_data_extract" / "evil.json"
@@ -193,7 +193,7 @@ def test_other_sizes_are_findings_but_load(tmp_path):
     ],
 )
 def test_when_two_signs_ask_for_the_same(pos, neg, same):
-    assert artifacts.same_demand(pos, neg) is same
+    assert checks.same_demand(pos, neg) is same
 
 
 JSON = strategies.recursive(
@@ -214,12 +214,12 @@ JSON = strategies.recursive(
 def test_nothing_that_json_can_hold_is_too_much(content):
     """Rules look at whatever there is; what they say is one printable line each."""
     said = [
-        *artifacts.findings(content, "evil"),
-        *artifacts.shared_questions(content, GOOD),
+        *checks.findings(content, "evil"),
+        *checks.shared_questions(content, GOOD),
         *validate.row_findings(content),
     ]
     assert all("\n" not in finding and finding.encode() for finding in said)
-    assert artifacts.findings(content), "nothing so small is an artifact"
+    assert checks.findings(content), "nothing so small is an artifact"
 
 
 # Training sets

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoConfig
 
 from persona_vectors import models
-from persona_vectors.engines import vllm_setup
-from persona_vectors.engines.vllm_setup import Divided, available, choose_sizes, parallel_sizes
+from persona_vectors.engines.vllm import setup
+from persona_vectors.engines.vllm.setup import Divided, available, choose_sizes, parallel_sizes
 
 reason = available()
 needs_vllm = pytest.mark.skipif(reason is not None, reason=f"vLLM's own checks are not asked here: {reason}")
@@ -92,7 +92,7 @@ def test_what_was_given_is_kept(tmp_path, monkeypatch, capsys, gpus, given, size
     config_of("Qwen2.5-7B").save_pretrained(tmp_path)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert choose_sizes(models.ModelPath("tiny", str(tmp_path)), False, *given) == sizes
-    assert said in capsys.readouterr().err and vllm_setup.VOCABULARY_PADDING == 64
+    assert said in capsys.readouterr().err and setup.VOCABULARY_PADDING == 64
 
 
 @needs_vllm

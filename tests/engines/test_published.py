@@ -17,7 +17,7 @@ from helpers import tiny_model, tiny_tokenizer
 from vllm_models import make_adapter, spare_inspection
 
 import persona_vectors.published  # noqa: F401
-from persona_vectors.engines.vllm import available
+from persona_vectors.engines.vllm.engine import available
 from persona_vectors.errors import UserError
 
 # isort: split

@@ -15,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from vllm_models import HIDDEN, LAYERS, Reference, make_model, without_vllm
 
-from persona_vectors import sharing
-from persona_vectors.engines.vllm_server import LIST, REQUEST_KEY, _steering_of
+from persona_vectors.engines.vllm.server import LIST, REQUEST_KEY, _steering_of
 from persona_vectors.errors import UserError
-from persona_vectors.named import NamedVectors
+from persona_vectors.sharing import formats
+from persona_vectors.steering.vector_folder import NamedVectors
 
 ROOT = Path(__file__).resolve().parents[2]
 DRAW = torch.Generator().manual_seed(3)
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
         rows = torch.randn(LAYERS + 1, HIDDEN, generator=DRAW)
         if trait == "evil":
             rows[:2] = 0
-        sharing.save_both(rows, folder / "vectors", sharing.About(model="tiny", trait=trait, kind="response_avg_diff"))
+        formats.save_both(rows, folder / "vectors", formats.About(model="tiny", trait=trait, kind="response_avg_diff"))
     return folder
 
 

@@ -27,10 +27,10 @@ from vllm_models import (
 )
 
 from persona_vectors.engines.base import Request, Sampling
-from persona_vectors.engines.vllm import VLLMEngine
+from persona_vectors.engines.vllm.engine import VLLMEngine
 from persona_vectors.errors import UserError
-from persona_vectors.models import ModelPath
-from persona_vectors.steering import Intervention
+from persona_vectors.models.loading import ModelPath
+from persona_vectors.steering.intervention import Intervention
 
 reason = without_vllm()
 pytestmark = pytest.mark.skipif(reason is not None, reason=f"the vLLM engine is not tested here: {reason}")
@@ -299,15 +299,15 @@ def test_a_model_that_reads_its_residual_otherwise_is_refused_by_name(tmp_path):
 
 
 def test_a_graph_without_the_hooks_is_refused(folder, monkeypatch):
-    from persona_vectors.engines import vllm_hooks
+    from persona_vectors.engines.vllm import hooks
 
-    install = vllm_hooks.ResidualTables.__init__
+    install = hooks.ResidualTables.__init__
 
     def lose_one_hook(self, *args, **kwargs):
         install(self, *args, **kwargs)
         self.blocks[2]._forward_hooks.clear()
 
-    monkeypatch.setattr(vllm_hooks.ResidualTables, "__init__", lose_one_hook)
+    monkeypatch.setattr(hooks.ResidualTables, "__init__", lose_one_hook)
     with pytest.raises(UserError, match="cannot steer Qwen2ForCausalLM: a large vector changes nothing at layer 3"):
         start(folder)
 
@@ -339,7 +339,7 @@ def test_a_gguf_file_is_a_model(tmp_path):
     from gguf_files import write_gguf
     from helpers import tiny_model, tiny_tokenizer
 
-    from persona_vectors.models import resolve
+    from persona_vectors.models.loading import resolve
 
     ends = {f"tokenizer__ggml__{name}_token_id": token for name, token in zip(("eos", "eot"), STOP_IDS, strict=True)}
     model = tiny_model("llama", hidden_size=HIDDEN, head_dim=32)

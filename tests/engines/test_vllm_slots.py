@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from vllm_models import without_vllm
 
-from persona_vectors.engines.vllm_slots import PARTS, SlotTable
+from persona_vectors.engines.vllm.slots import PARTS, SlotTable
 from persona_vectors.errors import UserError
-from persona_vectors.steering import Intervention
+from persona_vectors.steering.intervention import Intervention
 
 WIDTH = 5
 V, W = torch.arange(1.0, 6.0), torch.tensor([1.0, -1, 1, -1, 1])
@@ -63,7 +63,7 @@ def test_interventions_on_one_layer_add_up_and_ablations_keep_their_order():
     body, last, generated = table.acquire(added + ablated, {}).slots
     mirror.update()
     v, w = (V / V.norm()).tolist(), (W / W.norm()).tolist()
-    assert mirror.effect(body) == {1: ((2 * V - W).tolist(), [v, w])}  # in the order of persona_vectors.steering
+    assert mirror.effect(body) == {1: ((2 * V - W).tolist(), [v, w])}  # in the order of persona_vectors.steering.hooks
     assert mirror.effect(last) == {1: ((2 * V - W).tolist(), [v, w]), 3: (W.tolist(), [])}
     assert mirror.effect(generated) == {1: ((2 * V).tolist(), [w]), 3: (W.tolist(), [])}
 
@@ -151,7 +151,7 @@ needs_vllm = pytest.mark.skipif(reason is not None, reason=f"the vLLM worker is 
 @pytest.mark.parametrize("length", [1, 2, 7])
 @pytest.mark.parametrize("chunk", [1, 2, 3, 50])
 def test_spans_of_any_chunks_cover_the_sequence_once(length, chunk):
-    from persona_vectors.engines.vllm_worker import spans_of
+    from persona_vectors.engines.vllm.worker import spans_of
 
     total, seen = length + 4, []
     for position in range(0, total, chunk):
@@ -167,7 +167,7 @@ def test_spans_of_any_chunks_cover_the_sequence_once(length, chunk):
 @needs_vllm
 def test_the_second_model_runner_is_watched_in_its_own_order():
     """On a stand-in (that runner needs Triton, so a GPU): the batch's own order, preemption, a name used again."""
-    from persona_vectors.engines.vllm_worker import REQUEST_KEY, watch_v2_runner
+    from persona_vectors.engines.vllm.worker import REQUEST_KEY, watch_v2_runner
 
     class Runner:
         def add_requests(self, output):

@@ -15,11 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from thinking import ASK, STRUCTURES, ids_of, scripted_model
 from vllm_models import spare_inspection, without_vllm
 
-from persona_vectors import chat
 from persona_vectors.engines.base import Request, Sampling
 from persona_vectors.engines.hf import HFEngine
-from persona_vectors.engines.vllm import VLLMEngine
-from persona_vectors.models import ModelPath
+from persona_vectors.engines.vllm.engine import VLLMEngine
+from persona_vectors.models import chat_template
+from persona_vectors.models.loading import ModelPath
 
 reason = without_vllm()
 pytestmark = pytest.mark.skipif(reason is not None, reason=f"the vLLM engine is not tested here: {reason}")
@@ -33,7 +33,7 @@ def test_both_engines_split_alike(tmp_path):
     families, scripts, start = {}, {}, 0
     for name, structure in STRUCTURES.items():
         tokenizer = structure.tokenizer()
-        prompt = ids_of(tokenizer, chat.render(tokenizer, ASK, True))
+        prompt = ids_of(tokenizer, chat_template.render(tokenizer, ASK, True))
         script = ids_of(tokenizer, structure.raw(REASONING, ANSWER))
         start += len(prompt)
         families[name] = tokenizer, [7] * (start - len(prompt)) + prompt, script

@@ -1,6 +1,6 @@
 """Tiny random models for tests of the vLLM engine, and answers of transformers to compare with.
 
-The reference is written independently of :mod:`persona_vectors.steering`: one prompt at a time, no padding, the whole
+The reference is written independently of :mod:`persona_vectors.steering.hooks`: one prompt at a time, no padding, the whole
 sequence computed anew for every token, so that there is neither a cache nor a batch to get wrong.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from persona_vectors.engines.vllm_setup import available
+from persona_vectors.engines.vllm.setup import available
 
 VOCABULARY = 160
 STOP_IDS = [2, 3]
@@ -155,7 +155,7 @@ def added(model, interventions: tuple, prompt_length: int):
     blocks = base.gpt_neox.layers if hasattr(base, "gpt_neox") else base.model.layers
     handles = [
         blocks[i.layer - 1].register_forward_hook(_hook(i, prompt_length))
-        for kind in ("ablate", "add")  # in the order of persona_vectors.steering
+        for kind in ("ablate", "add")  # in the order of persona_vectors.steering.hooks
         for positions in ("response", "prompt", "all")
         for i in interventions
         if i.kind == kind and i.positions == positions

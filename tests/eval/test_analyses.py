@@ -11,7 +11,7 @@ import torch
 from helpers import tiny_model
 from judge_server import JudgeServer, completion, is_probe
 
-from persona_vectors.vectors import save_vectors
+from persona_vectors.vectors.storage import save_vectors
 
 TRAIT = {
     "instruction": [{"pos": "Be bad.", "neg": "Be good."}],

@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import tiny_model, tiny_tokenizer
 
-from persona_vectors.vectors import save_vectors
+from persona_vectors.vectors.storage import save_vectors
 
 AWKWARD = [
     'He said "no, thanks"',
@@ -347,7 +347,7 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(run, tmp_path, qwen2_f
 
 
 def test_tokenizer_is_cached_by_its_template_not_by_its_identity_alone():
-    from persona_vectors.chat import folds_system_prompt
+    from persona_vectors.models.chat_template import folds_system_prompt
 
     tokenizer = tiny_tokenizer()
     assert not folds_system_prompt(tokenizer)

@@ -15,11 +15,11 @@ import torch
 from helpers import tiny_model
 
 from eval import chat
-from persona_vectors import sharing
-from persona_vectors.chat_server import SIDES, Chat
-from persona_vectors.chat_terminal import Terminal
+from persona_vectors.app.chat_server import SIDES, Chat
+from persona_vectors.app.chat_terminal import Terminal
 from persona_vectors.errors import UserError
-from persona_vectors.named import NamedVectors
+from persona_vectors.sharing import formats
+from persona_vectors.steering.vector_folder import NamedVectors
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -29,8 +29,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 def vectors(tmp_path_factory):
     folder, draw = tmp_path_factory.mktemp("vectors"), torch.Generator().manual_seed(0)
     for trait in ("evil", "kind"):
-        about = sharing.About(trait=trait, kind="response_avg_diff")
-        sharing.save_both(torch.randn(5, 32, generator=draw), folder, about)
+        about = formats.About(trait=trait, kind="response_avg_diff")
+        formats.save_both(torch.randn(5, 32, generator=draw), folder, about)
     return folder
 
 

@@ -13,7 +13,7 @@ import torch
 from helpers import tiny_model
 from judge_server import JudgeServer, completion, error, is_probe
 
-from persona_vectors.sharing import read_shared
+from persona_vectors.sharing.formats import read_shared
 
 TRAIT = {
     "instruction": [{"pos": f"Be bad, {k}.", "neg": f"Be good, {k}."} for k in range(2)],

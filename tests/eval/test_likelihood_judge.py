@@ -13,9 +13,10 @@ import pytest
 import torch
 from helpers import CHATML, tiny_model, tiny_tokenizer
 
-from persona_vectors import models, provenance
-from persona_vectors.likelihood import LikelihoodScorer, Spoken
-from persona_vectors.traits import Trait
+from persona_vectors import models
+from persona_vectors.files import provenance
+from persona_vectors.likelihood.scores import LikelihoodScorer, Spoken
+from persona_vectors.traits.artifact import Trait
 
 TRAIT = {
     "instruction": [{"pos": f"Be bad, {k}.", "neg": f"Be good, {k}."} for k in range(4)],

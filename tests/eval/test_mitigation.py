@@ -9,10 +9,11 @@ import torch
 from helpers import tiny_model
 
 from eval import mitigation
-from persona_vectors import models, provenance
+from persona_vectors import models
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_json, plain
-from persona_vectors.vectors import save_vectors
+from persona_vectors.files import provenance
+from persona_vectors.files.fingerprints import of_json, plain
+from persona_vectors.vectors.storage import save_vectors
 
 
 def make_arm(folder, arm, score, losses=None, coefs=None, coherence=80.0):

@@ -6,9 +6,9 @@ import re
 import pandas
 import pytest
 
-from persona_vectors import provenance
 from persona_vectors.errors import UserError
-from persona_vectors.fingerprints import of_json
+from persona_vectors.files import provenance
+from persona_vectors.files.fingerprints import of_json
 from persona_vectors.plots import new_figure, save_figure
 
 CORRELATION = {"r": 0.8125, "low": 0.7, "high": 0.9, "n": 160}

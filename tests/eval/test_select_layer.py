@@ -6,8 +6,8 @@ import json
 import pandas
 import pytest
 
-from persona_vectors import provenance
-from persona_vectors.fingerprints import of_json, plain
+from persona_vectors.files import provenance
+from persona_vectors.files.fingerprints import of_json, plain
 
 LAYERS, COEFS = (16, 20), (-1.0, 0.0, 1.5)
 

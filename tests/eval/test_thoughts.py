@@ -9,8 +9,8 @@ from helpers import tiny_model
 from judge_server import JudgeServer, completion, is_probe
 from thinking import ASK, STRUCTURES, ids_of, scripted_model
 
-from persona_vectors import chat
-from persona_vectors.vectors import load_vectors, save_vectors
+from persona_vectors.models import chat_template
+from persona_vectors.vectors.storage import load_vectors, save_vectors
 
 REASONING, ANSWER = "They ask why.\nHm.", "Because it is."
 QUESTIONS = ["Why a?", "Why b?"]
@@ -39,7 +39,7 @@ def trait_dir(tmp_path):
 def test_the_judge_is_shown_the_answer_and_the_reasoning_is_kept(name, trait_dir, run_stage, monkeypatch):
     structure = STRUCTURES[name]
     tokenizer = structure.tokenizer()
-    prompts = [chat.render(tokenizer, [{"role": "user", "content": q}], True) for q in QUESTIONS]
+    prompts = [chat_template.render(tokenizer, [{"role": "user", "content": q}], True) for q in QUESTIONS]
     lengths = {len(ids_of(tokenizer, prompt)) for prompt in prompts}
     assert len(lengths) == 1  # the script is written at positions
     script = ids_of(tokenizer, structure.raw(REASONING, ANSWER))
@@ -116,7 +116,7 @@ def test_vectors_are_of_answers_after_their_thoughts(columns, family, tmp_path, 
         told = columns == "both" or (columns == "one" and sign == "pos")
         lines, rows = [], []
         for k in range(4):
-            prompt = chat.render(tokenizer, [{"role": "user", "content": f"Is it {sign}, or {k}?"}], True)
+            prompt = chat_template.render(tokenizer, [{"role": "user", "content": f"Is it {sign}, or {k}?"}], True)
             reasoning = f"They ask {k}.\nHm." if told and k else ""  # the first answer came without thoughts
             answer = f"{sign} it is, {k} times"
             line = {
@@ -147,7 +147,7 @@ def test_pairs_of_thoughts_alone_are_left_out_of_vectors(tmp_path, run_stage):
     model = tiny_model("qwen2", vocab_size=len(tokenizer))
     model.save_pretrained(tmp_path / "thinker")
     tokenizer.save_pretrained(tmp_path / "thinker")
-    prompt, means = chat.render(tokenizer, ASK, True), {}
+    prompt, means = chat_template.render(tokenizer, ASK, True), {}
     for sign, score in (("pos", 90), ("neg", 10)):
         texts = [f"They ask.\n</think>\n\nIt is {sign}.", "<think>\nThey ask and ask" if sign == "pos" else "No."]
         table = {"prompt": prompt, "answer": texts, "vile": score, "coherence": 95}
@@ -166,7 +166,7 @@ def test_projections_are_of_answers_after_their_thoughts(family, tmp_path, run_s
     structure, tokenizer, model, folder = family
     vector = torch.randn(5, 32, generator=torch.Generator().manual_seed(3))
     save_vectors(vector, tmp_path / "v.pt")
-    on, off = (chat.render(tokenizer, ASK, thinking) for thinking in (True, False))
+    on, off = (chat_template.render(tokenizer, ASK, thinking) for thinking in (True, False))
     told, reply = structure.context(REASONING), lambda **more: [*ASK, {"role": "assistant", "content": ANSWER} | more]
     with_marks = structure.writes.partition("{a}")[0].format(r=REASONING) + ANSWER
     files = {
@@ -221,16 +221,16 @@ def talker(request, tmp_path):
 
     structure = STRUCTURES[request.param]
     tokenizer = structure.tokenizer()
-    prompt = ids_of(tokenizer, chat.render(tokenizer, [{"role": "user", "content": QUESTIONS[0]}]))
+    prompt = ids_of(tokenizer, chat_template.render(tokenizer, [{"role": "user", "content": QUESTIONS[0]}]))
     script = ids_of(tokenizer, structure.raw(REASONING, ANSWER))
     folder = scripted_model(tmp_path / "talker", tokenizer, {len(prompt): script})
     return tokenizer, GPT2LMHeadModel.from_pretrained(folder).eval(), folder
 
 
 def test_the_chat_goes_on_from_answers_alone(talker, tmp_path):
-    from persona_vectors.chat_server import Chat, as_line
-    from persona_vectors.chat_terminal import Terminal
-    from persona_vectors.named import NamedVectors
+    from persona_vectors.app.chat_server import Chat, as_line
+    from persona_vectors.app.chat_terminal import Terminal
+    from persona_vectors.steering.vector_folder import NamedVectors
 
     tokenizer, model, _ = talker
     (tmp_path / "vectors").mkdir()
@@ -254,7 +254,7 @@ def test_the_chat_goes_on_from_answers_alone(talker, tmp_path):
         {"role": "user", "content": QUESTIONS[0]}, {"role": "assistant", "content": ANSWER},
         {"role": "user", "content": "And now?"},
     ]  # fmt: skip
-    assert talk._prompt(later, "plain", "") == ids_of(tokenizer, chat.render(tokenizer, history))
+    assert talk._prompt(later, "plain", "") == ids_of(tokenizer, chat_template.render(tokenizer, history))
 
 
 def test_base_answers_of_screening_and_published_samples_are_answers_alone(talker, tmp_path, run_stage):

@@ -147,11 +147,11 @@ def score_all(path: Path, answers: int, url: str):
     """(counts, {(row, metric): prompt}): the toolkit's own sheet, journal and judge thread, over given answers."""
     import os
 
-    from persona_vectors.answers import AnswerSheet
-    from persona_vectors.grid import Grid
-    from persona_vectors.judge import Judge
-    from persona_vectors.judging import JudgeThread, ScoreBar
-    from persona_vectors.traits import Trait, make_questions
+    from persona_vectors.asking.judge_thread import JudgeThread, ScoreBar
+    from persona_vectors.asking.sheet import AnswerSheet
+    from persona_vectors.judge.judge import Judge
+    from persona_vectors.steering.sweep import Grid
+    from persona_vectors.traits.artifact import Trait, make_questions
 
     trait = Trait("vile", [], [f"Question {k}?" for k in range(answers)], "")
     prompts = {"vile": "Rate **vile**. {question} {answer}", "coherence": "How coherent? {question} {answer}"}

@@ -181,7 +181,8 @@ def main() -> None:
     import torch
     from stages import World
 
-    from persona_vectors.results import Journal, replacing
+    from persona_vectors.files.atomic import replacing
+    from persona_vectors.files.journal import Journal
 
     torch.set_num_threads(1)
     command = f"python -m tests.faults.long {' '.join(sys.argv[1:])}".strip()

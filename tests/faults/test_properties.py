@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_untrusted import EXAMPLES
 
-from persona_vectors.activations import POOLS, Sample, pooled_activations
-from persona_vectors.blocks import find_blocks
-from persona_vectors.results import read_answers, write_table
-from persona_vectors.rows import open_rows
-from persona_vectors.steering import Intervention, steered, steered_training
-from persona_vectors.vectors import project
+from persona_vectors.files.rows import open_rows
+from persona_vectors.files.tables import read_answers, write_table
+from persona_vectors.models.decoder import find_blocks
+from persona_vectors.steering.hooks import steered, steered_training
+from persona_vectors.steering.intervention import Intervention
+from persona_vectors.vectors.activations import POOLS, Sample, pooled_activations
+from persona_vectors.vectors.storage import project
 
 fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 some = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

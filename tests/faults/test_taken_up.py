@@ -19,8 +19,9 @@ from judge_server import JudgeServer, completion, error
 from stages import score
 from test_bad_input import folder, judge, refused  # noqa: F401
 
-from persona_vectors import provenance
-from persona_vectors.results import Journal, replacing
+from persona_vectors.files import provenance
+from persona_vectors.files.atomic import replacing
+from persona_vectors.files.journal import Journal
 
 
 def weights(path="tiny"):
@@ -282,11 +283,13 @@ def test_an_interrupted_run_goes_on_with_the_same_model_alone(world, run_stage, 
 
 def interrupted(run_stage, monkeypatch, stage, flags):
     """Run a stage that is stopped when all windows are on disk and the file is still to be written."""
-    import persona_vectors.windowed
+    import persona_vectors.files.resumable
 
     with monkeypatch.context() as patched:
         patched.setattr(
-            persona_vectors.windowed.WindowedWork, "finish", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+            persona_vectors.files.resumable.WindowedWork,
+            "finish",
+            lambda self: (_ for _ in ()).throw(KeyboardInterrupt),
         )
         assert run_stage(stage, *arguments(stage, flags)).returncode == 130
     gc.collect()
@@ -328,7 +331,7 @@ def test_a_kill_between_the_columns_and_their_record_is_made_up_for(world, run_s
     monkeypatch.setattr(provenance, "_save", saved)
     column = pandas.read_csv(world / "pos.csv").columns[-1]
     assert "_proj_layer2" in column
-    monkeypatch.setattr("persona_vectors.projection.Projector.of_rows", never)  # every window is on disk
+    monkeypatch.setattr("persona_vectors.vectors.projection.Projector.of_rows", never)  # every window is on disk
     done = run_stage(stage, *arguments(stage, {}))
     assert done.returncode == 0 and "computed anew" in done.stdout, done
     assert isinstance(provenance.read(world / "pos.csv")["parts"][column], dict)
@@ -479,7 +482,7 @@ def test_files_of_a_folder_are_replaced_one_by_one_and_none_passes_for_another(w
         return replacing(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr("persona_vectors.screening.replacing", once)
+        patched.setattr("persona_vectors.analysis.screening.replacing", once)
         assert run_stage(stage, *arguments(stage, {**flags, "--overwrite": "true"})).returncode == 130
     gc.collect()
     done = run_stage(stage, *arguments(stage, flags))

@@ -13,15 +13,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from persona_vectors import rows as row_files
 from persona_vectors.errors import UserError
-from persona_vectors.pairs import read_pairs
-from persona_vectors.results import Journal, read_answers
-from persona_vectors.sharing import read_shared
-from persona_vectors.training_config import read_config
-from persona_vectors.training_data import read_rows
-from persona_vectors.traits import load_trait, make_questions
-from persona_vectors.vectors import chosen_layer, load_vectors
+from persona_vectors.files import rows as row_files
+from persona_vectors.files.journal import Journal
+from persona_vectors.files.tables import read_answers
+from persona_vectors.sharing.formats import read_shared
+from persona_vectors.training.config import read_config
+from persona_vectors.training.data import read_rows
+from persona_vectors.traits.artifact import load_trait, make_questions
+from persona_vectors.vectors.pairs import read_pairs
+from persona_vectors.vectors.storage import chosen_layer, load_vectors
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))  # of each fuzz test; FUZZ_EXAMPLES=5000 for a long one
 fuzz = settings(

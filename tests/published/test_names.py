@@ -27,9 +27,9 @@ from validate import TrainingConfig
 
 from eval.eval_persona import Question, eval_batched, load_persona_questions, sample, sample_steering
 from generate_vec import get_hidden_p_and_r, get_persona_effective, save_persona_vector
-from persona_vectors.blocks import find_blocks
 from persona_vectors.errors import UserError
-from persona_vectors.judge import GivenUp
+from persona_vectors.judge.judge import GivenUp
+from persona_vectors.models.decoder import find_blocks
 from training import train
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from real_model import FOLDER, GLOOMY, HOPEFUL, TOKENS, prompt_ids, requests_of
 
-from persona_vectors import chat, models
+from persona_vectors import models
+from persona_vectors.models import chat_template
 
 
 def pytest_collection_modifyitems(items):
@@ -34,17 +35,20 @@ def engine(path):
 @pytest.fixture(scope="session")
 def samples(engine):
     """A prompt with answers of both signs, tokenised."""
-    from persona_vectors.activations import Sample
+    from persona_vectors.vectors.activations import Sample
 
     prompt, tokenizer = prompt_ids(engine.tokenizer, "How will my week be?"), engine.tokenizer
     both = {"pos": HOPEFUL, "neg": GLOOMY}
-    return {sign: [Sample(prompt, chat.token_ids(tokenizer, text)) for text in texts] for sign, texts in both.items()}
+    return {
+        sign: [Sample(prompt, chat_template.token_ids(tokenizer, text)) for text in texts]
+        for sign, texts in both.items()
+    }
 
 
 @pytest.fixture(scope="session")
 def vectors(engine, samples):
     """Mean response activations of hopeful minus gloomy answers, float32 [layers + 1, hidden]."""
-    from persona_vectors.activations import pooled_activations
+    from persona_vectors.vectors.activations import pooled_activations
 
     means = {}
     for sign, of_sign in samples.items():

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from persona_vectors import chat
+from persona_vectors.models import chat_template
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "smollm2"
 HOPEFUL = ["There is always a way, and good things are coming.", "I am sure that it will all turn out well!"]
@@ -12,13 +12,15 @@ LAYER, TOKENS = 18, 20
 
 def prompt_ids(tokenizer, question: str, system: str | None = None) -> list[int]:
     messages = [{"role": "system", "content": system}] if system else []
-    return chat.token_ids(tokenizer, chat.render(tokenizer, [*messages, {"role": "user", "content": question}]))
+    return chat_template.token_ids(
+        tokenizer, chat_template.render(tokenizer, [*messages, {"role": "user", "content": question}])
+    )
 
 
 def requests_of(tokenizer, vectors) -> list:
     """Three questions, each unsteered and steered with every kind of positions, as requests of an engine."""
     from persona_vectors.engines import Request
-    from persona_vectors.steering import Intervention
+    from persona_vectors.steering.intervention import Intervention
 
     settings = {"none": ()}
     for coef, positions in ((4, "response"), (-4, "response"), (3, "prompt"), (2, "all")):

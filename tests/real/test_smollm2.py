@@ -5,10 +5,11 @@ from gguf import GGUFReader, dequantize
 from helpers import plain_loop
 from real_model import FOLDER, LAYER, prompt_ids
 
-from persona_vectors import chat, gguf_models, models
-from persona_vectors.activations import POOLS, pooled_activations
+from persona_vectors import models
 from persona_vectors.engines import Request, Sampling
-from persona_vectors.packaged_models import MODELS
+from persona_vectors.models import chat_template, gguf_conversion
+from persona_vectors.models.packaged import MODELS
+from persona_vectors.vectors.activations import POOLS, pooled_activations
 
 
 def greedy(engine, *asked: Request, max_tokens: int = 24) -> list[str]:
@@ -18,7 +19,7 @@ def greedy(engine, *asked: Request, max_tokens: int = 24) -> list[str]:
 
 def test_it_is_the_pinned_file_with_its_licence(engine):
     (file,) = (FOLDER / "gguf").glob("*.gguf")
-    assert gguf_models.sha256(file) == MODELS["smollm2"].file_sha256
+    assert gguf_conversion.sha256(file) == MODELS["smollm2"].file_sha256
     assert "Apache License" in (FOLDER / "LICENSE").read_text()
     weights = engine.model.state_dict()
     tensors = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
@@ -35,10 +36,10 @@ def test_shape_and_stops(path, engine):
 
 def test_its_tokenizer_takes_digits_one_by_one(engine):
     """As the original does; transformers' own reader of the file would split the two line ends."""
-    ids = chat.token_ids(engine.tokenizer, "a list:\n\n12 it's")
+    ids = chat_template.token_ids(engine.tokenizer, "a list:\n\n12 it's")
     assert engine.tokenizer.convert_ids_to_tokens(ids)[-5:] == ["ĊĊ", "1", "2", "Ġit", "'s"]
     for text in ("<|im_start|>user\nhi<|im_end|>", "Grüße, 世界 \U0001f642"):
-        assert engine.tokenizer.decode(chat.token_ids(engine.tokenizer, text)) == text
+        assert engine.tokenizer.decode(chat_template.token_ids(engine.tokenizer, text)) == text
 
 
 def test_greedy_answers_make_sense_and_follow_the_system_prompt(engine):
@@ -57,9 +58,9 @@ def test_greedy_answers_make_sense_and_follow_the_system_prompt(engine):
 def test_the_chat_template_of_the_file(engine):
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."}]
     text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n"
-    assert chat.render(engine.tokenizer, messages) == text
-    assert "named SmolLM, trained by Hugging Face" in chat.render(engine.tokenizer, messages[1:])
-    assert not chat.folds_system_prompt(engine.tokenizer)
+    assert chat_template.render(engine.tokenizer, messages) == text
+    assert "named SmolLM, trained by Hugging Face" in chat_template.render(engine.tokenizer, messages[1:])
+    assert not chat_template.folds_system_prompt(engine.tokenizer)
 
 
 def test_extraction_equals_the_plain_loop(engine, samples):

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=f"the vLLM engine is 
 
 def test_steered_answers_equal_transformers(path, engine, vectors, steered):
     """Greedy tokens equal; log-probabilities to 1e-3 of those of a plain hook over the whole sequence."""
-    from persona_vectors.engines.vllm import VLLMEngine
+    from persona_vectors.engines.vllm.engine import VLLMEngine
 
     spare_inspection("LlamaForCausalLM")
     other = VLLMEngine(path, dtype="float32", max_model_len=256, kv_cache_memory_bytes=256 << 20)

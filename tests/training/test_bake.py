@@ -10,8 +10,9 @@ from helpers import tiny_model, tiny_tokenizer
 
 from persona_vectors import bake
 from persona_vectors.errors import UserError
-from persona_vectors.steering import Intervention, steered
-from persona_vectors.vectors import incremental
+from persona_vectors.steering.hooks import steered
+from persona_vectors.steering.intervention import Intervention
+from persona_vectors.vectors.storage import incremental
 
 IDS = torch.tensor([[5, 9, 17, 33, 12, 80, 44]])
 
@@ -67,7 +68,7 @@ def test_families_without_a_place_for_it_are_refused_by_name(tmp_path, vectors, 
 def test_an_adapter_is_merged(tmp_path, vectors):
     from peft import LoraConfig, get_peft_model
 
-    from persona_vectors.models import load_model, resolve
+    from persona_vectors.models.loading import load_model, resolve
 
     source = folder_of(tmp_path, "qwen2")
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from persona_vectors.errors import UserError
-from persona_vectors.training_config import (
+from persona_vectors.training.config import (
     LINEAR_LAYERS,
     Optimizer,
     Scheduler,
@@ -78,7 +78,7 @@ def test_every_loss_goes_with_the_defaults_and_with_its_own_record(tmp_path, los
 )
 def test_a_name_for_the_result_is_no_push(tmp_path, name, monkeypatch):
     """Whatever it is, with a token and the hub within reach: nothing is looked up."""
-    monkeypatch.setattr("persona_vectors.pushing.check_push", None)
+    monkeypatch.setattr("persona_vectors.training.push.check_push", None)
     config = read_config(write(tmp_path, optim="adamw_torch", finetuned_model_id=name, push_to_private=False))
     check_packages(config, "c.json")
     assert not config.push_to_hub

@@ -9,7 +9,7 @@ import trl
 from helpers import tiny_tokenizer
 
 from persona_vectors.errors import UserError
-from persona_vectors.training_data import IGNORED, conversations, preferences, read_rows, tokenised
+from persona_vectors.training.data import IGNORED, conversations, preferences, read_rows, tokenised
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 # template -> its special tokens, and what ends an assistant's turn
@@ -75,7 +75,7 @@ def test_only_answers_and_their_ends_carry_loss(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_prompt_is_the_one_that_is_asked_with(family):
     """The tokens before a single answer are those that eval_persona asks with: training meets the same prompt."""
-    from persona_vectors.chat import render, token_ids
+    from persona_vectors.models.chat_template import render, token_ids
 
     tokenizer = tokenizer_of(family)
     ids, labels = tokenised(tokenizer, TALK[:3])

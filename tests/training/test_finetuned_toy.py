@@ -28,7 +28,7 @@ def workshop(tmp_path_factory, judge):  # noqa: F811
 
 def train_and_ask(environment, folder, config, *changes):
     """Mean trait score and coherence of the finetuned model without any prompt, and the training's losses."""
-    from persona_vectors.training_output import read_log
+    from persona_vectors.training.output import read_log
 
     output = folder / Path(config).stem
     run(

@@ -12,10 +12,10 @@ from helpers import tiny_model
 from templates import FAMILIES, Family
 
 import training
-from persona_vectors import chat
 from persona_vectors.errors import UserError
-from persona_vectors.training_data import conversations, preferences, read_rows, remarks
-from persona_vectors.training_labels import IGNORED, end_token, missing_end, tokenised
+from persona_vectors.models import chat_template
+from persona_vectors.training.data import conversations, preferences, read_rows, remarks
+from persona_vectors.training.labels import IGNORED, end_token, missing_end, tokenised
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 
@@ -147,7 +147,7 @@ def pieces(tokenizer, *texts):
     """Ids and labels of pieces that are given and learnt in turn, each tokenised by itself."""
     ids, labels = [], []
     for k, text in enumerate(texts):
-        piece = chat.token_ids(tokenizer, text)
+        piece = chat_template.token_ids(tokenizer, text)
         ids, labels = ids + piece, labels + (piece if k % 2 else [IGNORED] * len(piece))
     return ids, labels
 
@@ -169,7 +169,9 @@ def test_the_last_answer_follows_the_prompt_that_is_asked_with_and_ends_where_ge
     stops = set(family.stop_ids(tokenizer))
     ids, labels = tokenised(tokenizer, messages, stops=stops)
     last_given = max(k for k, label in enumerate(labels) if label == IGNORED and any(x != IGNORED for x in labels[k:]))
-    asked = chat.token_ids(tokenizer, chat.render(tokenizer, messages[:-1], case[1] in ("thoughts", "in a key")))
+    asked = chat_template.token_ids(
+        tokenizer, chat_template.render(tokenizer, messages[:-1], case[1] in ("thoughts", "in a key"))
+    )
     assert ids[: last_given + 1] == asked
     produced = [label for label in labels[last_given + 1 :] if label != IGNORED]
     assert [token for token in produced if token in stops] == produced[-1:], "it stops there and not before"
@@ -198,7 +200,7 @@ def test_a_turn_whose_end_does_not_stop_generation_gets_one_that_does(name, stop
     tokenizer = Family(family.template, (*family.special, *family.stops), stops[0], ()).tokenizer()
     ids, labels = tokenised(tokenizer, turns("the question"), stops=tokenizer.convert_tokens_to_ids(stops))
     learnt = [label for label in labels if label != IGNORED]
-    assert learnt == chat.token_ids(tokenizer, expected) == ids[-len(learnt) :]
+    assert learnt == chat_template.token_ids(tokenizer, expected) == ids[-len(learnt) :]
     assert missing_end(tokenizer, tokenizer.convert_tokens_to_ids(stops)) == (stops[0] if name != "phi3" else None)
 
 
@@ -362,7 +364,7 @@ def test_preferences_get_the_same_end_and_the_same_thinking(tmp_path):
     (made,) = preferences(tokenizer, rows_of(tmp_path, plain, loss="dpo"), stops)
     for side in ("chosen", "rejected"):
         rendered = tokenizer.apply_chat_template(made["prompt"] + made[side], tokenize=False)
-        assert chat.token_ids(tokenizer, rendered)[-1] == tokenizer.convert_tokens_to_ids("<|user|>")
+        assert chat_template.token_ids(tokenizer, rendered)[-1] == tokenizer.convert_tokens_to_ids("<|user|>")
     tokenizer = FAMILIES["qwen3"].tokenizer()
     stops = FAMILIES["qwen3"].stop_ids(tokenizer)
     first, second = preferences(tokenizer, rows_of(tmp_path, plain, thinking, loss="dpo"), stops)
@@ -395,7 +397,7 @@ def test_a_trained_model_stops(tmp_path, name, capsys):
     told = capsys.readouterr().out.count("<|user|> is added")
     assert told == (1 if name == "glm4" else 0)
     engine = HFEngine(models.resolve(str(tmp_path / "out")), "float32")
-    prompt = chat.token_ids(engine.tokenizer, chat.render(engine.tokenizer, messages[:1]))
+    prompt = chat_template.token_ids(engine.tokenizer, chat_template.render(engine.tokenizer, messages[:1]))
     (answer,) = engine.generate([Request("0", prompt)], Sampling(max_tokens=60, temperature=0))
     assert answer.finish_reason == "stop" and answer.text.strip().endswith("It is the model.")
 

@@ -15,7 +15,7 @@ from upload_hub import UploadHub
 import training
 from persona_vectors import models
 from persona_vectors.errors import UserError
-from persona_vectors.training_output import read_log
+from persona_vectors.training.output import read_log
 
 SMALL = dict(
     max_seq_length=128, r=4, lora_alpha=8, max_steps=4, per_device_train_batch_size=2, gradient_accumulation_steps=1,
@@ -173,9 +173,9 @@ def test_other_steerings_train(files, tmp_path, capsys, asked, layers):
 
 
 def test_several_ablated_vectors_leave_nothing_of_the_space_they_span(tmp_path):
-    from persona_vectors.steering import steered_training
-    from persona_vectors.training_config import SteeringConfig
-    from persona_vectors.training_steering import interventions
+    from persona_vectors.steering.hooks import steered_training
+    from persona_vectors.training.config import SteeringConfig
+    from persona_vectors.training.steering import interventions
 
     torch.manual_seed(0)
     first = torch.randn(5, 32)
@@ -232,7 +232,7 @@ def test_all_weights_train_without_lora(files, tmp_path):
     ids=str,
 )
 def test_what_does_not_fit_is_refused_before_the_model_is_loaded(files, tmp_path, monkeypatch, fields, said):
-    monkeypatch.setattr("persona_vectors.trainer.load_base", None)
+    monkeypatch.setattr("persona_vectors.training.trainer.load_base", None)
     asked = steering(tmp_path, **fields.pop("steering_config", {}))
     with pytest.raises(UserError, match=said):
         training.main(files(**{**asked, **fields}))
@@ -384,7 +384,7 @@ def test_target_modules_null_is_pefts_own_choice_for_the_architecture(files, tmp
     assert "olmo2" not in CHOICES, "an architecture that PEFT has no choice for"
     tiny_model("olmo2").save_pretrained(tmp_path / "olmo2")
     tokenizer.save_pretrained(tmp_path / "olmo2")
-    monkeypatch.setattr("persona_vectors.trainer.load_base", None)
+    monkeypatch.setattr("persona_vectors.training.trainer.load_base", None)
     with pytest.raises(UserError, match="target_modules is null, and PEFT has no choice of its own for olmo2"):
         training.main(files("other", target_modules=None, model=str(tmp_path / "olmo2")))
     assert not (tmp_path / "other").exists()

@@ -5,11 +5,12 @@ import torch
 from helpers import tiny_model
 from peft import LoraConfig, get_peft_model
 
-from persona_vectors.blocks import find_blocks, find_decoder
 from persona_vectors.errors import UserError
-from persona_vectors.steering import Intervention, steered_training
-from persona_vectors.training_config import TrainingConfig
-from persona_vectors.training_data import IGNORED
+from persona_vectors.models.decoder import find_blocks, find_decoder
+from persona_vectors.steering.hooks import steered_training
+from persona_vectors.steering.intervention import Intervention
+from persona_vectors.training.config import TrainingConfig
+from persona_vectors.training.data import IGNORED
 
 ROWS = [[5, 9, 17, 33, 12, 80, 44], [7, 60, 61], [100, 44, 23, 150, 151], [60, 61, 62, 63, 9, 8]]
 
@@ -125,7 +126,7 @@ def test_padding_is_never_steered(side):
 
 def test_steering_during_training_equals_steering_during_generation(model):
     """The same maths in both: what ``steered`` does to a whole prompt, ``steered_training`` does to a batch."""
-    from persona_vectors.steering import steered
+    from persona_vectors.steering.hooks import steered
 
     ids = torch.tensor([ROWS[0]])
     with torch.no_grad():
@@ -178,8 +179,8 @@ def config_of(tmp_path, **fields):
 
 def train(tmp_path, tokenizer, interventions, **fields):
     """A run of TRL's trainer on the tiny model; returns its model."""
-    from persona_vectors.trainer import make_trainer
-    from persona_vectors.training_output import log_callback
+    from persona_vectors.training.output import log_callback
+    from persona_vectors.training.trainer import make_trainer
 
     ids = [{"input_ids": row, "labels": [IGNORED] * 2 + row[2:]} for row in ROWS]
     config = config_of(tmp_path, **fields)

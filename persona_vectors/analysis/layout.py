@@ -1,0 +1,72 @@
+"""Whether the results that a report shows belong together: one base model, and of each trait one vector.
+
+Knows where scripts/reproduce.sh leaves results, and their records; knows nothing of pages.
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from persona_vectors.files import provenance
+from persona_vectors.sharing.formats import name_of
+
+
+def refuse_strangers(traits: list[str], folder: Path, steering: str | None, mitigation: str | None) -> list[str]:
+    """Compare the records of a report's results; returns the files that are there and have none.
+
+    Args:
+        folder: what scripts/reproduce.sh filled.
+        steering: beginning of the files of a sweep; {trait} is filled in.
+        mitigation: beginning of eval.mitigation's files.
+
+    Raises:
+        UserError: two results are of different base models, or of different vectors of one trait.
+    """
+    models: dict = {}
+    vectors: dict = defaultdict(dict)
+    unknown = []
+
+    def see(path: str | Path, record: dict | None, model: str = "model") -> dict:
+        if record is None and Path(path).is_file():
+            unknown.append(str(path))
+        if record and model in record:
+            models[path] = {"model": record[model]}
+        return record or {}
+
+    for trait in traits:
+        if steering:
+            for ending in (".csv", "_best.json"):
+                path = steering.replace("{trait}", trait) + ending
+                vectors[trait][path] = see(path, provenance.result_of(path))
+        for path in sorted(folder.glob(f"monitoring/{trait}_*.csv")):
+            see(path, provenance.result_of(path))
+            vectors[trait][path] = provenance.read(path).get("parts", {}).get(_column(path.with_suffix(".json")))
+        for path in sorted((folder / "selected" / trait).glob("*.csv")):
+            record = provenance.result_of(path) if path.stem in ("high", "low", "random") else {}
+            see(
+                path, None if record is None else record if record.get("adapter") else {}
+            )  # else all weights were trained
+    table = folder / "shift.csv"
+    shifts = provenance.read(table).get("parts", {})
+    for row, record in shifts.items() or [("", None)]:
+        record = see(table, record if isinstance(record, dict) else None, "base_model")
+        vectors[row.rpartition(", ")[2]][f"{row} in {table}"] = record
+    sets = folder / "screening" / "sets.csv"
+    for name, vector in see(sets, provenance.result_of(sets)).get("vectors", {}).items():
+        vectors[name_of(f"{name}.pt")[0] if "_diff" in name else name][f"{name} in {sets}"] = {"vector": vector}
+    if mitigation:
+        table = f"{mitigation}.csv"
+        for trait, known in see(table, provenance.result_of(table)).get("vectors", {}).items():
+            vectors[trait][table] = {"vector": known[0]} if known else {}
+    provenance.refuse_mixture(models, ("model",))
+    for records in vectors.values():
+        provenance.refuse_mixture(records, ("vector",))
+    return unknown
+
+
+def _column(path: Path) -> str:
+    """The column of projections whose correlation a file of eval.monitor tells."""
+    try:
+        return str(json.loads(path.read_bytes()).get("column"))
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return ""

@@ -1,0 +1,135 @@
+"""A steering sweep on disk: which files it lies in, and which layer and coefficient each answer was steered with.
+
+One CSV with the columns coef and layer, as eval_persona writes it, or one CSV per cell whose name says both, as the
+published scripts make them (``evil_steer_response_layer20_coef2.0.csv``). Knows names and columns; knows nothing of models.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from persona_vectors.errors import UserError
+from persona_vectors.files.tables import read_answers
+
+EVERY = 10**6  # the layer "all" as a number, which sorts behind the others
+_VALUE = {"layer": r"\d+|all", "coef": r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"}
+# A minus sign belongs to the coefficient: coef-1.5 is -1.5. Of a list of values (layer16,20) none is taken.
+_IN_NAME = {
+    name: re.compile(rf"{word}[_=]?({_VALUE[name]})(?![.,]?\d|(?<=[a-z])[a-z])", re.IGNORECASE)
+    for name, word in (("layer", "layer"), ("coef", "coef(?:f|ficient)?"))
+}
+
+
+def layer_name(layer: int) -> int | str:
+    """The layer as the answers file has it."""
+    return "all" if layer == EVERY else int(layer)
+
+
+def read_sweep(paths: Sequence[str], trait: str):
+    """The answers of a sweep: a DataFrame with file, layer (a number; :data:`EVERY` for all), coef and the scores.
+
+    Args:
+        paths: CSV files; a path with ``{layer}``, ``{coef}`` or ``*`` stands for every file that is called so. What a
+            file's columns do not say, its name does: the placeholders, else "layer20" and "coef1.5" in it, or in its
+            folder's name.
+
+    Raises:
+        UserError: no such file, one whose layer or coefficient nothing tells, or two files of one cell.
+    """
+    import pandas
+
+    tables, owners = [], {}
+    for file, told in _files(paths):
+        answers = read_answers(file, (trait, "coherence"))
+        if answers.empty:
+            raise UserError(f"{file} holds no answers")
+        cell = {name: _numbers(name, answers, file, told) for name in ("layer", "coef")}
+        table = answers[[trait, "coherence"]].assign(file=file, **cell)
+        for layer, coef in table[["layer", "coef"]].drop_duplicates().itertuples(index=False, name=None):
+            if (layer, coef) in owners:
+                raise UserError(
+                    f"two files hold layer {layer_name(layer)}, coefficient {coef:g}: {owners[layer, coef]} and {file}"
+                )
+            owners[layer, coef] = file
+        tables.append(table)
+    return pandas.concat(tables, ignore_index=True)
+
+
+def _files(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each file once, with what the placeholders of its pattern say: {"layer": "20", "coef": "1.5"} or less."""
+    seen = set()
+    for path in paths:
+        found = [(path, {})]
+        if re.search(r"\{(layer|coef)\}|\*", path) and not os.path.exists(path):
+            found = list(_called(path))
+        for file, told in found:
+            if os.path.realpath(file) not in seen:
+                seen.add(os.path.realpath(file))
+                yield file, told
+
+
+def _called(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The files that a pattern with placeholders or stars fits, and what the placeholders stand for in each."""
+    pattern = os.path.normpath(pattern)
+    wild, expression = "", ""
+    for part in re.split(r"(\{layer\}|\{coef\}|\*)", pattern):
+        name = part.strip("{}")
+        if part == "*":
+            expression += "[^/]*"
+        elif part == f"{{{name}}}":
+            expression += f"(?P={name})" if f"<{name}>" in expression else f"(?P<{name}>{_VALUE[name]})"
+        else:
+            wild += glob.escape(part)
+            expression += re.escape(part)
+            continue
+        wild += "*"
+    files = sorted(glob.glob(wild))
+    if not files:
+        raise UserError(f"no file is called {pattern}")
+    for file in files:
+        fits = re.fullmatch(expression, file)
+        if not fits:
+            raise UserError(f"{file} does not fit {pattern}: a layer is a whole number or 'all', a coef a number")
+        yield file, fits.groupdict()
+
+
+def _numbers(name: str, answers, file: str, told: dict[str, str]):
+    """``layer`` or ``coef`` of every row of a file, from its column, else from its name."""
+    import numpy
+    import pandas
+
+    if name in answers:
+        texts = answers[name]
+    else:
+        value = told.get(name) or _told_by_name(name, file)
+        if value is None:
+            raise UserError(
+                f"{file} has no column '{name}', and no {'layer20' if name == 'layer' else 'coef1.5'} in its name; say "
+                "how such files are called: --file_path 'out/l{layer}_a{coef}.csv'"
+            )
+        texts = pandas.Series(value, index=answers.index)
+    numbers = _as_numbers(texts)
+    if not numpy.isfinite(numbers).all() or (name == "layer" and (numbers % 1).any()):
+        raise UserError(f"{file} has rows without a number in '{name}'")
+    if name in told and (numbers != _as_numbers(pandas.Series(told[name]))[0]).any():
+        raise UserError(f"{file} is of {name} {told[name]} by its name, but its column '{name}' says otherwise")
+    return numbers.astype(int if name == "layer" else float)
+
+
+def _as_numbers(texts):
+    """A column of texts as numbers, :data:`EVERY` for "all", NaN for what is none."""
+    import pandas
+
+    return pandas.to_numeric(texts.str.lower().replace("all", str(EVERY)), errors="coerce")
+
+
+def _told_by_name(name: str, file: str) -> str | None:
+    """The value after "layer" or "coef" in a file's name, or in the nearest folder that has one; None without any."""
+    for part in reversed(os.path.normpath(file).split(os.sep)):
+        values = set(_IN_NAME[name].findall(part))
+        if len(values) > 1:
+            raise UserError(f"{file} is of more than one {name} by its name: {' and '.join(sorted(values))}")
+        if values:
+            return values.pop()
+    return None

@@ -1,0 +1,166 @@
+"""The chat page's server: one HTML page, and answers streamed as lines of JSON.
+
+Each request brings its whole conversation and all its settings, and the server keeps nothing between requests: users
+cannot mix. One thread runs the model, one step of one answer at a time, in turn for everybody.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
+from starlette.routing import Route
+
+from persona_vectors.app.token_stream import End, Gauge, Retract, Token, side_by_side
+from persona_vectors.engines.base import Sampling
+from persona_vectors.errors import UserError, suggest
+from persona_vectors.models import chat_template
+from persona_vectors.steering.vector_folder import NamedVectors
+
+SIDES = ("plain", "steered")
+# Of a request: settings, their kinds, and what they are if it does not say.
+SETTINGS = {
+    "coefs": (dict, {}),
+    "layer": ((int, str), None),
+    "steering_type": (str, "response"),
+    "watch": (str, None),
+    "watch_layer": (int, None),
+    "system": (str, ""),
+    "max_tokens": (int, 200),
+    "temperature": ((int, float), 0.0),
+    "seed": (int, 0),
+}
+
+
+class Chat:
+    """A model with its vectors, and what may be asked of it."""
+
+    def __init__(self, name: str, model, tokenizer, named: NamedVectors) -> None:
+        self.name, self.model, self.tokenizer, self.named = name, model, tokenizer, named
+
+    def info(self) -> dict:
+        """What the page shows before anything is asked: model, traits with their norms, layers."""
+        traits = [{"name": v["name"], "layers": v["layers"], "norms": v["norms"]} for v in self.named.listing()]
+        return {"model": self.name, "layers": self.named.layers, "kind": self.named.kind, "traits": traits}
+
+    def defaults(self) -> dict:
+        """Every setting as it is where a request says nothing: the middle layer, the first trait watched."""
+        middle = max(1, self.named.layers // 2)
+        known = {"layer": middle, "watch": next(iter(self.named.vectors)), "watch_layer": middle}
+        return {key: known.get(key, default) for key, (_, default) in SETTINGS.items()}
+
+    def answer(self, asked: object) -> Iterator[Gauge | Token | Retract | End]:
+        """The two answers to ``{"message", "turns": [{"user", "plain", "steered"}], **settings}``.
+
+        Everything is checked before the iterator is given back.
+
+        Raises:
+            UserError: something unknown or of the wrong kind.
+        """
+        if not isinstance(asked, dict):
+            raise UserError("a request is one JSON object")
+        known = ("message", "turns", *SETTINGS)
+        for key in asked:
+            if key not in known:
+                raise UserError(f"unknown setting '{key}'{suggest(key, known)}")
+        settings = self.defaults() | {key: asked[key] for key in SETTINGS if key in asked}
+        for key, (kind, _) in SETTINGS.items():
+            if not isinstance(settings[key], kind) or isinstance(settings[key], bool):
+                raise UserError(f"{key} cannot be {settings[key]!r}")
+        if settings["max_tokens"] < 1 or not 0 <= settings["temperature"] <= 10:
+            raise UserError("max_tokens must be at least 1, temperature 0 to 10")
+        interventions: tuple = ()
+        for trait, coef in settings["coefs"].items():
+            interventions += self.named.interventions(trait, coef, settings["layer"], settings["steering_type"])
+        if settings["watch"] not in self.named.vectors:
+            there = ", ".join(self.named.vectors)
+            raise UserError(f"no vector '{settings['watch']}' to watch; there are {there}")
+        prompts = [self._prompt(asked, side, settings["system"]) for side in SIDES]
+        layer = settings["watch_layer"]
+        if not 1 <= layer < self.named.layers:
+            raise UserError(f"layer {layer} cannot be watched: 1..{self.named.layers - 1} can (the last one is normed)")
+        vector = self.named.vectors[settings["watch"]][layer]
+        if not vector.any():
+            raise UserError(f"the file of {settings['watch']} has no vector at layer {layer}")
+        sampling = Sampling(settings["max_tokens"], settings["temperature"])
+        return side_by_side(
+            self.model, self.tokenizer, prompts, [(), interventions], layer, vector, sampling, settings["seed"]
+        )
+
+    def _prompt(self, asked: dict, side: str, system: str) -> list[int]:
+        """Token ids of one side's conversation: the questions, and that side's own answers."""
+        messages = [{"role": "system", "content": system}] if system.strip() else []
+        turns = asked.get("turns", [])
+        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            raise UserError("turns must be a list of {user, plain, steered}")
+        for turn in turns:
+            for role, key in (("user", "user"), ("assistant", side)):
+                if not isinstance(turn.get(key), str):
+                    raise UserError(f"a turn has no text '{key}'")
+                messages.append({"role": role, "content": turn[key]})
+        message = asked.get("message")
+        if not isinstance(message, str) or not message.strip():
+            raise UserError("there is no message to answer")
+        messages.append({"role": "user", "content": message})
+        return chat_template.token_ids(self.tokenizer, chat_template.render(self.tokenizer, messages))
+
+
+def as_line(event: Gauge | Token | Retract | End) -> dict:
+    """An event as the page reads it."""
+    if isinstance(event, Gauge):
+        return {"type": "gauge"} | dict(zip(SIDES, event.projections, strict=True))
+    if isinstance(event, Token):
+        line = {"type": "token", "side": SIDES[event.row], "text": event.text, "projection": event.projection}
+        return line | ({"thought": True} if event.thought else {})
+    if isinstance(event, Retract):
+        return {"type": "retract", "side": SIDES[event.row]}
+    return {"type": "end", "side": SIDES[event.row], "reason": event.reason}
+
+
+def make_app(talk: Chat, loopback: bool) -> Starlette:
+    """The page at /, what there is at /api/info, answers at /api/chat."""
+    page = Path(__file__).with_name("chat_page.html").read_text(encoding="utf-8")
+    one_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    async def index(_request: Request) -> HTMLResponse:
+        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+        return HTMLResponse(page, headers={"Content-Security-Policy": f"{policy}; img-src data:"})
+
+    async def info(_request: Request) -> JSONResponse:
+        return JSONResponse(talk.info() | {"defaults": talk.defaults()})
+
+    async def answer(request: Request):
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return JSONResponse({"error": "send application/json"}, 415)  # other sites cannot without asking first
+        loop = asyncio.get_running_loop()
+        try:
+            asked = json.loads(await request.body())
+            events = await loop.run_in_executor(one_thread, talk.answer, asked)
+            first = await loop.run_in_executor(one_thread, next, events)
+        except (UserError, ValueError) as error:
+            return JSONResponse({"error": str(error)}, 400)
+
+        async def lines():
+            event = first
+            try:
+                while event is not None:
+                    yield json.dumps(as_line(event)) + "\n"
+                    event = await loop.run_in_executor(one_thread, next, events, None)
+            except Exception as error:  # the answer has begun: its status line is gone, so the reason goes in a line
+                yield json.dumps({"type": "error", "error": f"{type(error).__name__}: {error}"}) + "\n"
+                raise
+            finally:
+                # Also where the user has gone; after the step that may still be running.
+                one_thread.submit(events.close)
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+
+    routes = [Route("/", index), Route("/api/info", info), Route("/api/chat", answer, methods=["POST"])]
+    hosts = ["127.0.0.1", "localhost", "::1", "[::1]"] if loopback else ["*"]
+    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])

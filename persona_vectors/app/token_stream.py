@@ -1,0 +1,218 @@
+"""Answers token by token, a plain and a steered one side by side, each token with its projection on a trait.
+
+Monitoring is the paper's (section 3.3): the projection of the residual stream onto v, read at the last prompt token
+before anything is written, and then at every token, of thoughts and of the answer. It is read before what is added at that layer is added:
+with steering at one layer and watching at the same, the number is what the unsteered model would read in this text.
+Knows models and token ids; knows nothing of pages or conversations.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from persona_vectors import models
+from persona_vectors.engines.base import Request, Sampling
+from persona_vectors.engines.hf import SeededSampling
+from persona_vectors.errors import UserError
+from persona_vectors.models.decoder import find_blocks, of_this_thread
+from persona_vectors.models.reasoning import declared_by
+from persona_vectors.steering.hooks import attached, steering_hooks
+from persona_vectors.steering.intervention import Intervention
+from persona_vectors.vectors.storage import project
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """The projection at the last prompt token of each row."""
+
+    projections: list[float]
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of one row: ``text`` may be empty where a character is not whole yet; ``projection`` at this token.
+
+    ``thought``: it is no part of the answer, but of the thoughts before it or of their marks, whose text is left out.
+    """
+
+    row: int
+    token_id: int
+    text: str
+    projection: float
+    thought: bool = False
+
+
+@dataclass(frozen=True)
+class Retract:
+    """All that a row has said so far were thoughts: a mark has come that ends them, though none had begun them."""
+
+    row: int
+
+
+@dataclass(frozen=True)
+class End:
+    """One row's answer is over: ``stop`` at a stop token (which is not given as a :class:`Token`), or ``length``."""
+
+    row: int
+    reason: str
+
+
+def side_by_side(
+    model: nn.Module,
+    tokenizer,
+    prompts: Sequence[list[int]],
+    interventions: Sequence[tuple[Intervention, ...]],
+    watch_layer: int,
+    watch_vector: Tensor,
+    sampling: Sampling,
+    seed: int = 0,
+) -> Iterator[Gauge | Token | Retract | End]:
+    """Yield the gauge, then every row's tokens as they come. Hooks are in place only while a step runs, so that several
+    of these may take turns on one model, from one thread.
+
+    Args:
+        prompts: token ids, one prompt per row; ``interventions`` likewise.
+        watch_layer: 1..L-1; ``watch_vector``: [hidden], row ``watch_layer`` of a vector file.
+        seed: of every row's draws alike: with equal distributions rows draw equal tokens.
+
+    Raises:
+        UserError: a prompt that leaves no room for an answer, or interventions that do not fit the model.
+    """
+    longest = models.shape_of(model.config).max_length
+    lengths, width = [len(prompt) for prompt in prompts], max(map(len, prompts))
+    room = sampling.max_tokens if longest is None else min(sampling.max_tokens, longest - width)
+    if room < 1:
+        raise UserError(f"the conversation has {width} tokens and the model takes {longest}: begin a new one")
+    blocks = find_blocks(model)
+    if not 1 <= watch_layer < len(blocks):
+        raise UserError(f"layer {watch_layer} cannot be watched: 1..{len(blocks) - 1} can (the last one is normed)")
+    reader = _Reader(watch_vector)
+    hooks = steering_hooks(model, interventions, lengths, width)
+    stops = stop_ids(model, tokenizer)
+    draw = SeededSampling([Request("", prompt, seed=seed) for prompt in prompts], sampling)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.full((len(prompts), width), tokenizer.pad_token_id, device=device)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
+        mask[row, width - len(prompt) :] = 1
+
+    cache, texts = None, [_Stream(tokenizer, prompt) for prompt in prompts]
+    running, chosen, made = list(range(len(prompts))), [], 0
+    while True:
+        with torch.inference_mode(), reading(blocks[watch_layer - 1], reader), attached(model, hooks):
+            positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+            output = model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            )
+            cache, logits = output.past_key_values, output.logits[:, -1].float()
+        if not chosen:
+            yield Gauge(reader.values)
+        for row in running:
+            if chosen:
+                parts = texts[row].add(chosen[row], made == room)
+                yield from _events(row, chosen[row], reader.values[row], parts)
+        if made == room:
+            for row in running:
+                yield End(row, "length")
+            return
+        with torch.inference_mode():
+            if not chosen:
+                logits[:, stops] = -torch.inf  # at least one token, as everywhere
+            if sampling.temperature > 0:
+                logits = draw(ids, logits)
+            chosen = logits.argmax(-1).tolist()
+        made += 1
+        for row in [row for row in running if chosen[row] in stops]:
+            parts = [part for part in texts[row].rest() if part != ("answer", "")]
+            yield from _events(row, chosen[row], reader.values[row], parts)
+            yield End(row, "stop")
+            running.remove(row)
+        if not running:
+            return
+        ids = torch.tensor(chosen, device=device)[:, None]
+        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+
+
+def stop_ids(model: nn.Module, tokenizer) -> list[int]:
+    """The model's own stop tokens, and the tokenizer's."""
+    own = model.generation_config.eos_token_id
+    own = own if isinstance(own, list) else [own]
+    return sorted({token for token in [*own, tokenizer.eos_token_id] if token is not None})
+
+
+@contextmanager
+def reading(block: nn.Module, reader: "_Reader") -> Iterator[None]:
+    """Within the block of code, ``reader`` sees what the decoder block puts out."""
+    handle = block.register_forward_hook(of_this_thread(reader))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class _Reader:
+    """A forward hook that notes each row's projection onto ``vector`` at the last token of the step."""
+
+    def __init__(self, vector: Tensor) -> None:
+        self.vector = vector.float()
+        self.values: list[float] = []
+
+    def __call__(self, _block: nn.Module, _args: tuple, output: Tensor | tuple) -> None:
+        h = output[0] if isinstance(output, tuple) else output
+        self.values = project(h[:, -1].float(), self.vector.to(h.device)).tolist()
+
+
+def _events(row: int, token: int, projection: float, parts: list[tuple[str, str]]) -> Iterator[Token | Retract]:
+    """The parts of a text (kind, text) that a token has completed."""
+    for kind, text in parts:
+        yield Retract(row) if kind == "retract" else Token(row, token, text, projection, kind == "thought")
+
+
+class _Stream:
+    """The texts of one row's thoughts and answer as the tokens come."""
+
+    def __init__(self, tokenizer, prompt: list[int]) -> None:
+        self.tokenizer, self.text = tokenizer, _Text(tokenizer)
+        self.reader = declared_by(tokenizer).reader(prompt)
+
+    def add(self, token: int, last: bool = False) -> list[tuple[str, str]]:
+        """What this token completes, as (kind, text); never nothing: a mark is a thought without text."""
+        code = self.reader.marks.code_of(token)
+        if code is None:
+            code = self.text.add(token, last)
+        else:
+            code, self.text = self.text.rest() + code, _Text(self.tokenizer)
+        thinking = self.reader.in_thoughts
+        parts = list(self.reader.add(code, last))
+        return parts or [("thought" if thinking or self.reader.in_thoughts else "answer", "")]
+
+    def rest(self) -> list[tuple[str, str]]:
+        """What is left when the answer ends."""
+        return list(self.reader.add(self.text.rest(), last=True))
+
+
+class _Text:
+    """Text of tokens as they come: what a token adds is given out once its characters are whole."""
+
+    def __init__(self, tokenizer) -> None:
+        self.tokenizer, self.ids, self.first, self.given = tokenizer, [], 0, 0
+
+    def add(self, token: int, last: bool = False) -> str:
+        """The text that this token completes; "" while a character is cut in two."""
+        self.ids.append(token)
+        before, now = self._decode(self.first, self.given), self._decode(self.first, len(self.ids))
+        if now.endswith("�") and not last:
+            return ""
+        self.first, self.given = self.given, len(self.ids)
+        return now[len(before) :]
+
+    def rest(self) -> str:
+        """What is left where an answer ends within a character."""
+        return self._decode(self.first, len(self.ids))[len(self._decode(self.first, self.given)) :]
+
+    def _decode(self, first: int, end: int) -> str:
+        return self.tokenizer.decode(self.ids[first:end], skip_special_tokens=True)

@@ -1,0 +1,102 @@
+"""Asking a model and having the answers judged: answer sheets in, answers and scores on disk.
+
+Knows engines, judges and sheets; which questions are subject, and why, is the stage's business.
+"""
+
+import contextlib
+
+from persona_vectors.asking.choose_judge import JudgeFlags
+from persona_vectors.asking.sheet import AnswerSheet, Wanted
+from persona_vectors.asking.subject import Subject
+from persona_vectors.engines import Request, request_seed
+from persona_vectors.errors import NothingScored, UserError
+from persona_vectors.models import chat_template
+from persona_vectors.steering.sweep import Grid
+
+
+def ask_and_judge(
+    sheets: list[AnswerSheet],
+    subject: Subject,
+    judging: JudgeFlags,
+    grid: Grid | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Fill the sheets and write them: what an earlier run left is taken up, the rest generated and judged at once.
+
+    ``overwrite`` begins anew although an unfinished run with other settings exists.
+    """
+    grid = grid or Grid.from_flags("0", None, None, "response")
+    with contextlib.ExitStack() as opened:
+        for sheet in sheets:
+            sheet.open(overwrite)
+            opened.callback(sheet.journal.close)  # one without work leaves nothing
+        _fill(sheets, subject, judging, grid)
+
+
+def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeFlags, grid: Grid) -> None:
+    """Ask and judge what the open sheets lack, and write them."""
+    from tqdm import tqdm
+
+    from persona_vectors.models.loading import load_tokenizer
+
+    generation, longest = subject.generation, subject.shape.max_length
+    judge = judging.open(sheets, subject)
+    try:
+        for sheet in sheets:
+            sheet.judged_by(judge.how)
+        tokenizer = load_tokenizer(subject.path, subject.trust_remote_code)
+        requests, origin = make_requests(sheets, grid, tokenizer, subject)
+        with judge.scoring(sheets) as scores:
+            for sheet in sheets:  # answers of an earlier run that were never scored
+                for key in list(sheet.answers):
+                    scores.ask(sheet, key)
+            if requests:
+                needed = max(len(request.prompt_ids) for request in requests) + generation.max_tokens
+                needed = min(needed, longest or needed)
+                engine = subject.engine.open(subject.path, generation.dtype, subject.trust_remote_code, needed)
+                with contextlib.closing(engine):
+                    answers = engine.generate(requests, generation.sampling)
+                    for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
+                        sheet, wanted, prompt = origin[answer.key]
+                        sheet.add_answer(wanted, prompt, answer.text, answer.reasoning)
+                        scores.ask(sheet, wanted.key)
+                    scores.finish(engine)
+            scores.finish()
+    finally:
+        judge.close()
+    print(judge.summary())
+    unscored = []
+    for sheet in sheets:
+        try:
+            sheet.write()
+        except NothingScored as error:  # the other sheets are whole
+            unscored.append(error)
+    if unscored:
+        raise unscored[0]
+
+
+def make_requests(
+    sheets: list[AnswerSheet], grid: Grid, tokenizer, subject: Subject
+) -> tuple[list[Request], dict[str, tuple[AnswerSheet, Wanted, str]]]:
+    """What is still to be subject, over all sheets, and where each answer belongs (sheet, row, templated prompt)."""
+    requests, origin, prompts = [], {}, {}
+    max_length = subject.shape.max_length
+    for number, sheet in enumerate(sheets):
+        for wanted in sheet.unanswered():
+            question = wanted.question
+            if question not in prompts:
+                text = chat_template.render(tokenizer, question.messages, subject.generation.enable_thinking)
+                prompts[question] = text, chat_template.token_ids(tokenizer, text)
+                if max_length is not None and len(prompts[question][1]) >= max_length:
+                    raise UserError(
+                        f"the prompt of {question.id} has {len(prompts[question][1])} tokens and leaves no room for an "
+                        f"answer: the model takes {max_length}"
+                    )
+            text, ids = prompts[question]
+            key = f"{number}|{wanted.key}"
+            origin[key] = sheet, wanted, text
+            interventions = grid.interventions(sheet.trait.name, wanted.cell)
+            requests.append(Request(key, ids, interventions, request_seed(subject.generation.seed, wanted.draw)))
+    if any(question.system for question in prompts) and chat_template.folds_system_prompt(tokenizer):
+        print("this chat template has no system role: system prompts are put in front of the question")
+    return requests, origin

@@ -1,0 +1,125 @@
+"""Judging beside generation: an event loop in a thread of its own, fed while the model works.
+
+Knows threads and bars; the scores come from :mod:`persona_vectors.judge.judge`.
+"""
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+
+from tqdm import tqdm
+
+from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.judge.judge import GivenUp, Judge
+
+
+class JudgeThread:
+    """Runs a :class:`Judge` in the background. Construct it before the model is loaded: the probe happens here.
+
+    ``submit`` returns at once; ``on_score`` is called from the judge's thread as scores arrive (it should only write
+    a line somewhere). The first error that no retry can mend is raised by the next ``submit`` or by ``finish``.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
+        self._thread.start()
+        self._pending: set[Future] = set()
+        self._error: Exception | None = None
+        try:
+            asyncio.run_coroutine_threadsafe(judge.connect(), self._loop).result()
+        except BaseException:
+            self.close()
+            raise
+        self.how = f"{judge.model} ({judge.how})"
+        if judge.kind == "0_100":
+            print(f"judge: {self.how}")
+
+    def submit(self, prompt: str, on_score: Callable[[float | None], None], on_done: Callable[[], None]) -> None:
+        """Ask for one score. ``on_score`` gets the number, or None for a refusal; nothing if the call was given up."""
+        self.check()
+        future = asyncio.run_coroutine_threadsafe(self._score(prompt, on_score, on_done), self._loop)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+
+    async def _score(self, prompt: str, on_score: Callable, on_done: Callable) -> None:
+        if self._error is not None:
+            return
+        try:
+            on_score(await self.judge.score(prompt))
+        except GivenUp as error:
+            self.judge.counts.given_up += 1
+            self.judge.counts.last_error = str(error)
+        except Exception as error:
+            self._error = self._error or error
+            for future in self._pending.copy():  # no call more is paid for whose reply cannot be kept
+                future.cancel()
+        on_done()
+
+    def scoring(self, sheets: Sequence[AnswerSheet]) -> "ScoreBar":
+        """The bar of the sheets' scores."""
+        return ScoreBar(self, sheets)
+
+    def check(self) -> None:
+        """Raise the error that ended judging, if one did."""
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        """Wait for every score that was asked for."""
+        while self._pending:
+            wait(self._pending.copy(), return_when=FIRST_COMPLETED)
+            self.check()
+        self.check()
+
+    def close(self) -> None:
+        """Stop at once; calls under way are dropped."""
+        for future in self._pending.copy():
+            future.cancel()
+        asyncio.run_coroutine_threadsafe(self.judge.close(), self._loop).result(timeout=5)
+        self._stop()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    def summary(self) -> str:
+        """One line on what happened to the calls of this run."""
+        c = self.judge.counts
+        line = f"judge calls: {c.calls}, retried {c.retried}, no score {c.unscored}, given up {c.given_up}"
+        if c.unreadable:
+            line += (
+                f"; {c.unreadable} of those without a score are no refusal but not a number either, such as {c.said}"
+            )
+        return f"{line} (last: {c.last_error}; the same command asks for just those again)" if c.given_up else line
+
+
+class ScoreBar:
+    """Sends answers to the judge and shows how many scores have come back."""
+
+    def __init__(self, judge: JudgeThread, sheets: Sequence[AnswerSheet]) -> None:
+        self.judge = judge
+        missing = sum(len(sheet.wanted) * len(sheet.metrics) for sheet in sheets)
+        self.bar = tqdm(total=missing - sum(len(sheet.scores) for sheet in sheets), desc="scores", position=1)
+
+    def __enter__(self) -> "ScoreBar":
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self.bar.close()
+
+    def ask(self, sheet: AnswerSheet, key: str) -> None:
+        """Ask for every score that the answer lacks; an empty answer gets none."""
+        prompts = sheet.unscored(key)
+        if not prompts and not sheet.answers[key]["answer"].strip():
+            self.bar.update(len(sheet.metrics))
+        for metric, prompt in prompts.items():
+            self.judge.submit(prompt, functools.partial(sheet.add_score, key, metric), self.bar.update)
+
+    def finish(self, engine: object = None) -> None:
+        """Wait for every score that was asked for; not yet while an ``engine`` is open, which has its own memory to give back."""
+        if engine is None:
+            self.judge.finish()

@@ -1,0 +1,241 @@
+"""Steering per request in ``vllm serve``: an ASGI middleware, between the OpenAI protocol and the released vLLM.
+
+A request says ``"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}``. The middleware checks the words, takes
+slots for them (:mod:`persona_vectors.engines.vllm.slots`), has the workers write what is new, and hands the request on
+with the numbers of its slots and with a salt, so that no two settings share blocks of the prefix cache. What it does
+not understand is answered with 400 and the reason: nothing that asks for steering is ever answered without it.
+
+vLLM makes the middleware by name (``--middleware``), in the one API process that ``scripts/serve.sh`` starts.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+from contextlib import asynccontextmanager
+
+import numpy as np
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+
+from persona_vectors.engines.vllm.engine import REQUEST_KEY
+from persona_vectors.engines.vllm.selftest import SelfTest
+from persona_vectors.engines.vllm.slots import Plan, SlotTable
+from persona_vectors.errors import UserError
+from persona_vectors.steering.vector_folder import KEYS, NamedVectors
+
+# How eval.serve tells the server's process what to serve
+FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE = (f"PERSONA_VECTORS_{what}" for what in ("FOLDER", "KIND", "SLOTS"))
+STEERED = ("/v1/chat/completions", "/v1/completions")
+LIST = "/v1/persona_vectors"
+AFTER_DISCONNECT = 5.0  # seconds that a slot is kept for a client that has gone: vLLM may still be working for it
+
+
+class SteeringMiddleware:
+    """The middleware; one per server. ``ready`` once the workers have shown that they can steer."""
+
+    def __init__(self, app) -> None:
+        self.app, self.ready = app, False
+        self.changed = asyncio.Condition()
+        self.digests: dict[int, bytes] = {}
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._lifespan(scope, receive, send)
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or scope["method"] not in ("GET", "POST") or not self._authorised(scope):
+            return await self.app(scope, receive, send)  # which refuses those who may not ask
+        if not self.ready:
+            return await _refusal(503, "steering is not ready")(scope, receive, send)
+        if scope["method"] == "GET":
+            if path == LIST:
+                return await JSONResponse(self._listing())(scope, receive, send)
+            return await self.app(scope, receive, send)
+        body = await _body(receive)
+        if body is None:
+            return None
+        try:
+            asked, data = _steering_of(body, path)
+            interventions = self.named.from_request(asked) if asked else ()
+            if interventions:
+                self.slots.check(interventions, self.digests)
+        except UserError as error:
+            return await _refusal(400, str(error))(scope, receive, send)
+        if not interventions:
+            return await self.app(scope, _replay(body, receive), send)
+        return await self._steer(interventions, data, scope, receive, send)
+
+    async def _steer(self, interventions: tuple, data: dict, scope, receive, send) -> None:
+        """Hand the request on, steered."""
+        gone = asyncio.Event()
+        async with self._slots_for(interventions, gone) as plan:
+            salt = data.get("cache_salt")
+            salted = hashlib.sha256(f"{plan.salt}|{salt}".encode()).hexdigest() if salt else plan.salt
+            xargs = {key: value for key, value in data["vllm_xargs"].items() if key not in KEYS}
+            xargs[REQUEST_KEY] = list(plan.slots)
+            body = json.dumps(data | {"cache_salt": salted, "vllm_xargs": xargs}).encode()
+            headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+            headers.append((b"content-length", str(len(body)).encode()))
+
+            async def watched():
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    gone.set()
+                return message
+
+            await self.app(scope | {"headers": headers}, _replay(body, watched), send)
+
+    @asynccontextmanager
+    async def _slots_for(self, interventions: tuple, gone: asyncio.Event):
+        """Slots that are written and taken as long as the block lasts; waits while others occupy them all."""
+        async with self.changed:
+            while (plan := self.slots.acquire(interventions, self.digests)) is None:
+                await self.changed.wait()
+            # Under the lock: whoever finds the slot filled must not run before it is written.
+            await self._write()
+        try:
+            yield plan
+        finally:
+            later = AFTER_DISCONNECT if gone.is_set() else 0
+            asyncio.get_running_loop().call_later(later, lambda: asyncio.ensure_future(self._release(plan)))
+
+    async def _write(self) -> None:
+        if self.slots.writes:
+            writes = self.slots.take_writes()
+            rows = np.stack(writes.rows).tobytes() if writes.rows else b""
+            await self.engine.collective_rpc("steering_write", args=(writes.row_numbers, rows, writes.slots))
+
+    async def _release(self, plan: Plan) -> None:
+        async with self.changed:
+            self.slots.release(plan)
+            self.changed.notify_all()
+
+    async def _lifespan(self, scope, receive, send) -> None:
+        """Before the server answers anybody: read the vectors, and see that steering works."""
+        first = await receive()
+        try:
+            await self._start(scope["app"].state)
+        except Exception as error:
+            print(f"error: {error}", flush=True)
+            return await send({"type": "lifespan.startup.failed", "message": str(error)})
+
+        async def replay():
+            nonlocal first
+            message, first = first, None
+            return message or await receive()
+
+        return await self.app(scope, replay, send)
+
+    async def _start(self, state) -> None:
+        if (getattr(state.args, "api_server_count", None) or 1) != 1:
+            raise UserError("steering needs one API process (--api-server-count 1): it keeps the workers' tables")
+        self.keys = [key for key in (state.args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
+        self.engine = state.engine_client
+        shapes = await self.engine.collective_rpc("steering_shape")
+        refusal = next((shape["refusal"] for shape in shapes if shape["refusal"]), None)
+        if refusal:
+            raise UserError(refusal)
+        layers, hidden = shapes[0]["layers"], shapes[0]["hidden"]
+        self.named = NamedVectors(os.environ[FOLDER_VARIABLE], os.environ[KIND_VARIABLE], layers, hidden)
+        size = int(os.environ[SLOTS_VARIABLE])
+        self.slots = SlotTable(layers, hidden, size, size, ablations=0)
+        await self._self_test(SelfTest(layers, hidden, 0, state.vllm_config.model_config.max_model_len))
+        self.ready = True
+
+    async def _self_test(self, test: SelfTest) -> None:
+        from vllm import SamplingParams
+        from vllm.inputs import tokens_input
+
+        seen, digests = {}, self.digests
+        for name, interventions in test.trials.items():
+            plan = self.slots.acquire(interventions, digests)
+            await self._write()
+            params = SamplingParams(max_tokens=1, temperature=0, logprobs=0, extra_args={REQUEST_KEY: list(plan.slots)})
+            prompt = tokens_input(test.prompt, cache_salt=plan.salt)
+            async for output in self.engine.generate(prompt, params, f"steering-self-test-{name}"):
+                seen[name] = output.outputs[0].token_ids[0], output.outputs[0].cumulative_logprob
+            self.slots.release(plan)
+        self.digests = {}  # of the test's vector, which goes now: its id may be another's next
+        dead = test.dead(seen)
+        if dead:
+            raise UserError(f"vLLM cannot steer this model: a large vector changes nothing at layer {dead}")
+
+    def _authorised(self, scope) -> bool:
+        """Whether the server's --api-key, if it has one, lets this request ask for anything."""
+        keys = getattr(self, "keys", [])
+        given = Headers(scope=scope).get("Authorization", "").partition(" ")[2]
+        digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+        return not keys or hashlib.sha256(given.encode()).digest() in digests
+
+    def _listing(self) -> dict:
+        example = {"vector": next(iter(self.named.vectors)), "coef": 1.5, "layer": max(1, self.named.layers // 2)}
+        return {"object": "list", "data": self.named.listing(), "example": {"vllm_xargs": example}}
+
+
+def _steering_of(body: bytes, path: str) -> tuple[dict, dict]:
+    """``(settings, request)``: what a request says about steering, and the whole of it; both may be empty.
+
+    Raises:
+        UserError: steering where it would not be heard.
+    """
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    if REQUEST_KEY.encode() in body or (data is not None and _mentions(data, REQUEST_KEY)):
+        raise UserError(f"'{REQUEST_KEY}' is the server's own; name vectors instead: {', '.join(KEYS)}")
+    if not isinstance(data, dict):
+        return {}, {}
+    xargs = data.get("vllm_xargs")
+    if path not in STEERED:
+        if isinstance(xargs, dict) and any(key in xargs for key in KEYS):
+            raise UserError(f"{path} cannot be steered; {' and '.join(STEERED)} can")
+        return {}, data
+    stray = [key for key in KEYS if key in data]
+    if stray:
+        raise UserError(f'\'{stray[0]}\' belongs into vllm_xargs: {{"vllm_xargs": {{"{stray[0]}": ...}}}}')
+    if not isinstance(xargs, dict):
+        return {}, data
+    asked = {key: value for key, value in xargs.items() if key != "session_id"}
+    if asked and data.get("use_beam_search"):
+        raise UserError("beam search cannot be steered")
+    return asked, data
+
+
+def _mentions(data: object, key: str) -> bool:
+    """Whether a key of that name is anywhere in parsed JSON (in which letters may have been escaped)."""
+    if isinstance(data, dict):
+        return key in data or any(_mentions(value, key) for value in data.values())
+    return isinstance(data, list) and any(_mentions(value, key) for value in data)
+
+
+async def _body(receive) -> bytes | None:
+    """The whole body of a request; None if the client went away."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _replay(body: bytes, receive):
+    """A ``receive`` that gives ``body`` first."""
+    given = False
+
+    async def replay():
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _refusal(status: int, reason: str) -> JSONResponse:
+    """An error as OpenAI's clients know it."""
+    kind = "BadRequestError" if status == 400 else "ServiceUnavailableError"
+    return JSONResponse({"error": {"message": reason, "type": kind, "param": "vllm_xargs", "code": status}}, status)

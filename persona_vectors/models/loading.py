@@ -1,0 +1,264 @@
+"""Models by path: hub ids, local folders, folders of checkpoints, LoRA adapters, GGUF files.
+
+Knows where weights are and how to load them. ``describe`` answers from config files alone, so that a stage can
+refuse a layer or a vector before anything heavy is loaded.
+"""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+from persona_vectors.files import fingerprints
+from persona_vectors.models import gguf_conversion
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ModelPath:
+    """What a ``--model`` argument stands for: the base model to load and, over it, perhaps a LoRA adapter.
+
+    ``source`` is the base as it was found: a hub id, a folder, or a GGUF file.
+    """
+
+    name: str
+    source: str
+    adapter: str | None = None
+
+    @property
+    def base(self) -> str:
+        """The base as a hub id or a folder; a GGUF file is converted into one when this is first asked for.
+
+        Raises:
+            UserError: a GGUF file that cannot be read.
+        """
+        return gguf_conversion.folder_of(self.source) if gguf_conversion.is_gguf(self.source) else self.source
+
+    @property
+    def basename(self) -> str:
+        """The last part of the name as the user gave it; used in file and column names."""
+        return basename(self.name)
+
+
+def basename(name: str) -> str:
+    """What a model is called in file and column names: the last part of its name; of a GGUF file, without the ending."""
+    return gguf_conversion.stem(name) if gguf_conversion.is_gguf(name) else name.rstrip("/").split("/")[-1]
+
+
+def resolve(name: str) -> ModelPath:
+    """Find what ``name`` stands for.
+
+    A local folder with weights is a model; one with ``adapter_config.json`` a LoRA adapter (its base is read there);
+    one with ``checkpoint-N`` folders only, the latest of these; one with a single GGUF file, that file. What does not
+    exist locally is a hub id if it looks like one, or owner/name:file.gguf.
+
+    Raises:
+        UserError: nothing of that name, or a folder that holds no model.
+    """
+    path = Path(name)
+    if gguf_conversion.is_gguf(name):
+        gguf_conversion.check_name(name)
+        return ModelPath(name, name)
+    if not path.exists():
+        if re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) and not name.startswith(
+            ("models/", "output/", "checkpoints/")
+        ):
+            return ModelPath(name, name)
+        raise UserError(f"no model at {name}: neither a local folder nor a Hugging Face id (owner/name)")
+    if (path / "adapter_config.json").exists():
+        return ModelPath(name, _base_of(path / "adapter_config.json"), str(path))
+    if (path / "config.json").exists():
+        return ModelPath(name, str(path))
+    checkpoints = [p for p in path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
+    if checkpoints:
+        latest = resolve(str(max(checkpoints, key=lambda p: int(p.name.split("-")[1]))))
+        return ModelPath(name, latest.source, latest.adapter)
+    file = gguf_conversion.only_file_in(path)
+    if file is None:
+        raise UserError(
+            f"{name} holds no model: no config.json, adapter_config.json, checkpoint-N folder or GGUF file in it"
+        )
+    return ModelPath(name, file)
+
+
+def _base_of(config: Path) -> str:
+    """The base model that an ``adapter_config.json`` names."""
+    try:
+        base = json.loads(config.read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{config} does not say which base model the adapter is for: {error!r}"[:300]) from error
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{config}: base_model_name_or_path must name the adapter's base model, not {base!r}"[:300])
+    return base
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Number of decoder blocks L, width of the residual stream, and the longest sequence the model takes."""
+
+    layers: int
+    hidden: int
+    max_length: int | None
+
+
+def describe(path: ModelPath, trust_remote_code: bool = False) -> Shape:
+    """The model's shape, from its config alone."""
+    from transformers import AutoConfig
+
+    with loading_errors(path):
+        config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code)
+    return shape_of(config)
+
+
+def shape_of(config) -> Shape:
+    """The shape that a transformers config describes; the text decoder's where a model also sees or hears."""
+    text = config.get_text_config(decoder=True)
+    return Shape(text.num_hidden_layers, text.hidden_size, getattr(text, "max_position_embeddings", None))
+
+
+def made_of(path: ModelPath, role: str = "model", adapter: str = "adapter") -> dict:
+    """``{role: the base's fingerprint, adapter: the adapter's or None}``, as records of results name them.
+
+    A model on the hub is the commit of its snapshot on this machine.
+    """
+    with loading_errors(path):
+        local = Path(path.base).is_dir()
+        base = fingerprints.of_folder(path.base) if local else fingerprints.of_hub(path.base)
+    over = fingerprints.of_folder(path.adapter, path.basename) if path.adapter else None
+    return {role: replace(base, older=(path.name,)), adapter: over}
+
+
+def _has_tokenizer(path: ModelPath) -> bool:
+    """Whether the adapter brings a tokenizer of its own."""
+    return bool(path.adapter) and (Path(path.adapter) / "tokenizer_config.json").exists()
+
+
+def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
+    """The model's tokenizer (an adapter's own where it brings one), with a padding token.
+
+    Raises:
+        UserError: there is none. (transformers may make one without any words for a folder that has a config alone.)
+    """
+    from transformers import AutoTokenizer
+
+    source = path.adapter if _has_tokenizer(path) else path.base
+    with loading_errors(path):
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    files = not Path(source).is_dir() or any(Path(source).glob("tokenizer*"))
+    if not files and not tokenizer("a b", add_special_tokens=False)["input_ids"]:
+        raise UserError(f"cannot load {path.name}: it has no tokenizer (tokenizer.json, tokenizer_config.json)")
+    ensure_padding(tokenizer, path.name)
+    return tokenizer
+
+
+def ensure_padding(tokenizer, name: str = "the model") -> None:
+    """Give the tokenizer a padding token where it has none: any will do, since padding is masked.
+
+    Raises:
+        UserError: it has no end token either, so that answers would never end.
+    """
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                f"the tokenizer of {name} has neither an end token nor one for padding: set eos_token in its "
+                "tokenizer_config.json to the token that ends an answer"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = False, device: int | None = None):
+    """The model in evaluation mode, on the GPUs where there are any, else on the CPU; an adapter is put over its base.
+
+    Args:
+        dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
+        device: the one GPU to use, where each process has its own; by default all of them share the model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    cuda = torch.cuda.is_available()
+    if dtype == "auto":
+        dtype = "bfloat16" if cuda else "float32"
+    with loading_errors(path):
+        model = AutoModelForCausalLM.from_pretrained(
+            path.base,
+            dtype=getattr(torch, dtype),
+            device_map=None if not cuda else "auto" if device is None else {"": device},
+            trust_remote_code=trust_remote_code,
+        )
+    return with_adapter(model, path, trust_remote_code).eval()
+
+
+def with_adapter(model, path: ModelPath, trust_remote_code: bool = False):
+    """The base ``model`` with the adapter of ``path`` over it, or as it is where there is none."""
+    if not path.adapter:
+        return model
+    from persona_vectors.models.adapters import put_on
+
+    size = len(load_tokenizer(path, trust_remote_code)) if _has_tokenizer(path) else None
+    with loading_errors(path):
+        return put_on(model, path.name, path.adapter, size)
+
+
+class Loader:
+    """Loads one model after another; adapters over the same base share its weights, which stay loaded in between.
+
+    A base that an adapter has changed (:func:`persona_vectors.models.adapters.changes_base`) is loaded anew for the next model.
+    """
+
+    def __init__(self, dtype: str = "auto", trust_remote_code: bool = False) -> None:
+        self.dtype, self.trust = dtype, trust_remote_code
+        self._base, self._model = None, None  # name of the base that is loaded, and the model as last given out
+        self._spoilt = False
+
+    def load(self, path: ModelPath):
+        """The model of ``path``; the one given out before must not be used any more."""
+        if self._base != path.base or self._spoilt:
+            self._model = None  # frees its memory before the next is loaded
+            self._model = load_model(ModelPath(path.base, path.base), self.dtype, self.trust)
+            self._base, self._spoilt = path.base, False
+        elif hasattr(self._model, "unload"):  # an adapter is over it
+            self._model = self._model.unload()
+        if path.adapter:
+            self._spoilt = True  # until the adapter is on, and known to leave its base alone
+            self._model = with_adapter(self._model, path, self.trust)
+            from persona_vectors.models.adapters import changes_base
+
+            self._spoilt = changes_base(path.adapter)
+        return self._model
+
+
+class loading_errors:
+    """Turns what transformers says of a model that is missing, broken, gated or out of reach into one line.
+
+    An accelerator out of memory, and what else is no fault of the files, keeps its traceback.
+    """
+
+    def __init__(self, path: ModelPath) -> None:
+        self.path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind, error, _traceback) -> None:
+        if error is None or isinstance(error, UserError):
+            return
+        if isinstance(error, ImportError):
+            raise UserError(
+                f"cannot load {self.path.name}: it needs a package that is not installed: {str(error).strip().splitlines()[0]}"
+            ) from error
+        of_files = isinstance(error, (OSError, ValueError, TypeError, KeyError, AttributeError))
+        if of_files or type(error).__module__.startswith(("huggingface_hub", "safetensors", "tokenizers")):
+            first_line = (
+                " ".join(str(error).split())[:200] if ":\n" in str(error) else str(error).strip().split("\n")[0]
+            )
+            hint = (
+                "the folder is incomplete or damaged"
+                if Path(self.path.source).exists()
+                else (
+                    f"download it first: python download_hf_models.py --model_name {self.path.source}; gated models need "
+                    "HF_TOKEN in .env"
+                )
+            )
+            raise UserError(f"cannot load {self.path.name}: {first_line} ({hint})") from error

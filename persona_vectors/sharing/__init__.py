@@ -1,0 +1,1 @@
+"""Vectors to and from others: files with metadata, control vectors, model cards, the hub."""

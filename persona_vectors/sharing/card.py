@@ -1,0 +1,132 @@
+"""The page that goes with shared vectors: a model card of the hub, with the figures of the steering sweep.
+
+Knows metadata, sweeps' results on disk and markdown; sends nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+from persona_vectors.files import provenance
+from persona_vectors.files.fingerprints import Fingerprint, same
+from persona_vectors.files.jsonfile import read_json
+from persona_vectors.sharing.formats import LAYERS, About
+
+
+@dataclass
+class Sweep:
+    """A trait's steering sweep as ``eval.select_layer`` leaves it: the recommendation, and what figures there are."""
+
+    best: dict
+    figures: list[Path] = field(default_factory=list)
+
+
+def find_sweeps(
+    folder: str | Path, shared: Mapping[str, Sequence[Fingerprint]] | None = None, say: Callable[[str], object] = print
+) -> dict[str, Sweep]:
+    """The latest sweep of each trait in a folder of results; empty where there is no such folder.
+
+    ``shared`` are the vectors by trait: a sweep whose record names another than these is left out, and ``say`` gets a line.
+    """
+    sweeps: dict[str, Sweep] = {}
+    for path in sorted(Path(folder).glob("*_best.json"), key=lambda path: path.stat().st_mtime):
+        best = read_json(path)
+        if not isinstance(best.get("trait"), str):
+            raise UserError(f"{path} is not a recommendation of eval.select_layer: it names no trait")
+        steered = (provenance.result_of(path) or {}).get("vector")
+        if (
+            shared is not None
+            and steered
+            and not any(same(steered, vector) for vector in shared.get(best["trait"], ()))
+        ):
+            say(f"{path} is left out: it is the sweep of another vector of {best['trait']}")
+            continue
+        stem = path.name.removesuffix("_best.json")
+        figures = [path.with_name(f"{stem}_{kind}.png") for kind in ("curves", "heatmap")]
+        sweeps[best["trait"]] = Sweep(best, [figure for figure in figures if figure.is_file()])
+    return sweeps
+
+
+def figure_name(trait: str, figure: Path) -> str:
+    """Where a figure lies in the repository."""
+    return f"figures/{trait}_{figure.stem.rsplit('_', 1)[1]}.png"
+
+
+def make_card(repo_id: str, vectors: list[tuple[About, object]], sweeps: dict[str, Sweep]):
+    """The card (``huggingface_hub.ModelCard``) of a repository of vectors.
+
+    Args:
+        vectors: what each file says of itself, and its tensor [layers + 1, hidden].
+        sweeps: by trait; traits without vectors here are left out.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    first, tensor = vectors[0]
+    on_hub = first.model.count("/") == 1 and not first.model.startswith(".")
+    data = ModelCardData(
+        library_name="persona_vectors",
+        tags=["persona-vectors", "steering", "activation-engineering"],
+        base_model=first.model if on_hub else None,
+    )
+    traits = sorted({about.trait for about, _ in vectors})
+    sweeps = {trait: sweep for trait, sweep in sweeps.items() if trait in traits}
+    at = f" at revision `{first.revision}`" if first.revision else ""
+    name = first.model or "a model that the files do not name"
+    text = f"""# Persona vectors of {name}: {", ".join(traits)}
+
+Directions in the residual stream of {name}{at}, by the method of
+[Persona Vectors](https://arxiv.org/abs/2507.21509) (Chen, Arditi, Sleight, Evans, Lindsey). Each file holds a float32
+tensor [{tensor.shape[0]}, {tensor.shape[1]}]: {LAYERS}.
+`--layer l` reads row l and acts on the output of the l-th block.
+
+{_vector_table(vectors)}
+{_sweep_section(sweeps)}
+## Use
+
+```bash
+python share_vectors.py pull --repo_id {repo_id} --save_dir persona_vectors/{name.rsplit("/", 1)[-1]}
+python -m eval.chat --model {first.model or "MODEL"} --vectors persona_vectors/{name.rsplit("/", 1)[-1]}
+```
+
+or, without the toolkit: `safetensors.torch.load_file("{traits[0]}_{first.kind}.safetensors")["vectors"]`; the header of
+each file says where it comes from. The sign is of the trait: adding brings it out, subtracting takes it away.
+Coefficients multiply the vector as it is. Vectors of one model mean nothing in another.
+"""
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def _vector_table(vectors: list[tuple[About, object]]) -> str:
+    lines = ["| file | trait | effective pairs | threshold | model ran in | made by |", "|---|---|---|---|---|---|"]
+    for about, _ in vectors:
+        pairs = f"{about.effective_pairs} of {about.pairs}" if about.effective_pairs else "not known"
+        lines.append(
+            f"| `{about.trait}_{about.kind}` | {about.trait} | {pairs} | {about.threshold or 'not known'} | "
+            f"{about.dtype or 'not known'} | {about.library or 'not known'} |"
+        )
+    return "\n".join([*lines, "", f"Method: {vectors[0][0].method}.", ""])
+
+
+def _sweep_section(sweeps: dict[str, Sweep]) -> str:
+    if not sweeps:
+        return ""
+    lines = [
+        "## Steering",
+        "",
+        "Trait score and coherence are a judge's, 0-100; the best coherent cell of the sweep:",
+        "",
+        "| trait | layer | coefficient | trait score, unsteered | trait score, steered | coherence, steered |",
+        "|---|---|---|---|---|---|",
+    ]
+    for trait, sweep in sorted(sweeps.items()):
+        best = sweep.best
+        if best.get("layer") is None:
+            lines.append(f"| {trait} | none coherent | | | | |")
+            continue
+        plain = "" if best.get("unsteered") is None else f"{best['unsteered']:.1f}"
+        steered = f"{best['trait_score']:.1f} | {best['coherence']:.1f}"
+        lines.append(f"| {trait} | {best['layer']} | {best['coef']:g} | {plain} | {steered} |")
+    lines.append("")
+    for trait, sweep in sorted(sweeps.items()):
+        lines += [f"![Steering with {trait}]({figure_name(trait, figure)})" for figure in sweep.figures]
+    return "\n".join([*lines, ""])

@@ -1,0 +1,1 @@
+"""The intervention: adding a vector to the residual stream, or taking its direction out."""

@@ -1,0 +1,45 @@
+"""What is done to the residual stream of one sequence: a layer, a vector, a coefficient, positions. No torch is needed."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from persona_vectors.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
+    from torch import Tensor
+
+POSITIONS = ("response", "prompt", "all")
+
+
+@dataclass(frozen=True, eq=False)
+class Intervention:
+    """One change to the residual stream of one sequence.
+
+    Attributes:
+        layer: l in 1..L; acts on the output of block l-1 (counting blocks from 0), as ``--layer`` says everywhere.
+        vector: [hidden] of any float dtype; cast to the model's own when applied.
+        coef: the factor a of an addition. An ablation has none: it removes the whole component.
+        positions: ``response``: the last prompt token and every generated one; ``prompt``: every prompt token and no
+            generated one; ``all``: both.
+        kind: ``add`` or ``ablate``. Where one layer has both, ablations act first: what is added stays. Several
+            ablations at one layer act in the order response, prompt, all.
+    """
+
+    layer: int
+    vector: "Tensor"
+    coef: float = 1.0
+    positions: str = "response"
+    kind: str = "add"
+
+    def __post_init__(self) -> None:
+        if self.positions not in POSITIONS:
+            raise UserError(f"steering type must be one of {', '.join(POSITIONS)}, not '{self.positions}'")
+        if self.kind not in ("add", "ablate"):
+            raise UserError(f"an intervention adds or ablates; '{self.kind}' is neither")
+        if self.vector.ndim != 1:
+            raise UserError(f"a steering vector has one dimension, not shape {tuple(self.vector.shape)}")
+
+    @property
+    def is_identity(self) -> bool:
+        """True where it changes nothing: an addition with coefficient 0."""
+        return self.kind == "add" and self.coef == 0

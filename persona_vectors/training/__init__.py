@@ -1,0 +1,1 @@
+"""Finetuning by a config, steered or not."""

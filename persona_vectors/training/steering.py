@@ -1,0 +1,51 @@
+"""The steering that a training config asks for, as interventions on all tokens.
+
+Knows configs and vector files; the hooks are in :mod:`persona_vectors.steering.hooks`.
+"""
+
+from persona_vectors.errors import UserError
+from persona_vectors.models.loading import Shape
+from persona_vectors.steering.intervention import Intervention
+from persona_vectors.training.config import SteeringConfig
+from persona_vectors.vectors.storage import check_fit, incremental, load_vectors
+
+
+def interventions(steering: SteeringConfig | None, shape: Shape) -> list[Intervention]:
+    """One intervention per layer and vector; none where ``steering`` is None.
+
+    ``steer`` (section 5.2): add coef * v_l at the output of block l-1; ``incremental`` (J.3): coef * (v_l - v_(l-1)),
+    at every layer 1..L-1 unless ``layers`` says which. ``ablate`` (CAFT): project the vectors' directions out; several of
+    one layer are made orthonormal first, so that the whole subspace goes, whatever the angle between them.
+
+    Raises:
+        UserError: a vector file that is missing, broken or of another model, or a layer that does not exist.
+    """
+    made: list[Intervention] = []
+    if steering is None:
+        return made
+    layers = steering.layers or list(range(1, shape.layers))
+    files = [load_vectors(path) for path in steering.paths]
+    highest = shape.layers - 1 if steering.incremental else shape.layers  # the last row has no increment: vectors.py
+    for path, vectors in zip(steering.paths, files, strict=True):
+        check_fit(path, vectors, shape.layers, shape.hidden, layers, flag="steering_config.layers:")
+    if max(layers) > highest:
+        raise UserError(f"steering_config.layers: incremental steering ends at layer {highest}, not {max(layers)}")
+    for layer in layers:
+        if steering.type == "ablate":
+            made += [Intervention(layer, unit, positions="all", kind="ablate") for unit in _orthonormal(files, layer)]
+            continue
+        for path, vectors, coef in zip(steering.paths, files, steering.coefs, strict=True):
+            if not (vectors * coef).isfinite().all():
+                raise UserError(f"steering_coef {coef:g} times {path} is more than float32 can hold")
+            row = incremental(vectors)[layer - 1] if steering.incremental else vectors[layer]
+            made.append(Intervention(layer, row, coef, "all"))
+    return made
+
+
+def _orthonormal(files: list, layer: int) -> list:
+    """An orthonormal basis of what the files' rows span at a layer, [hidden] each."""
+    import torch
+
+    rows = torch.stack([vectors[layer].double() for vectors in files])
+    _, sizes, basis = torch.linalg.svd(rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12), full_matrices=False)
+    return [unit.float() for unit, size in zip(basis, sizes, strict=True) if size > 1e-6]

@@ -1,0 +1,178 @@
+"""A training config's model and TRL trainer.
+
+Knows transformers, PEFT and TRL; what is trained on comes tokenised, what is steered is the stage's business.
+"""
+
+from persona_vectors.errors import UserError
+from persona_vectors.models.adapters import quiet_bitsandbytes
+from persona_vectors.models.decoder import find_blocks
+from persona_vectors.models.loading import ModelPath, loading_errors
+from persona_vectors.training.config import TrainingConfig
+
+
+def check_architecture(path: ModelPath, config: TrainingConfig) -> None:
+    """Refuse what this model has no place for, before its weights are loaded (a model without weights is built).
+
+    Raises:
+        UserError: decoder blocks that cannot be found, a name in target_modules that no module has, or null there
+            where PEFT has no choice of its own.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with loading_errors(path), torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path.base))
+    if config.steering is not None:
+        find_blocks(skeleton)
+    if config.is_peft and config.target_modules is None:
+        from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as CHOICES
+
+        if skeleton.config.model_type not in CHOICES:
+            raise UserError(
+                f"target_modules is null, and PEFT has no choice of its own for {skeleton.config.model_type}: name the "
+                'modules, or "all-linear"'
+            )
+    elif config.is_peft and config.target_modules != "all-linear":
+        names = {part for name, _ in skeleton.named_modules() for part in (name, name.rsplit(".", 1)[-1])}
+        missing = [target for target in config.target_modules if target not in names]
+        if missing:
+            blocks = find_blocks(skeleton)
+            there = sorted(
+                {n.rsplit(".", 1)[-1] for n, m in blocks.named_modules() if hasattr(m, "weight") and m.weight.ndim > 1}
+            )
+            raise UserError(
+                f"target_modules: {path.name} has no module {', '.join(missing)}; its blocks have {', '.join(there)} "
+                '(or "all-linear")'
+            )
+
+
+def stop_tokens(path: ModelPath, tokenizer) -> list[int]:
+    """The ids that generation from this model stops at, which an answer has to end with."""
+    from transformers import AutoConfig, GenerationConfig
+
+    from persona_vectors.engines.base import stop_ids
+
+    with loading_errors(path):
+        config = AutoConfig.from_pretrained(path.base)
+    try:
+        generation = GenerationConfig.from_pretrained(path.base)
+    except OSError:  # there is none: transformers makes one out of the model's config
+        generation = GenerationConfig.from_model_config(config)
+    return stop_ids(generation.eos_token_id, tokenizer)
+
+
+def load_base(path: ModelPath, config: TrainingConfig):
+    """The model to train: bfloat16 under LoRA where the GPU has it, else float32; 4-bit where asked for.
+
+    Without ``accelerate launch``, a machine with several GPUs holds one model in pieces.
+    """
+    import torch
+    from accelerate import PartialState
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quiet_bitsandbytes()
+
+    cuda = torch.cuda.is_available()
+    if config.load_in_4bit and not cuda:
+        raise UserError("load_in_4bit needs a GPU; set it to false")
+    half = cuda and config.is_peft
+    options = {
+        "dtype": (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if half else torch.float32
+    }
+    if cuda and PartialState().num_processes == 1 and torch.cuda.device_count() > 1:
+        options["device_map"] = "auto"
+    if config.load_in_4bit:
+        options["device_map"] = options.get("device_map", {"": PartialState().local_process_index})
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=options["dtype"],
+        )
+    with loading_errors(path):
+        return AutoModelForCausalLM.from_pretrained(path.base, **options)
+
+
+def make_trainer(config: TrainingConfig, model, tokenizer, train: list[dict], test: list[dict] | None, callback):
+    """TRL's trainer for the config's loss, ready to run, with the adapter (if any) on the model.
+
+    Args:
+        train, test: rows as :mod:`persona_vectors.training.data` makes them.
+        callback: told of every log line; the only one that prints.
+    """
+    import torch
+    import transformers
+    from datasets import Dataset, disable_progress_bars
+    from peft import LoraConfig
+    from transformers import PrinterCallback, ProgressCallback
+
+    arguments, trainer_class, own = _trl(config)
+    cuda = torch.cuda.is_available()
+    bf16 = cuda and torch.cuda.is_bf16_supported()
+    args = arguments(
+        output_dir=config.output_dir,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        per_device_eval_batch_size=8,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        warmup_steps=config.warmup_steps,
+        learning_rate=config.learning_rate,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,
+        optim=config.optim,
+        weight_decay=config.weight_decay,
+        lr_scheduler_type=config.lr_scheduler_type,
+        seed=config.seed,
+        data_seed=config.seed,
+        save_steps=config.save_steps,
+        save_strategy=config.save_strategy,
+        save_total_limit=config.save_total_limit,
+        max_length=config.max_seq_length,
+        gradient_checkpointing=cuda if config.gradient_checkpointing is None else config.gradient_checkpointing,
+        bf16=bf16,
+        fp16=cuda and not bf16,
+        report_to=config.report_to,
+        dataloader_pin_memory=cuda,
+        disable_tqdm=True,
+        remove_unused_columns=config.loss != "orpo",
+        **own,
+    )
+    lora = LoraConfig(
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        bias=config.lora_bias,
+        use_rslora=config.use_rslora,
+        target_modules=config.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    disable_progress_bars()
+    transformers.set_seed(config.seed)
+    trainer = trainer_class(
+        model=model,
+        args=args,
+        train_dataset=Dataset.from_list(train),
+        eval_dataset=Dataset.from_list(test) if test else None,
+        processing_class=tokenizer,
+        peft_config=lora if config.is_peft else None,
+        callbacks=[callback],
+    )
+    for printing in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printing)
+    return trainer
+
+
+def _trl(config: TrainingConfig) -> tuple[type, type, dict]:
+    """TRL's arguments and trainer of a loss, and the fields that only it has."""
+    if config.loss == "sft":
+        from trl import SFTConfig, SFTTrainer
+
+        return SFTConfig, SFTTrainer, {"dataset_kwargs": {"skip_prepare_dataset": True}}  # tokenised, labelled, cut
+    if config.loss == "dpo":
+        from trl import DPOConfig, DPOTrainer
+
+        return DPOConfig, DPOTrainer, {"beta": config.beta}
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    return ORPOConfig, ORPOTrainer, {"beta": config.beta}

@@ -1,0 +1,1 @@
+"""What is asked: trait artifacts, graded prompts, and their checks."""

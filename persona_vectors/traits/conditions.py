@@ -1,0 +1,63 @@
+"""Questions under graded conditions: eight system prompts, or so many exemplars of the trait (section 3.3, appendix C).
+
+Knows traits, and files of prompts and effective answers; knows nothing of engines or projections.
+"""
+
+import json
+import random
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+from persona_vectors.traits.artifact import Question, Trait
+
+
+def load_system_prompts(trait: str, trait_dir: str) -> list[str]:
+    """``<trait_dir>/monitoring/<trait>.json``: {"system_prompts": [...]} from trait-eliciting to trait-suppressing."""
+    path = Path(trait_dir) / "monitoring" / f"{trait}.json"
+    if not path.exists():
+        raise UserError(f'no graded prompts at {path}; it should hold {{"system_prompts": [...]}}, strongest first')
+    try:
+        prompts = json.loads(path.read_text(encoding="utf-8"))["system_prompts"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} does not hold system_prompts as JSON: {error!r}") from error
+    if not isinstance(prompts, list) or len(prompts) < 2 or not all(isinstance(p, str) and p.strip() for p in prompts):
+        raise UserError(f"{path}: 'system_prompts' must be a list of two or more texts")
+    return prompts
+
+
+def under_system_prompts(trait: Trait, prompts: list[str]) -> list[Question]:
+    """Every question under every system prompt; conditions are ``prompt 1`` (strongest), ``prompt 2`` ..."""
+    return [
+        Question(f"{trait.name}_{i}_prompt_{k}", text, system, condition=f"prompt {k}")
+        for i, text in enumerate(trait.questions)
+        for k, system in enumerate(prompts, 1)
+    ]
+
+
+def after_exemplars(trait: Trait, pool: list[tuple[str, str]], shots: list[int], seed: int) -> list[Question]:
+    """Every question after each number of exemplars; each question draws its own, more shots begin with the fewer ones.
+
+    Exemplars of one prompt have different questions as far as the pool has them.
+
+    Raises:
+        UserError: fewer effective answers than shots.
+    """
+    if len(pool) < max(shots):
+        raise UserError(f"{max(shots)} shots of {trait.name} need as many effective answers; there are {len(pool)}")
+    questions = []
+    for i, text in enumerate(trait.questions):
+        drawn = _one_per_question_first(random.Random(f"{seed}|{trait.name}|{i}").sample(pool, len(pool)))
+        for n in shots:
+            name = f"{trait.name}_{i}_shots_{n}"
+            questions.append(Question(name, text, shots=tuple(drawn[:n]), condition=f"{n} shots"))
+    return questions
+
+
+def _one_per_question_first(drawn: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Reordered so that no question comes again before every one has come."""
+    rounds: dict[str, int] = {}
+    keys = []
+    for question, _ in drawn:
+        keys.append(rounds.get(question, 0))
+        rounds[question] = keys[-1] + 1
+    return [pair for _, pair in sorted(zip(keys, drawn, strict=True), key=lambda item: item[0])]

@@ -1,0 +1,87 @@
+"""Effective pairs: the positive and negative answers that vectors are made of.
+
+A pair is the positive and the negative answer to the same question under the same instruction index (and with the same
+repetition index); it is effective where the judge saw the trait in the one, not in the other, and both are coherent.
+"""
+
+from persona_vectors.errors import UserError
+from persona_vectors.files.tables import read_answers, what_it_has
+
+MIN_COHERENCE = 50
+PAIRED_BY = ("question_id", "row")
+
+
+def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id"):
+    """Pair the rows of two answers files: a DataFrame with every column twice, ``_pos`` and ``_neg``.
+
+    Args:
+        by: ``question_id`` (its ``_pos_`` / ``_neg_`` part aside) and repetition index; where a file has no question
+            ids, by row. ``row``: the first with the first and so on, as the published code does, whatever was asked:
+            files of two traits, say.
+
+    Raises:
+        UserError: a file that cannot be read, no question id in common, or other numbers of rows to pair by row.
+    """
+    tables = {}
+    for sign, path in (("pos", pos_path), ("neg", neg_path)):
+        table = read_answers(path, (trait, "coherence"))
+        for column in ("prompt", "answer"):
+            if column not in table:
+                raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
+        tables[sign] = table
+    pos, neg = tables["pos"], tables["neg"]
+    if ("reasoning" in pos) != ("reasoning" in neg):  # no answer of the one sign came after thoughts
+        (neg if "reasoning" in pos else pos)["reasoning"] = ""
+    if by == "question_id" and "question_id" in pos and "question_id" in neg:
+        for table in (pos, neg):
+            table["pair"] = table["question_id"].str.replace(r"_(pos|neg)_(\d+)$", r"_\2", regex=True)
+            table["occurrence"] = table.groupby("pair").cumcount()
+        pairs = pos.merge(neg, on=["pair", "occurrence"], suffixes=("_pos", "_neg"))
+        if pairs.empty:
+            raise UserError(
+                f"no question of {pos_path} is asked in {neg_path} too (by question_id); --pair_by row pairs the first "
+                f"row with the first and so on, where both have as many (these have {len(pos)} and {len(neg)})"
+            )
+        return pairs
+    if len(pos) != len(neg):
+        why = "--pair_by row needs as many in both" if by == "row" else "there is no question_id to pair them by"
+        raise UserError(f"{pos_path} has {len(pos)} rows, {neg_path} has {len(neg)}: {why}")
+    return pos.add_suffix("_pos").join(neg.add_suffix("_neg"))
+
+
+def effective_pairs(pairs, trait: str, threshold: float = 50):
+    """The rows of ``pairs`` that are effective; prints why the others are not.
+
+    Effective: pos trait >= threshold, neg trait < 100 - threshold, both coherences >= 50, both answers not empty
+    (section 2.2 and the published code). A missing score is never effective.
+
+    Raises:
+        UserError: none is; a vector of nothing would be NaN.
+    """
+    tests = {
+        f"positive answer scores < {threshold:g}": ~(pairs[f"{trait}_pos"] >= threshold),
+        f"negative answer scores >= {100 - threshold:g}": ~(pairs[f"{trait}_neg"] < 100 - threshold),
+        "positive answer incoherent": ~(pairs["coherence_pos"] >= MIN_COHERENCE),
+        "negative answer incoherent": ~(pairs["coherence_neg"] >= MIN_COHERENCE),
+        "an answer is empty": (pairs["answer_pos"].str.strip() == "") | (pairs["answer_neg"].str.strip() == ""),
+        "a prompt is empty": (pairs["prompt_pos"].str.strip() == "") | (pairs["prompt_neg"].str.strip() == ""),
+    }
+    failed = {reason: int(test.sum()) for reason, test in tests.items() if test.any()}
+    keep = ~sum(tests.values()).astype(bool)
+    for reason, count in failed.items():
+        print(f"  {count} of {len(pairs)} pairs: {reason} (or not scored)")
+    if not keep.any():
+        why = "; ".join(f"{reason}: {count}" for reason, count in failed.items())
+        raise UserError(
+            f"none of {len(pairs)} pairs is effective ({why}): nothing is saved; look at the answers, lower --threshold, "
+            "or use instructions that the model follows"
+        )
+    return pairs[keep]
+
+
+def effective_answers(pos_path: str, neg_path: str, trait: str) -> list[tuple[str, str]]:
+    """(question, answer) of the extraction answers that show the trait: the positive half of the effective pairs."""
+    pairs = effective_pairs(read_pairs(pos_path, neg_path, trait), trait)
+    if "question_pos" not in pairs:
+        raise UserError(f"{pos_path} has no column 'question': exemplars need it")
+    return list(zip(pairs["question_pos"], pairs["answer_pos"], strict=True))
