@@ -5,7 +5,7 @@
 Answers and scores are journaled beside the output as they arrive: after a kill, the same command goes on from there.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from eval.prompts import Prompts
 from persona_vectors import cli, models
@@ -29,6 +29,8 @@ def main(
     vector_path: str = None,
     layer: cli.Several = None,
     steering_type: str = "response",
+    controls: int = 0,
+    n_questions: int = None,
     max_tokens: int = 1000,
     n_per_question: int = 10,
     batch_process: bool = True,
@@ -69,6 +71,8 @@ def main(
         layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1. all: every layer at once, with
             incremental vectors.
         steering_type: response (last prompt token and generated ones), prompt, or all.
+        controls: random vectors of the same norm that steer beside the trait's own; they add the column control.
+        n_questions: ask only the first so many of the artifact's questions.
         max_tokens: longest answer, in tokens.
         n_per_question: answers per question (and instruction); 1 is greedy, more are drawn at temperature 1.
         batch_process: false makes one question at a time, for little memory.
@@ -120,8 +124,10 @@ def main(
         gpu_memory_utilization=gpu_memory_utilization,
         distributed_executor_backend=distributed_executor_backend,
     )
-    grid = Grid.from_flags(coef, layer, vector_path, steering_type)
+    grid = Grid.from_flags(coef, layer, vector_path, steering_type, controls)
     traits = {name: load_trait(name, version, trait_dir) for name in cli.as_words(trait)}
+    n_questions = cli.optional(cli.as_int, "n_questions", n_questions, 1)
+    traits = {name: replace(each, questions=each.questions[:n_questions]) for name, each in traits.items()}
     grid.load(list(traits))
     sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings)
 

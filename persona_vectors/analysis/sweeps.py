@@ -27,7 +27,9 @@ def layer_name(layer: int) -> int | str:
 
 
 def read_sweep(paths: Sequence[str], trait: str):
-    """The answers of a sweep: a DataFrame with file, layer (a number; :data:`EVERY` for all), coef and the scores.
+    """The answers of a sweep: a DataFrame with file, layer (a number; :data:`EVERY` for all), coef, control, the scores.
+
+    ``control`` is empty for the trait's own vector; question and answer are there where the files have them.
 
     Args:
         paths: CSV files; a path with ``{layer}``, ``{coef}`` or ``*`` stands for every file that is called so. What a
@@ -45,13 +47,17 @@ def read_sweep(paths: Sequence[str], trait: str):
         if answers.empty:
             raise UserError(f"{file} holds no answers")
         cell = {name: _numbers(name, answers, file, told) for name in ("layer", "coef")}
-        table = answers[[trait, "coherence"]].assign(file=file, **cell)
-        for layer, coef in table[["layer", "coef"]].drop_duplicates().itertuples(index=False, name=None):
-            if (layer, coef) in owners:
+        control = answers.get("control", "")
+        texts = {name: answers[name] for name in ("question", "answer") if name in answers}
+        table = answers[[trait, "coherence"]].assign(file=file, **cell, control=control, **texts)
+        for own in table[["layer", "coef", "control"]].drop_duplicates().itertuples(index=False, name=None):
+            if own in owners:
+                layer, coef, control = own
                 raise UserError(
-                    f"two files hold layer {layer_name(layer)}, coefficient {coef:g}: {owners[layer, coef]} and {file}"
+                    f"two files hold layer {layer_name(layer)}, coefficient {coef:g}{control and f', control {control}'}: "
+                    f"{owners[own]} and {file}"
                 )
-            owners[layer, coef] = file
+            owners[own] = file
         tables.append(table)
     return pandas.concat(tables, ignore_index=True)
 

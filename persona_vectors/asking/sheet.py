@@ -16,7 +16,7 @@ from persona_vectors.files.tables import ANSWER_COLUMNS, write_table
 from persona_vectors.steering.sweep import Cell
 from persona_vectors.traits.artifact import Question, Trait
 
-RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "condition", "reasoning"}
+RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "condition", "reasoning"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Wanted:
     @property
     def key(self) -> str:
         """Unique within a sheet; the same for all layers where nothing is steered."""
-        steered = f"|{self.cell.layer}|{self.cell.coef}" if self.cell.coef else ""
+        steered = "".join(f"|{part}" for part in self.cell.key) if self.cell.coef else ""
         return f"{self.question.id}|{self.sample}{steered}"
 
     @property
@@ -43,7 +43,7 @@ class AnswerSheet:
     """The answers and scores of one trait, one instruction type and one output file.
 
     Args:
-        grid: cells of the steering sweep; more than one adds the columns coef and layer.
+        grid: cells of the steering sweep; more than one adds the columns coef and layer, controls the column control.
         judge_prompts: metric -> prompt with {question} and {answer}; the metrics are the score columns.
         settings: whatever the answers and scores depend on, the model by its content; neither an unfinished run with
             other settings nor a table that was made with them is taken up.
@@ -157,7 +157,7 @@ class AnswerSheet:
         """The DataFrame of the CSV: one row per wanted row, in the order of cells, questions, samples."""
         import pandas
 
-        swept = len(self.grid) > 1
+        swept, controlled = len(self.grid) > 1, any(cell.control for cell in self.grid)
         reasoned = any("reasoning" in record for record in self.answers.values())
         further = dict.fromkeys(metric for _, metric in self.scores if metric not in self.judge_prompts)
         lines = []
@@ -168,6 +168,7 @@ class AnswerSheet:
             line |= {metric: self.scores.get((row.key, metric)) for metric in [*self.judge_prompts, *further]}
             line |= {"condition": row.question.condition} if row.question.condition else {}
             line |= {"coef": row.cell.coef, "layer": row.cell.layer} if swept else {}
+            line |= {"control": f"random {row.cell.control}" if row.cell.control else ""} if controlled else {}
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
             lines.append(line)
         return pandas.DataFrame(lines)
@@ -198,7 +199,9 @@ def summarise(table, metrics: Sequence[str]) -> None:
     empty = int((table["answer"].astype(str).str.strip() == "").sum()) if "answer" in table else 0
     if empty:
         print(f"{empty} of {len(table)} answers are empty: they have no scores")
-    swept = [column for column in ("layer", "coef") if column in table and table[column].nunique() > 1]
+    if "control" in table:  # their mean is one row beside the trait's own vector
+        table = table.assign(control=table["control"].fillna("").str.replace(r" \d+$", "", regex=True))
+    swept = [name for name in ("layer", "coef", "control") if name in table and table[name].nunique() > 1]
     if not swept:
         for metric in metrics:
             scores = table[metric]

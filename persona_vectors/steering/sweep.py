@@ -8,17 +8,28 @@ from dataclasses import dataclass, field
 from persona_vectors import cli
 from persona_vectors.errors import UserError
 from persona_vectors.steering.intervention import POSITIONS, Intervention
-from persona_vectors.vectors.storage import check_fit, fingerprint, incremental, load_vectors
+from persona_vectors.vectors.storage import check_fit, fingerprint, incremental, load_vectors, random_like
 
 ALL = "all"  # --layer all: incremental vectors at every layer (section J.3)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid; ``layer`` is None where none was named, ``"all"`` for incremental vectors at every layer."""
+    """One point of the grid.
+
+    Attributes:
+        layer: None where none was named, ``"all"`` for incremental vectors at every layer.
+        control: 0 is the trait's own vector, k its k-th control: a random vector of the same norm.
+    """
 
     layer: int | str | None
     coef: float
+    control: int = 0
+
+    @property
+    def key(self) -> list:
+        """What records and journals call it."""
+        return [self.layer, self.coef, *([f"random{self.control}"] if self.control else [])]
 
 
 @dataclass
@@ -26,7 +37,7 @@ class Grid:
     """Layers x coefficients over one vector file per trait.
 
     Attributes:
-        cells: layers outermost; one cell without steering where nothing was asked for.
+        cells: layers outermost, controls last; one cell without steering where nothing was asked for.
         vector_path: as given, perhaps with {trait}; None where every coefficient is 0 and no file was named.
     """
 
@@ -37,8 +48,10 @@ class Grid:
     _made: dict = field(default_factory=dict)
 
     @classmethod
-    def from_flags(cls, coef: object, layer: object, vector_path: str | None, steering_type: str) -> "Grid":
-        """Read ``--coef``, ``--layer``, ``--vector_path`` and ``--steering_type``; refuse half a steering."""
+    def from_flags(
+        cls, coef: object, layer: object, vector_path: str | None, steering_type: str, controls: object = 0
+    ) -> "Grid":
+        """Read ``--coef``, ``--layer``, ``--vector_path``, ``--steering_type``, ``--controls``; refuse half a steering."""
         coefs = cli.as_numbers("coef", coef)
         words = [] if layer is None else cli.as_words(layer)
         layers = [ALL for word in words if word == ALL]
@@ -51,7 +64,12 @@ class Grid:
             raise UserError(f"--coef {coef} needs --layer: the row of the vector file, 1..L, or all")
         if len(layers) > 1 and not any(coefs):
             raise UserError(f"--layer {layer} with --coef 0 steers nothing; name the coefficients")
-        return cls([Cell(name, c) for name in layers or [None] for c in coefs], vector_path, positions)
+        controls = cli.as_int("controls", controls, 0)
+        if controls and not any(coefs):
+            raise UserError(f"--controls {controls} with --coef 0 steers nothing; name the coefficients")
+        cells = [Cell(name, c) for name in layers or [None] for c in coefs]
+        cells += [Cell(cell.layer, cell.coef, k + 1) for k in range(controls) for cell in cells if cell.coef]
+        return cls(cells, vector_path, positions)
 
     def load(self, traits: list[str]) -> None:
         """Read the vector file of every trait."""
@@ -73,7 +91,7 @@ class Grid:
 
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and the trait's vector by its content."""
-        cells = {"cells": [[cell.layer, cell.coef] for cell in self.cells]}
+        cells = {"cells": [cell.key for cell in self.cells]}
         if not any(cell.coef for cell in self.cells):
             return cells
         vector = fingerprint(self.path_for(trait), self.vectors[trait])
@@ -89,6 +107,8 @@ class Grid:
             return ()
         if (trait, cell) not in self._made:
             vectors = self.vectors[trait]
+            if cell.control:
+                vectors = random_like(vectors, seed=cell.control)
             rows = enumerate(incremental(vectors), 1) if cell.layer == ALL else [(cell.layer, vectors[cell.layer])]
             made = tuple(Intervention(number, row, cell.coef, self.positions) for number, row in rows)
             self._made[trait, cell] = made

@@ -200,6 +200,18 @@ def save_vectors(vectors, path: str | Path) -> None:
         beside.write_bytes(content.getbuffer())
 
 
+def random_like(vectors, seed: int):
+    """The control of a steering: random directions, each with the norm of its row of ``vectors`` [layers + 1, hidden].
+
+    Example:
+        control = random_like(load_vectors("evil_response_avg_diff.pt"), seed=1)
+    """
+    import torch
+
+    drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
+    return drawn / drawn.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
+
+
 def incremental(vectors):
     """Layer-incremental vectors for steering all layers at once: v_l - v_(l-1) (section J.3).
 
