@@ -166,6 +166,8 @@ def main(
         words = (
             "not defined" if within is None else f"{within:.3f} over {len(result['within']['conditions'])} conditions"
         )
+        if result["within"]["ceiling"] is not None:
+            words += f", of {result['within']['ceiling']:.3f} that a prompt could tell"
         print(
             f"{result['trait']}, {result['kind']}: overall {result['overall_in_words']}; within conditions r = {words}"
         )
@@ -186,7 +188,7 @@ def correlate(trait: str, kind: str, layer: int, column: str, path: str) -> dict
     """Both correlations of one answers file, and its points by condition."""
     import pandas
 
-    from persona_vectors.analysis.correlation import pearson, within_conditions
+    from persona_vectors.analysis.correlation import ceiling, pearson, within_conditions
 
     table = read_answers(path, (trait,))
     if "condition" not in table or column not in table:
@@ -194,10 +196,11 @@ def correlate(trait: str, kind: str, layer: int, column: str, path: str) -> dict
     table = table.assign(x=pandas.to_numeric(table[column])).dropna(subset=["x", trait])
     overall = pearson(table["x"], table[trait])
     within = within_conditions(table["x"], table[trait], table["condition"])
+    limit = ceiling(table[trait], table["condition"], table["question_id"]) if "question_id" in table else None
     means = table.groupby("condition", sort=False)[["x", trait]].mean()
     return {
         "trait": trait, "kind": kind, "layer": layer, "column": column, "overall_in_words": str(overall),
-        "overall": overall.as_dict(), "within": within.as_dict(),
+        "overall": overall.as_dict(), "within": within.as_dict() | {"ceiling": limit},
         "over_condition_means": pearson(means["x"], means[trait]).as_dict(),
         "conditions": {c: {"projection": float(x), "score": float(y)} for c, x, y in means.itertuples()},
         "points": {c: (part["x"].tolist(), part[trait].tolist()) for c, part in table.groupby("condition", sort=False)},

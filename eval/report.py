@@ -181,7 +181,8 @@ def monitoring_section(traits: list[str], folder: Path) -> Section:
     section = Section(
         "Monitoring: the projection before the answer",
         "The last prompt token's projection against the answer's trait score (section 3.3), under system prompts graded from "
-        "eliciting to suppressing and after exemplars of the trait.",
+        "eliciting to suppressing and after exemplars of the trait. The projection is the same for every answer to a prompt, so "
+        "that within a condition r can be at most what the prompts differ in (at most: by analysis of variance).",
     )
     rows = []
     for kind in ("system_prompts", "many_shot"):
@@ -194,11 +195,11 @@ def monitoring_section(traits: list[str], folder: Path) -> Section:
             paper = PAPER_MONITORING.get((trait, kind), (None, None))
             rows.append([
                 trait, kind.replace("_", " "), overall["r"], interval(overall), paper[0], within["r"], interval(within),
-                paper[1], overall["n"],
+                within.get("ceiling"), paper[1], overall["n"],
             ])  # fmt: skip
             section.figures.append((f"{trait}, {kind.replace('_', ' ')}", folder / f"{trait}_{kind}.png"))
             section.files.append(folder / f"{trait}_{kind}.csv")
-    columns = ["trait", "conditions", "r overall", "95 %", "paper", "r within", "95 %", "paper", "answers"]
+    columns = ["trait", "conditions", "r overall", "95 %", "paper", "r within", "95 %", "at most", "paper", "answers"]
     section.tables += [("Correlation", columns, rows)] if rows else []
     return section
 
