@@ -16,7 +16,7 @@ use_environment "$(default_requirements)"
 export HF_HUB_OFFLINE=1
 
 if [ "$world" = real ]; then
-    model=models/smollm2 traits=(optimistic humorous apathetic) coefs=-4,-2,0,2,4 layers=18
+    model=models/smollm2 traits=(optimistic humorous apathetic) coefs=-2,-1,0,1,2 layers=18
     # Short answers to some of the questions, read by the model itself in the place of a judge: minutes, not hours.
     flags=(--backend hf --n_per_question 1 --max_tokens 40 --n_questions 8 --judge_model likelihood --scorer_pairs 1)
     control=(--controls 1)
