@@ -18,6 +18,7 @@ from persona_vectors.analysis.layout import refuse_strangers
 from persona_vectors.errors import UserError
 from persona_vectors.files import jsonfile
 from persona_vectors.files.atomic import replacing
+from persona_vectors.plots import DPI
 
 # The paper's numbers (arXiv 2507.21509v3): Qwen2.5-7B-Instruct, where it reports both models.
 PAPER_LAYER = {"evil": 20, "sycophantic": 20, "hallucinating": 16}
@@ -85,7 +86,7 @@ def main(
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"embedded": embedded, "is_wide": is_wide, "cell": cell}
+    environment.filters |= {"embedded": embedded, "drawn_width": drawn_width, "cell": cell}
     template = environment.from_string((Path(__file__).parent / "report.html.jinja").read_text())
     page = template.render(
         model=model, traits=traits, sections=sections, made=time.strftime("%Y-%m-%d %H:%M"),
@@ -102,10 +103,9 @@ def embedded(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def is_wide(path: Path) -> bool:
-    """Whether a PNG is more than two and a half times as wide as high (a row of panels)."""
-    header = path.read_bytes()[16:24]
-    return int.from_bytes(header[:4]) > 2.5 * int.from_bytes(header[4:])
+def drawn_width(path: Path) -> int:
+    """The width of a PNG on the page, in CSS pixels: every figure at the size it was drawn at, so that all have one type size."""
+    return round(int.from_bytes(path.read_bytes()[16:20]) * 96 / DPI)
 
 
 def cell(value: object) -> str:

@@ -9,6 +9,7 @@ from persona_vectors.files.atomic import replacing
 
 # Okabe & Ito's palette
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DPI = 160  # pixels an inch; type is 7 to 10 points
 
 
 def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2):
@@ -30,7 +31,7 @@ def save_figure(figure, path: str | Path) -> None:
     from matplotlib import pyplot
 
     with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=160)
+        figure.savefig(beside, format="png", dpi=DPI)
     pyplot.close(figure)
 
 
