@@ -21,24 +21,25 @@ from persona_vectors.files.fingerprints import of_json
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.tables import read_answers, write_table
 from persona_vectors.models import chat_template
+from persona_vectors.options import ReadingOptions
 from persona_vectors.traits.artifact import Trait, load_trait, make_questions
 from persona_vectors.vectors.storage import check_fit, chosen_layer, fingerprint, load_vectors, project
 
 
+@cli.command
 def main(
     base_model: str,
-    model_list: cli.Several,
-    trait: cli.Several,
+    model_list: cli.Several[str],
+    trait: cli.Several[str],
     vector_path: str,
     layer: str,
     output: str = "finetuning_shift",
-    answers: str = None,
+    answers: str | None = None,
     trait_dir: str = "data_generation",
-    dtype: str = "auto",
-    token_budget: int = None,
+    *,
+    reading: ReadingOptions,
     enable_thinking: bool = False,
     overwrite: bool = False,
-    trust_remote_code: bool = False,
 ):
     """Measure shifts of finetuned models and correlate them with trait scores.
 
@@ -52,22 +53,14 @@ def main(
         answers: answers CSV of eval_persona per model and trait; {model} (its last part) and {trait} are filled in.
             Without it there are shifts only.
         trait_dir: folder of trait_data_eval/.
-        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         enable_thinking: render questions with the template's thinking on.
         overwrite: measure shifts again that an earlier table of this output has.
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
-    cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
-    enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
-    overwrite = cli.as_bool("overwrite", overwrite)
-    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
-    traits = {name: load_trait(name, "eval", trait_dir) for name in cli.as_words(trait)}
+    traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
     if len(traits) > 1 and "{trait}" not in vector_path:
         raise UserError("several traits need {trait} in --vector_path")
     base = models.resolve(base_model)
-    finetuned = named(cli.as_words(model_list))
+    finetuned = named(model_list)
     shape = models.describe(base, trust_remote_code)
     for path in finetuned.values():
         if models.describe(path, trust_remote_code) != shape:
