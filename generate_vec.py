@@ -11,6 +11,7 @@ and were made from these very pairs and this model are not made again.
 """
 
 from collections import Counter
+from itertools import compress
 from pathlib import Path
 from typing import Literal
 
@@ -73,16 +74,7 @@ def main(
 
         longest = models.describe(path, reading.trust_remote_code).max_length
         tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
-        samples, problems = zip(
-            *(tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")), strict=True
-        )
-        reasons = [pos or neg for pos, neg in zip(*problems, strict=True)]
-        effective = effective[[not reason for reason in reasons]]
-        left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
-        if effective.empty:
-            raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
-        if left_out:
-            print(f"  of these {left_out}")
+        effective, samples = runnable(tokenizer, effective, longest, model_name)
 
         import torch
 
@@ -90,9 +82,8 @@ def main(
 
         model = models.load_model(path, reading.dtype, reading.trust_remote_code)
         means, answers = {}, {}
-        for sign, made in zip(("pos", "neg"), samples, strict=True):
-            chosen = [sample for sample, reason in zip(made, reasons, strict=True) if not reason]
-            means[sign], answers[sign] = mean_activations(model, chosen, reading.token_budget, f"{trait} {sign}")
+        for sign, made in samples.items():
+            means[sign], answers[sign] = mean_activations(model, made, reading.token_budget, f"{trait} {sign}")
 
         counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
         told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
@@ -104,6 +95,20 @@ def main(
         aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
         report(means, aucs)
         print("wrote " + ", ".join(map(str, files)))
+
+
+def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tuple:
+    """(the pairs both of whose answers can be run, their samples by sign); says how many are left out and why."""
+    made = {sign: tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")}
+    reasons = [pos or neg for pos, neg in zip(made["pos"][1], made["neg"][1], strict=True)]
+    kept = [not reason for reason in reasons]
+    samples = {sign: list(compress(every, kept)) for sign, (every, _) in made.items()}
+    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
+    if not any(kept):
+        raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
+    if left_out:
+        print(f"  of these {left_out}")
+    return effective[kept], samples
 
 
 def of_pairs(effective) -> Fingerprint:

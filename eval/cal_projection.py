@@ -62,13 +62,11 @@ def main(
     from persona_vectors.vectors.projection import Projector, made_from, make_columns
 
     shape = models.describe(model_path, reading.trust_remote_code)
-    vectors = {path: load_vectors(path) for path in paths}
-    for path, tensor in vectors.items():
-        check_fit(path, tensor, shape.layers, shape.hidden, layers, lowest=0)
+    vectors = read_vectors(paths, layers, shape)
     if base_path and models.describe(base_path, reading.trust_remote_code) != shape:
         raise UserError(f"{base_model} and {model_name} have other shapes: their activations cannot be compared")
-    label = model_path.basename + (f"_minus_{base_path.basename}" if base_path else "")
     processes = join_processes()
+    label = model_path.basename + (f"_minus_{base_path.basename}" if base_path else "")
     columns = make_columns(label, vectors, layers, list(dict.fromkeys(projection_type)))
     if not processes.is_first:
         processes.wait()  # for the first, which reads the weights and keeps their fingerprint for the others
@@ -79,9 +77,8 @@ def main(
     records = made_from(columns, common)
     say = print if processes.is_first else lambda _: None
     lacking = list(records) if overwrite else missing(rows, records, say=say)
-    for name in records:
-        if name in rows.columns:
-            say(f"{name} exists already: {'computed anew' if name in lacking else 'skipped (--overwrite computes it)'}")
+    for name in filter(rows.columns.__contains__, records):
+        say(f"{name} exists already: {'computed anew' if name in lacking else 'skipped (--overwrite computes it)'}")
     columns = [column for column in columns if column.name in lacking]
     if not columns:
         return processes.end()
@@ -92,21 +89,31 @@ def main(
 
     tokenizer = models.load_tokenizer(model_path, reading.trust_remote_code)
     model = models.load_model(model_path, reading.dtype, reading.trust_remote_code, processes.device)
-    base = None
-    if base_path:
-        from persona_vectors.models.adapters import changes_base
-
-        same = model_path.adapter and not base_path.adapter and base_path.base == model_path.base
-        same = same and not changes_base(model_path.adapter)
-        base = (
-            model if same else models.load_model(base_path, reading.dtype, reading.trust_remote_code, processes.device)
-        )
+    base = load_base(base_path, model_path, model, reading, processes.device) if base_path else None
     projector = Projector(model, columns, base, reading.token_budget)
     project_windows(work, sizes, tokenizer, projector, shape.max_length, enable_thinking, processes)
     processes.wait()
     if processes.is_first:
         work.report(*work.finish())
     processes.end()
+
+
+def read_vectors(paths: list[str], layers: list[int], shape: models.Shape) -> dict:
+    """{path: [layers + 1, hidden]}, all of which fit the model and have the layers."""
+    vectors = {path: load_vectors(path) for path in paths}
+    for path, tensor in vectors.items():
+        check_fit(path, tensor, shape.layers, shape.hidden, layers, lowest=0)
+    return vectors
+
+
+def load_base(base_path: models.ModelPath, model_path: models.ModelPath, model, reading: ReadingOptions, device):
+    """The model to subtract: ``model`` itself where it is an adapter on it, whose layers can be switched off."""
+    from persona_vectors.models.adapters import changes_base
+
+    same = model_path.adapter and not base_path.adapter and base_path.base == model_path.base
+    if same and not changes_base(model_path.adapter):
+        return model
+    return models.load_model(base_path, reading.dtype, reading.trust_remote_code, device)
 
 
 def either(name: str, value: Sequence | None, other: Sequence | None) -> list:

@@ -84,7 +84,7 @@ class _Shown:
         return self.text
 
 
-LONGEST_TYPE = 30  # characters; Fire cuts off what is longer
+TYPE, DEFAULT = 30, 27  # characters; Fire cuts off what is longer, which then goes into the flag's text
 
 
 def for_fire(program: Callable, then: Callable[[Any], None]) -> Callable:
@@ -92,10 +92,11 @@ def for_fire(program: Callable, then: Callable[[Any], None]) -> Callable:
     parameters = []
     any_number = any(flag.kind is flag.VAR_POSITIONAL for flag in program.flags.values())
     for flag in program.flags.values():
-        words = in_words(flag.annotation)
-        default = flag.empty if flag.default is flag.empty else _Shown(shown(flag.default))
+        words, default = in_words(flag.annotation), shown(flag.default)
         kind = flag.kind if any_number else flag.POSITIONAL_OR_KEYWORD  # Fire draws -x where no other of these has an x
-        annotation = flag.empty if len(words) > LONGEST_TYPE else _Shown(words)
+        annotation = _Shown(words if len(words) <= TYPE else "")
+        default = _Shown(default if len(default) <= DEFAULT else "")
+        default = flag.empty if flag.default is flag.empty else default
         parameters.append(flag.replace(kind=kind, annotation=annotation, default=default))
     signature = inspect.Signature(parameters)
 
@@ -121,10 +122,11 @@ def _help(program: Callable) -> str:
                 texts |= section(inspect.cleandoc(group.__doc__ or ""), "Attributes")
     texts |= section(doc, "Args")
     for name, flag in program.flags.items():
-        words = in_words(flag.annotation)
-        if len(words) > LONGEST_TYPE:
-            texts[name] = "; ".join(filter(None, [words, texts.get(name)]))
-    lines = [f"    {name}: {texts[name]}" for name in program.flags if name in texts]
+        words, default = in_words(flag.annotation), shown(flag.default)
+        said = [words if len(words) > TYPE else "", texts.get(name, "")]
+        said.append(f"by default {default}" if flag.default is not flag.empty and len(default) > DEFAULT else "")
+        texts[name] = "; ".join(filter(None, said))
+    lines = [f"    {name}: {texts[name]}" for name in program.flags if texts[name]]
     return "\n".join([doc.partition("\nArgs:\n")[0].rstrip(), "", *(["Args:"] if lines else []), *lines])
 
 
