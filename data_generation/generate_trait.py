@@ -30,6 +30,7 @@ from persona_vectors.traits.artifact import VERSIONS, check_name
 FIELDS = ("instruction", "questions", "eval_prompt")
 
 
+@cli.command
 def main(
     trait: str,
     description: str,
@@ -37,8 +38,8 @@ def main(
     question_instruction: str = "",
     output_dir: str = "data_generation",
     overwrite: bool = False,
-    max_tokens: int = 16000,
-    attempts: int = 5,
+    max_tokens: cli.Count = 16000,
+    attempts: cli.Count = 5,
 ):
     """Write both artifact files of a trait, as a model behind an OpenAI-compatible endpoint proposes them.
 
@@ -59,9 +60,6 @@ def main(
         raise UserError(f"'{trait}' cannot be a trait's name: answer files have a column of that name")
     if not description.strip():
         raise UserError("--description needs a sentence that says what the trait looks like in an answer")
-    max_tokens = cli.as_int("max_tokens", max_tokens, 1)
-    attempts = cli.as_int("attempts", attempts, 1)
-    overwrite = cli.as_bool("overwrite", overwrite)
     prompt = prompts.fill(
         "generate_trait", trait=trait, trait_description=description, question_instruction=question_instruction or ""
     )

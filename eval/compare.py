@@ -9,6 +9,7 @@ and of three files and more <output>_pareto.png: trait score against coherence.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from persona_vectors import cli
 from persona_vectors.errors import UserError
@@ -19,7 +20,13 @@ from persona_vectors.files.tables import ANSWER_COLUMNS, read_answers, write_tab
 NO_SCORES = {*ANSWER_COLUMNS, "coef", "layer", "control", "condition", "reasoning"}
 
 
-def main(*file_path: str, trait: cli.Several = None, output: str = "comparison", seed: int = 0):
+@cli.command
+def main(
+    *file_path: str,
+    trait: cli.Several[str] | None = None,
+    output: str = "comparison",
+    seed: Annotated[int, cli.Between(0)] = 0,
+):
     """Compare the scores of answers files.
 
     Args:
@@ -28,11 +35,10 @@ def main(*file_path: str, trait: cli.Several = None, output: str = "comparison",
         output: beginning of the files to write.
         seed: draws the bootstrap.
     """
-    seed = cli.as_int("seed", seed, 0)
     if len(set(file_path)) < max(2, len(file_path)):
         raise UserError("name two or more different answers files: python -m eval.compare a.csv b.csv")
     tables = {path: read_answers(path) for path in file_path}
-    metrics = cli.as_words(trait) if trait is not None else common_scores(tables)
+    metrics = list(trait or common_scores(tables))
     tables = {path: read_answers(path, tuple(metrics)) for path in file_path}
     for path, table in tables.items():
         for name in ("coef", "layer", "control"):

@@ -29,7 +29,13 @@ ARMS = {
 LAST = 8  # training steps whose mean is the loss at the beginning, and at the end: single batches differ by a tenth
 
 
-def random(vector_path: str, output_path: str, seed: int = 0, overwrite: bool = False):
+@cli.command
+def random(
+    vector_path: str,
+    output_path: str,
+    seed: int = 0,
+    overwrite: bool = False,
+):
     """Write the control: random directions, each with the norm of the vector file's row.
 
     Args:
@@ -40,7 +46,6 @@ def random(vector_path: str, output_path: str, seed: int = 0, overwrite: bool = 
     """
     from persona_vectors.vectors.storage import fingerprint, load_vectors, random_like, save_vectors
 
-    seed, overwrite = cli.as_int("seed", seed), cli.as_bool("overwrite", overwrite)
     rows = load_vectors(vector_path)
     made_from = provenance.record(vector=fingerprint(vector_path, rows), seed=seed)
     if not overwrite and Path(output_path).exists() and provenance.take_up(output_path, made_from):
@@ -51,7 +56,11 @@ def random(vector_path: str, output_path: str, seed: int = 0, overwrite: bool = 
     print(f"wrote {output_path}: random, with the norms of {vector_path}")
 
 
-def report(folder: str, output: str = None):
+@cli.command
+def report(
+    folder: str,
+    output: str | None = None,
+):
     """Write <output>.csv (one row per arm, coefficient and trait) and <output>.png, and print the table.
 
     Args:

@@ -46,13 +46,14 @@ class Section:
     missing: list[str] = field(default_factory=list)
 
 
+@cli.command
 def main(
     model: str,
-    trait: cli.Several,
+    trait: cli.Several[str],
     folder: str,
-    steering: str = None,
-    mitigation: str = None,
-    output: str = None,
+    steering: str | None = None,
+    mitigation: str | None = None,
+    output: str | None = None,
 ):
     """Write the report of a reproduction.
 
@@ -64,7 +65,7 @@ def main(
         mitigation: beginning of eval.mitigation's files.
         output: HTML to write; by default report.html in the folder.
     """
-    traits, root = cli.as_words(trait), Path(folder)
+    traits, root = list(trait), Path(folder)
     if not root.is_dir():
         raise UserError(f"no folder {folder}; scripts/reproduce.sh makes it")
     output = Path(output or root / "report.html")

@@ -23,7 +23,13 @@ from persona_vectors.files.fingerprints import of_file
 from persona_vectors.files.jsonfile import write_json
 
 
-def main(file_path: cli.Files, trait: cli.Several, min_coherence: float = 75, output: str = None):
+@cli.command
+def main(
+    file_path: cli.Files,
+    trait: cli.Several[str],
+    min_coherence: cli.Score = 75.0,
+    output: str | None = None,
+):
     """Draw a steering sweep and recommend a layer and coefficients.
 
     Args:
@@ -34,15 +40,13 @@ def main(file_path: cli.Files, trait: cli.Several, min_coherence: float = 75, ou
         min_coherence: cells whose mean coherence is lower are not recommended.
         output: beginning of the files to write; by default the CSV's name without its ending. {trait} is filled in.
     """
+    if len(trait) > 1 and any("{trait}" not in path for path in (*file_path, output) if path is not None):
+        raise UserError("several traits need {trait} in --file_path (and in --output)")
     import pandas
 
-    min_coherence = cli.as_number("min_coherence", min_coherence, 0, 100)
-    traits, given = cli.as_words(trait), cli.as_files(file_path)
-    if len(traits) > 1 and any("{trait}" not in path for path in (*given, output) if path is not None):
-        raise UserError("several traits need {trait} in --file_path (and in --output)")
     sweeps = {}
-    for name in traits:
-        paths = [path.replace("{trait}", name) for path in given]
+    for name in trait:
+        paths = [path.replace("{trait}", name) for path in file_path]
         answers = read_sweep(paths, name)
         sweeps[name] = paths, answers
     made_from = {name: belong_together(answers["file"].unique()) for name, (_, answers) in sweeps.items()}

@@ -18,6 +18,7 @@ from persona_vectors.files.tables import read_answers, write_table
 SETTINGS = ("layer", "coef", "control")
 
 
+@cli.command
 def main(file_path: str, trait: str):
     """Rate the answers of a CSV by VADER and compare that with the trait's score.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy
 
 from persona_vectors import models
-from persona_vectors.asking.subject import EngineFlags
+from persona_vectors.asking.subject import EngineSettings
 from persona_vectors.engines import Request, Sampling, request_seed
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
@@ -129,7 +129,7 @@ class BaseAnswers:
 
     path: ModelPath
     shape: Shape
-    engine: EngineFlags
+    engine: EngineSettings
     dtype: str
     max_tokens: int
     enable_thinking: bool = False

@@ -5,7 +5,7 @@ Knows engines, judges and sheets; which questions are subject, and why, is the s
 
 import contextlib
 
-from persona_vectors.asking.choose_judge import JudgeFlags
+from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.sheet import AnswerSheet, Wanted
 from persona_vectors.asking.subject import Subject
 from persona_vectors.engines import Request, request_seed
@@ -17,7 +17,7 @@ from persona_vectors.steering.sweep import Grid
 def ask_and_judge(
     sheets: list[AnswerSheet],
     subject: Subject,
-    judging: JudgeFlags,
+    judging: JudgeSettings,
     grid: Grid | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -25,7 +25,7 @@ def ask_and_judge(
 
     ``overwrite`` begins anew although an unfinished run with other settings exists.
     """
-    grid = grid or Grid.from_flags("0", None, None, "response")
+    grid = grid or Grid.of([0.0])
     with contextlib.ExitStack() as opened:
         for sheet in sheets:
             sheet.open(overwrite)
@@ -33,7 +33,7 @@ def ask_and_judge(
         _fill(sheets, subject, judging, grid)
 
 
-def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeFlags, grid: Grid) -> None:
+def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, grid: Grid) -> None:
     """Ask and judge what the open sheets lack, and write them."""
     from tqdm import tqdm
 

@@ -1,16 +1,16 @@
-"""The steering that a command line asks for: a grid of layers x coefficients, and the vectors it needs.
+"""A sweep of steerings: a grid of layers x coefficients, and the vectors it needs.
 
-Knows flags and vector files, and what fits a model; the hooks are in :mod:`persona_vectors.steering.hooks`.
+Knows vector files, and what fits a model; the hooks are in :mod:`persona_vectors.steering.hooks`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.steering.intervention import POSITIONS, Intervention
+from persona_vectors.steering.intervention import Intervention
 from persona_vectors.vectors.storage import check_fit, fingerprint, incremental, load_vectors, random_like
 
-ALL = "all"  # --layer all: incremental vectors at every layer (section J.3)
+ALL = "all"  # as a layer: incremental vectors at every layer (section J.3)
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,33 @@ class Grid:
     _made: dict = field(default_factory=dict)
 
     @classmethod
-    def from_flags(
-        cls, coef: object, layer: object, vector_path: str | None, steering_type: str, controls: object = 0
+    def of(
+        cls,
+        coefs: Sequence[float],
+        layers: Sequence[int | str] = (),
+        vector_path: str | None = None,
+        positions: str = "response",
+        controls: int = 0,
     ) -> "Grid":
-        """Read ``--coef``, ``--layer``, ``--vector_path``, ``--steering_type``, ``--controls``; refuse half a steering."""
-        coefs = cli.as_numbers("coef", coef)
-        words = [] if layer is None else cli.as_words(layer)
-        layers = [ALL for word in words if word == ALL]
-        if words != layers:
-            layers = cli.as_numbers("layer", [word for word in words if word != ALL], int) + layers
-        positions = cli.as_choice("steering_type", steering_type, POSITIONS)
+        """Every coefficient at every layer; without layers, one cell a coefficient. ``controls`` random vectors beside it.
+
+        Raises:
+            UserError: half a steering: coefficients without a file or a layer, several layers or controls without a
+                coefficient.
+
+        Example:
+            >>> Grid.of([0.0, 1.5], [16, 20], "evil_response_avg_diff.pt").cells[1]
+            Cell(layer=16, coef=1.5, control=0)
+        """
+        coef, layer = (",".join(f"{value:g}" for value in coefs), ",".join(map(str, layers)))
         if any(coefs) and vector_path is None:
-            raise UserError(f"--coef {coef} needs --vector_path (made by generate_vec.py); --coef 0 asks unsteered")
-        if any(coefs) and layer is None:
-            raise UserError(f"--coef {coef} needs --layer: the row of the vector file, 1..L, or all")
+            raise UserError(f"coef {coef} needs vector_path (made by generate_vec.py); coef 0 asks unsteered")
+        if any(coefs) and not layers:
+            raise UserError(f"coef {coef} needs layer: the row of the vector file, 1..L, or all")
         if len(layers) > 1 and not any(coefs):
-            raise UserError(f"--layer {layer} with --coef 0 steers nothing; name the coefficients")
-        controls = cli.as_int("controls", controls, 0)
+            raise UserError(f"layer {layer} with coef 0 steers nothing; name the coefficients")
         if controls and not any(coefs):
-            raise UserError(f"--controls {controls} with --coef 0 steers nothing; name the coefficients")
+            raise UserError(f"controls {controls} with coef 0 steer nothing; name the coefficients")
         cells = [Cell(name, c) for name in layers or [None] for c in coefs]
         cells += [Cell(cell.layer, cell.coef, k + 1) for k in range(controls) for cell in cells if cell.coef]
         return cls(cells, vector_path, positions)
@@ -87,7 +95,7 @@ class Grid:
             check_fit(self.path_for(trait), vectors, layers, hidden, used)
             for coef in {cell.coef for cell in self.cells}:
                 if not (vectors * coef).isfinite().all():
-                    raise UserError(f"--coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
+                    raise UserError(f"coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
 
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and the trait's vector by its content."""
