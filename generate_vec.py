@@ -78,6 +78,7 @@ def main(
 
         import torch
 
+        from persona_vectors.vectors.extraction import differences, mean_activations
         from persona_vectors.vectors.separation import held_out_auc
 
         model = models.load_model(path, reading.dtype, reading.trust_remote_code)
@@ -85,12 +86,13 @@ def main(
         for sign, made in samples.items():
             means[sign], answers[sign] = mean_activations(model, made, reading.token_budget, f"{trait} {sign}")
 
+        vectors = differences(means["pos"], means["neg"])
         counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
         told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
         with provenance.writing(main_file, made_from, files=files):
             for pool in means["pos"]:
                 about = About(trait=trait, kind=f"{pool}_diff", **told)
-                save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
+                save_both(vectors[pool], save_dir, about)
         odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
         aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
         report(means, aucs)
@@ -159,30 +161,6 @@ def tokenised(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, l
     return samples, [
         problem or ("" if sample else "no prompt") for sample, problem in zip(samples, problems, strict=True)
     ]
-
-
-def mean_activations(model, samples: list, token_budget: int | None, label: str) -> tuple[dict, object]:
-    """Means over the samples by pool, float32 [layers + 1, hidden], and each answer's own mean in half precision.
-
-    The single answers, [samples, layers + 1, hidden] bfloat16, only serve to measure separation.
-    """
-    import torch
-    from tqdm import tqdm
-
-    from persona_vectors.vectors.activations import check_finite, pooled_activations
-
-    sums, answers = {}, None
-    with tqdm(total=len(samples), desc=label) as bar:
-        for indices, pooled in pooled_activations(model, samples, token_budget=token_budget):
-            for pool, rows in pooled.items():
-                check_finite(rows, model.dtype)
-                sums[pool] = sums.get(pool, 0) + rows.double().sum(0)
-            rows = pooled["response_avg"]
-            if answers is None:
-                answers = torch.empty(len(samples), *rows.shape[1:], dtype=torch.bfloat16)
-            answers[indices] = rows.bfloat16()
-            bar.update(len(indices))
-    return {pool: (total / len(samples)).float() for pool, total in sums.items()}, answers
 
 
 def question_numbers(pairs) -> list[int]:

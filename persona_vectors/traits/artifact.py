@@ -57,7 +57,7 @@ def check_name(name: str) -> None:
         raise UserError(f"'{name}' cannot be a trait's name: letters, digits, spaces, - and _ only")
 
 
-def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> Trait:
+def load_trait(name: str, version: str = "extract", trait_dir: str = "data_generation") -> Trait:
     """Read ``<trait_dir>/trait_data_<version>/<name>.json``; keys that are not ours are left alone.
 
     Raises:
