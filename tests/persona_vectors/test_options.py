@@ -55,9 +55,9 @@ def test_what_the_library_gets():
         (lambda: options.EngineOptions(gpu_memory_utilization=0.0), "more than 0 and at most 1, not 0"),
         (lambda: options.JudgeOptions("gpt-x", scorer="m"), "--scorer goes with --judge_model likelihood"),
         (lambda: options.JudgeOptions("gpt-x", scorer_pairs=3), "--scorer_pairs goes with --judge_model likelihood"),
-        (lambda: options.SteeringOptions((1.5,), None, (3,)).grid(), "coef 1.5 needs vector_path"),
-        (lambda: options.SteeringOptions((1.5,), "v.pt").grid(), "coef 1.5 needs layer"),
-        (lambda: options.SteeringOptions(layer=(3, 4)).grid(), "layer 3,4 with coef 0 steers nothing"),
+        (lambda: options.SteeringOptions((1.5,), None, (3,)).grid(), "--coef 1.5 needs --vector_path"),
+        (lambda: options.SteeringOptions((1.5,), "v.pt").grid(), "--coef 1.5 needs --layer"),
+        (lambda: options.SteeringOptions(layer=(3, 4)).grid(), "--layer 3,4 with --coef 0 steers nothing"),
         (lambda: EngineSettings("hf", 1, {"data_parallel_size": 2}).choose(), "data_parallel_size is vLLM's"),
     ],
 )
