@@ -16,7 +16,6 @@ from typing import Literal
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import make_folder, replacing_folder
-from persona_vectors.steering.sweep import ALL, Grid
 
 AS_LLAMA = ("llama", "mistral", "qwen2")
 PROBE_TOKENS = 24
@@ -27,7 +26,7 @@ def main(
     model: str,
     output_dir: str,
     vector_path: str | None = None,
-    layer: cli.Distinct[int | Literal[ALL]] | None = None,
+    layer: cli.Distinct[int | Literal["all"]] | None = None,
     coef: cli.Distinct[float] = (1.0,),
     dtype: Literal[models.DTYPES] = "auto",
 ):
@@ -41,6 +40,8 @@ def main(
         coef: factor of the vector.
         dtype: of the written weights; auto is the model's own.
     """
+    from persona_vectors.steering.sweep import Grid
+
     if vector_path is None and layer is not None:
         raise UserError(f"--layer {','.join(map(str, layer))} needs --vector_path (made by generate_vec.py)")
     grid = Grid.of(coef if vector_path else [0.0], layer or (), vector_path, "all")

@@ -5,19 +5,22 @@ methods give what the library works with. A class that adds fields to another is
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from persona_vectors import cli, models
-from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
-from persona_vectors.asking.subject import EngineSettings, Generation
-from persona_vectors.engines import BACKENDS
 from persona_vectors.errors import UserError
 from persona_vectors.steering.intervention import POSITIONS
-from persona_vectors.steering.sweep import ALL, Grid
 from persona_vectors.vectors.storage import KINDS
+
+if TYPE_CHECKING:  # what methods import themselves: --help needs none of it
+    from persona_vectors.asking.choose_judge import JudgeSettings
+    from persona_vectors.asking.subject import EngineSettings, Generation
+    from persona_vectors.steering.sweep import Grid
 
 Dtype = Literal[*models.DTYPES]
 Kind = Literal[*KINDS]
+Backend = Literal["auto", "hf", "vllm"]  # engines.BACKENDS, whose import takes longer than --help
+Port = Annotated[int, cli.Between(0, 65535)]
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,10 @@ class SamplingOptions(GenerationOptions):
 
     n_per_question: cli.Count = 10
 
-    def with_dtype(self, dtype: str) -> Generation:
+    def with_dtype(self, dtype: str) -> "Generation":
         """All that answers depend on."""
+        from persona_vectors.asking.subject import Generation
+
         return Generation(self.max_tokens, self.n_per_question, self.seed, self.enable_thinking, dtype)
 
 
@@ -87,7 +92,7 @@ class EngineOptions:
         gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
     """
 
-    backend: Literal[*BACKENDS] = "auto"
+    backend: Backend = "auto"
     batch_size: cli.Count = 64
     tensor_parallel_size: cli.Count | None = None
     data_parallel_size: cli.Count | None = None
@@ -100,8 +105,10 @@ class EngineOptions:
                 f"--gpu_memory_utilization is a part of the memory, more than 0 and at most 1, not {part:g}"
             )
 
-    def settings(self, batch_size: int | None = None) -> EngineSettings:
+    def settings(self, batch_size: int | None = None) -> "EngineSettings":
         """The engine, with another ``batch_size`` where one is given."""
+        from persona_vectors.asking.subject import EngineSettings
+
         given = {name: value for name, value in vars(self).items() if value is not None}
         del given["backend"], given["batch_size"]
         return EngineSettings(self.backend, batch_size or self.batch_size, given)
@@ -139,12 +146,16 @@ class JudgeOptions:
     scorer_pairs: cli.Count | None = None
 
     def __post_init__(self) -> None:
+        from persona_vectors.asking.choose_judge import LIKELIHOOD
+
         for flag in ("scorer", "scorer_pairs"):
             if self.judge_model != LIKELIHOOD and getattr(self, flag) is not None:
                 raise UserError(f"--{flag} goes with --judge_model {LIKELIHOOD}; the judge is {self.judge_model}")
 
-    def settings(self) -> JudgeSettings:
+    def settings(self) -> "JudgeSettings":
         """The judge; a model that reads answers is looked for."""
+        from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
+
         if self.judge_model != LIKELIHOOD:
             return JudgeSettings(self.judge_model, self.max_concurrent_judges)
         from persona_vectors.likelihood.scores import PAIRS
@@ -169,14 +180,13 @@ class SteeringOptions:
 
     coef: cli.Distinct[float] = (0.0,)
     vector_path: str | None = None
-    layer: cli.Distinct[int | Literal[ALL]] | None = None
+    layer: cli.Distinct[int | Literal["all"]] | None = None
     steering_type: Literal[*POSITIONS] = "response"
     controls: Annotated[int, cli.Between(0)] = 0
 
-    def grid(self) -> Grid:
-        """Refuses half a steering."""
+    def grid(self) -> "Grid":
+        """The grid; half a steering is refused."""
+        from persona_vectors.steering.sweep import ALL, Grid
+
         layers = sorted(self.layer or (), key=lambda layer: layer == ALL)  # as ever: "all" comes last
         return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls)
-
-
-Port = Annotated[int, cli.Between(0, 65535)]

@@ -234,7 +234,7 @@ def main(output_dir: str = "models/toy", seed: int = 0):
 
     Args:
         output_dir: folder to write to; one that holds this very model is left as it is.
-        seed: of the first weights and of the order of the training data.
+        seed: draws the first weights and the training chats.
     """
     output, wanted = Path(output_dir), stamp(seed)
     made_from = provenance.record(**wanted)

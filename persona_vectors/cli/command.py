@@ -123,9 +123,10 @@ def _help(program: Callable) -> str:
     texts |= section(doc, "Args")
     for name, flag in program.flags.items():
         words, default = in_words(flag.annotation), shown(flag.default)
-        said = [words if len(words) > TYPE else "", texts.get(name, "")]
-        said.append(f"by default {default}" if flag.default is not flag.empty and len(default) > DEFAULT else "")
-        texts[name] = "; ".join(filter(None, said))
+        before = words if len(words) > TYPE else ""
+        after = f"by default {default}" if flag.default is not flag.empty and len(default) > DEFAULT else ""
+        text = texts.get(name, "").removesuffix("." if after else "")
+        texts[name] = "; ".join(filter(None, [before, text, after]))
     lines = [f"    {name}: {texts[name]}" for name in program.flags if texts[name]]
     return "\n".join([doc.partition("\nArgs:\n")[0].rstrip(), "", *(["Args:"] if lines else []), *lines])
 

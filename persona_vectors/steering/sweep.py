@@ -68,13 +68,13 @@ class Grid:
         """
         coef, layer = (",".join(f"{value:g}" for value in coefs), ",".join(map(str, layers)))
         if any(coefs) and vector_path is None:
-            raise UserError(f"coef {coef} needs vector_path (made by generate_vec.py); coef 0 asks unsteered")
+            raise UserError(f"--coef {coef} needs --vector_path (made by generate_vec.py); --coef 0 asks unsteered")
         if any(coefs) and not layers:
-            raise UserError(f"coef {coef} needs layer: the row of the vector file, 1..L, or all")
+            raise UserError(f"--coef {coef} needs --layer: the row of the vector file, 1..L, or all")
         if len(layers) > 1 and not any(coefs):
-            raise UserError(f"layer {layer} with coef 0 steers nothing; name the coefficients")
+            raise UserError(f"--layer {layer} with --coef 0 steers nothing; name the coefficients")
         if controls and not any(coefs):
-            raise UserError(f"controls {controls} with coef 0 steer nothing; name the coefficients")
+            raise UserError(f"--controls {controls} with --coef 0 steers nothing; name the coefficients")
         cells = [Cell(name, c) for name in layers or [None] for c in coefs]
         cells += [Cell(cell.layer, cell.coef, k + 1) for k in range(controls) for cell in cells if cell.coef]
         return cls(cells, vector_path, positions)
@@ -95,7 +95,7 @@ class Grid:
             check_fit(self.path_for(trait), vectors, layers, hidden, used)
             for coef in {cell.coef for cell in self.cells}:
                 if not (vectors * coef).isfinite().all():
-                    raise UserError(f"coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
+                    raise UserError(f"--coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
 
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and the trait's vector by its content."""
