@@ -158,6 +158,7 @@ def test_values(annotation, value, expected):
         (cli.Count, "1,2", "takes one whole number, not '1,2'"),
         (cli.Count | None, "two", "takes whole numbers separated by commas, not 'two'"),
         (cli.Score, "101", "lies between 0 and 100; 101 does not"),
+        (Annotated[int, cli.Between(1, 65535)], "70000", "takes a whole number 1..65535, not 70000"),
         (cli.Distinct[Annotated[int, cli.Between(0)]], "3,-1", "must be at least 0, not -1"),
         (Literal["hf", "vllm"], "hff", "takes one of hf, vllm, not 'hff' (did you mean hf?)"),
         (cli.Several[Literal["pos", "neg"]], "pos,net", "takes one of pos, neg, not 'net' (did you mean neg?)"),

@@ -132,6 +132,8 @@ def _refusal(annotation: Any, value: object, error: dict) -> str:
         (limits,) = (mark for mark in markers if isinstance(mark, Between))
         if math.isinf(limits.high):
             return f"must be at least {limits.low}, not {error['input']}"
+        if kinds[0] is int:
+            return f"takes a whole number {limits.low}..{limits.high}, not {error['input']}"
         return f"lies between {limits.low:g} and {limits.high:g}; {float(error['input']):g} does not"
     kind = kinds[0]
     if kind is bool:
