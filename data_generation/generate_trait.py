@@ -19,9 +19,9 @@ from persona_vectors import cli
 from persona_vectors.asking.sheet import RESERVED
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
-from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import of_bytes
 from persona_vectors.files.journal import Journal
+from persona_vectors.files.jsonfile import write_json
 from persona_vectors.judge.endpoint import ChatClient, GivenUp
 from persona_vectors.settings import shown
 from persona_vectors.traits import checks
@@ -87,8 +87,7 @@ def main(
     record = None if journal.is_older else settings
     with provenance.writing(paths["extract"], record), provenance.writing(paths["eval"], record):
         for version, artifact in split(content, trait).items():
-            with replacing(paths[version]) as beside:
-                beside.write_text(json.dumps(artifact, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(paths[version], artifact, indent=4)
     journal.close(remove=True)
     print(f"calls: {client.counts.calls}, retried {client.counts.retried}")
     print(f"wrote {paths['extract']} and {paths['eval']}: 5 pairs, 20 questions each; read them before you use them")

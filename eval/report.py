@@ -121,6 +121,8 @@ def made(section, *where) -> "Section":
     """``section(*where)``; a file in it that is not as its stage writes it is one line."""
     try:
         return section(*where)
+    except UserError:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise UserError(
             f"a result at {where[-1]} is not as its stage writes it ({type(error).__name__}: {error}); make it anew, or move it away"

@@ -3,11 +3,11 @@
 Knows where scripts/reproduce.sh leaves results, and their records; knows nothing of pages.
 """
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
 from persona_vectors.files import provenance
+from persona_vectors.files.jsonfile import json_object
 from persona_vectors.sharing.formats import name_of
 
 
@@ -66,7 +66,4 @@ def refuse_strangers(traits: list[str], folder: Path, steering: str | None, miti
 
 def _column(path: Path) -> str:
     """The column of projections whose correlation a file of eval.monitor tells."""
-    try:
-        return str(json.loads(path.read_bytes()).get("column"))
-    except (OSError, ValueError, RecursionError, AttributeError):
-        return ""
+    return str((json_object(path.read_bytes()) or {}).get("column")) if path.is_file() else ""

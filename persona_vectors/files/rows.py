@@ -16,6 +16,7 @@ from pathlib import Path
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import Fingerprint
+from persona_vectors.files.jsonfile import json_object, to_json
 from persona_vectors.files.messages import THOUGHT_KEYS, Message
 from persona_vectors.files.tables import what_it_has
 
@@ -79,7 +80,7 @@ def fingerprint(rows: "CsvRows | JsonlRows", also: str = "") -> Fingerprint:
         if isinstance(exchange, Exchange) and exchange.reasoning:
             parts.append(exchange.reasoning)
         if also:
-            parts.append((_json_object(record) or {}).get(also))
+            parts.append((json_object(record) or {}).get(also))
         digest.update(json.dumps(parts).encode() + b"\n")
     return Fingerprint(rows.path.name, f"sha256:{digest.hexdigest()}")
 
@@ -143,7 +144,7 @@ class JsonlRows:
     def __init__(self, path: Path) -> None:
         """Look at the first row; :attr:`columns` has its fields."""
         self.path = path
-        first = _json_object(next(self.records(), ""))
+        first = json_object(next(self.records(), ""))
         if first is None or "messages" not in first:
             raise UserError(f'{path}: the first line is not a JSON object with "messages"')
         self.columns = list(first)
@@ -164,7 +165,7 @@ class JsonlRows:
     @staticmethod
     def exchange(record: str) -> Exchange | str:
         """The last answer and the messages before it, or what is wrong with the row."""
-        content = _json_object(record)
+        content = json_object(record)
         if content is None:
             return "not a JSON object"
         messages = content.get("messages")
@@ -192,7 +193,7 @@ class JsonlRows:
         """
         with replacing(self.path.resolve()) as beside, open(beside, "w", newline="\n", encoding="utf-8") as file:
             for record, row in zip(self.records(), values, strict=True):
-                content = _json_object(record)
+                content = json_object(record)
                 if content is not None:
                     content.update(zip(columns, map(_plain, row), strict=True))
                     record = to_json(content)
@@ -204,24 +205,6 @@ def _plain(value: object) -> object:
     if value is None or isinstance(value, str):
         return value
     return None if math.isnan(value) else float(str(value))
-
-
-def to_json(content: object) -> str:
-    """JSON on one line, readable text in it; escaped where a text holds half a surrogate pair, which UTF-8 has not."""
-    line = json.dumps(content, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        line = json.dumps(content)
-    return line
-
-
-def _json_object(line: str) -> dict | None:
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _csv_line(fields: list[str]) -> str:

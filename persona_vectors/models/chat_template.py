@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.messages import Message
 
 _OPENING = r"[<\[◁](?:\w+:)?think(?:ing)?[>\]▷]"  # <think>, [THINK], <seed:think>, ◁think▷
@@ -35,8 +35,7 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
     try:
         return apply_template(tokenizer, as_template_takes(tokenizer, messages), enable_thinking)
     except (TemplateError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0][:80]
-        raise Refused(f"refused by the chat template of {tokenizer.name_or_path}: {reason}") from error
+        raise Refused(f"refused by the chat template of {tokenizer.name_or_path}: {first_line(error, 80)}") from error
 
 
 def apply_template(tokenizer, messages: list[Message], enable_thinking: bool, ask: bool = True) -> str:

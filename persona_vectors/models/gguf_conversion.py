@@ -16,7 +16,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.atomic import locked, replacing_folder
 from persona_vectors.files.fingerprints import file_digests
 from persona_vectors.files.jsonfile import read_json, write_json
@@ -125,7 +125,7 @@ def convert(file: Path, folder: Path, digest: str, place: Path) -> int:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except Exception as error:  # safetensors and tokenizers have errors of their own for a disk that is full
-        raise UserError(f"cannot write {place}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot write {place}: {first_line(error)}") from error
     record = {
         "file": file.name, "sha256": digest, "architecture": header.architecture, "quantisation": header.quantisation,
         "dtype": dtype, "method": METHOD, "libraries": _libraries(),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona_vectors.errors import UserError
+from persona_vectors.files.jsonfile import parse_json
 from persona_vectors.files.messages import Message
 from persona_vectors.models.chat_template import as_template_takes, check_template, folds_system_prompt
 from persona_vectors.training.labels import (
@@ -47,10 +48,7 @@ def read_rows(paths: list[str], loss: str) -> list[Row]:
     for path in paths:
         before = len(rows)
         for where, line in _lines(path):
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{where} is not readable as JSON: {error}") from error
+            content = parse_json(line, where)
             if not isinstance(content, dict):
                 raise UserError(f"{where} is not a JSON object")
             rows.append(

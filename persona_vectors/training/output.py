@@ -5,7 +5,6 @@
 The folder counts as a model (``models.resolve``) only when the training is over: what makes it one is put there last.
 """
 
-import json
 import math
 import os
 import shutil
@@ -18,7 +17,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, replacing
 from persona_vectors.files.fingerprints import differences, of_file
-from persona_vectors.files.jsonfile import write_json
+from persona_vectors.files.jsonfile import json_object, parse_json, read_json, to_json, write_json
 from persona_vectors.training.config import TrainingConfig
 from persona_vectors.vectors.storage import fingerprint, load_vectors
 
@@ -87,9 +86,9 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool, say: Call
 def refuse_changes(record: Path, config: TrainingConfig) -> None:
     """Refuse a training of which a saved config is all that is known, if that differs from this one but for the push."""
     try:
-        earlier = ADDED_LATER | json.loads(record.read_text())
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{record} is not readable as JSON; --overwrite begins anew") from error
+        earlier = ADDED_LATER | read_json(record)
+    except UserError as error:
+        raise UserError(f"{error}; --overwrite begins anew") from error
     fields = {name: value for name, value in recorded(config).items() if name not in OF_THE_PUSH}
     changed = differences({name: value for name, value in earlier.items() if name in fields}, fields)
     if changed:
@@ -99,17 +98,10 @@ def refuse_changes(record: Path, config: TrainingConfig) -> None:
 
 def last_checkpoint(folder: str | Path) -> Path | None:
     """The latest ``checkpoint-N`` that is whole (the trainer's state is written last), or None."""
-    whole = [p.parent for p in Path(folder).glob("checkpoint-*/trainer_state.json") if _is_json(p)]
+    states = Path(folder).glob("checkpoint-*/trainer_state.json")
+    whole = [path.parent for path in states if path.is_file() and json_object(path.read_bytes())]
     numbered = {int(p.name.split("-")[1]): p for p in whole if p.name.split("-")[1].isdigit()}
     return numbered[max(numbered)] if numbered else None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return True
 
 
 @contextmanager
@@ -165,7 +157,8 @@ def filling(folder: str | Path, accelerator) -> Iterator[Path]:
 
 def read_log(folder: str | Path) -> list[dict]:
     """The lines of a training's log, in the order of steps."""
-    return [json.loads(line) for line in (Path(folder) / LOG).read_text().splitlines()]
+    path = Path(folder) / LOG
+    return [parse_json(line, path) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def draw_losses(history: list[dict], path: Path, title: str) -> None:
@@ -199,7 +192,7 @@ def log_callback(folder: str | Path):
         def on_train_begin(self, args, state, control, **kwargs):
             if state.is_world_process_zero:
                 with replacing(Path(folder) / LOG) as beside:  # after --resume: what the checkpoint knows
-                    beside.write_text("".join(json.dumps(line) + "\n" for line in state.log_history))
+                    beside.write_text("".join(to_json(line) + "\n" for line in state.log_history))
                 self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training")
 
         def on_epoch_begin(self, args, state, control, **kwargs):
@@ -219,7 +212,7 @@ def log_callback(folder: str | Path):
                 )
             if state.is_world_process_zero:
                 with open(Path(folder) / LOG, "a") as file:
-                    file.write(json.dumps(state.log_history[-1]) + "\n")
+                    file.write(to_json(state.log_history[-1]) + "\n")
                 if "loss" in logs:
                     self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 

@@ -17,12 +17,11 @@ from persona_vectors.engines.vllm.setup import (
     choose_sizes,
     cpu_cache_bytes,
     devices,
-    first_line,
     lora_arguments,
     process_of_its_own,
 )
 from persona_vectors.engines.vllm.slots import Plan, SlotTable
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 
 CONFIG_KEY = "persona_vectors_steering"  # in additional_config, which is part of the key of compiled graphs
 REQUEST_KEY = "persona_vectors_slots"  # in SamplingParams.extra_args

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona_vectors import models
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.jsonfile import read_json
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has
@@ -186,10 +186,3 @@ def _quiet() -> None:
     """Errors only, and no usage reports; set variables win."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; of a validation error the reason, not the heading."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    line = next((line for line in lines if line.startswith("Value error")), lines[0])
-    return line if len(line) < 300 else f"{line[:300]} ..."
