@@ -7,6 +7,7 @@ journaled beside their file as they arrive: after a kill, the same command goes 
 """
 
 import asyncio
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,6 @@ from persona_vectors.files import provenance
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import of_bytes, of_json
 from persona_vectors.files.journal import Journal
-from persona_vectors.files.jsonfile import parse_json
 from persona_vectors.judge.endpoint import ChatClient, GivenUp
 from persona_vectors.traits.artifact import check_name, load_trait
 
@@ -141,17 +141,16 @@ def read_questions(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            content = parse_json(text, path)
+            content = json.loads(text)
             entries = content.get("questions") if isinstance(content, dict) else content
         elif path.suffix == ".jsonl":
-            lines = enumerate(text.split("\n"), 1)
-            entries = [parse_json(line, f"{path}, line {k}") for k, line in lines if line.strip()]
+            entries = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
             entries = [line for line in text.split("\n") if line.strip()]
     except OSError as error:
         raise UserError(f"cannot read the questions in {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable as {path.suffix.lstrip('.')}: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path} holds no list of questions")
     found = [_question(entry) for entry in entries]
