@@ -50,6 +50,11 @@ class Fingerprint:
 
 def sha256(*parts: bytes | str) -> str:
     """The digest of texts and bytes put end to end, in hex."""
+    return sha256_of(parts)
+
+
+def sha256_of(parts: Iterable[bytes | str]) -> str:
+    """:func:`sha256` of parts that come one after another, none of which is kept."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)

@@ -5,7 +5,6 @@ file is the same afterwards but for the new columns. Knows the two formats; know
 """
 
 import csv
-import hashlib
 import json
 import math
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing
-from persona_vectors.files.fingerprints import Fingerprint
+from persona_vectors.files.fingerprints import Fingerprint, sha256_of
 from persona_vectors.files.jsonfile import json_object, to_json
 from persona_vectors.files.messages import THOUGHT_KEYS, Message
 from persona_vectors.files.tables import what_it_has
@@ -73,16 +72,18 @@ def fingerprint(rows: "CsvRows | JsonlRows", also: str = "") -> Fingerprint:
 
     ``also`` is a further field of JSONL rows that counts.
     """
-    digest = hashlib.sha256()
-    for record in rows.records():
-        exchange = rows.exchange(record)
-        parts = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
-        if isinstance(exchange, Exchange) and exchange.reasoning:
-            parts.append(exchange.reasoning)
-        if also:
-            parts.append((json_object(record) or {}).get(also))
-        digest.update(json.dumps(parts).encode() + b"\n")
-    return Fingerprint(rows.path.name, f"sha256:{digest.hexdigest()}")
+
+    def lines() -> Iterator[str]:
+        for record in rows.records():
+            exchange = rows.exchange(record)
+            parts = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
+            if isinstance(exchange, Exchange) and exchange.reasoning:
+                parts.append(exchange.reasoning)
+            if also:
+                parts.append((json_object(record) or {}).get(also))
+            yield json.dumps(parts) + "\n"
+
+    return Fingerprint(rows.path.name, f"sha256:{sha256_of(lines())}")
 
 
 class CsvRows:

@@ -71,9 +71,8 @@ def resolve(name: str) -> ModelPath:
         return ModelPath(name, _base_of(path / "adapter_config.json"), str(path))
     if (path / "config.json").exists():
         return ModelPath(name, str(path))
-    checkpoints = [p for p in path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    if checkpoints:
-        latest = resolve(str(max(checkpoints, key=lambda p: int(p.name.split("-")[1]))))
+    if found := checkpoints(path):
+        latest = resolve(str(found[-1]))
         return ModelPath(name, latest.source, latest.adapter)
     file = gguf_conversion.only_file_in(path)
     if file is None:
@@ -81,6 +80,12 @@ def resolve(name: str) -> ModelPath:
             f"{name} holds no model: no config.json, adapter_config.json, checkpoint-N folder or GGUF file in it"
         )
     return ModelPath(name, file)
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The ``checkpoint-N`` of a folder, the latest last."""
+    found = [path for path in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
 def _base_of(config: Path) -> str:

@@ -4,6 +4,7 @@ Knows files and rows; which tokens carry loss is told by :mod:`persona_vectors.t
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import parse_json
 from persona_vectors.files.messages import Message
 from persona_vectors.models.chat_template import as_template_takes, check_template, folds_system_prompt
+from persona_vectors.models.thought_marks import CLOSING
 from persona_vectors.training.labels import (
-    CLOSING,
     IGNORED,
     THOUGHT_KEYS,
     missing_end,
@@ -238,7 +239,7 @@ def _peculiarities(tokenizer, messages: list[Message], tools: list | None, prefe
         if messages[-1]["role"] == "assistant":
             answer = written.text[slice(*written.spans.get(len(written.messages) - 1, (0, 0)))]
             thoughts = thoughts_of(messages[-1])
-            if CLOSING.match(answer):
+            if re.match(rf"\s*{CLOSING}", answer, re.IGNORECASE):
                 yield "the prompt opens a block of thoughts: an answer without thoughts begins by closing it"
             elif thoughts and thoughts in answer and "enable_thinking" in str(tokenizer.chat_template):
                 yield "the last answer has thoughts: it is learnt for prompts with thinking on"

@@ -18,6 +18,7 @@ from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, replacing
 from persona_vectors.files.fingerprints import differences, of_file
 from persona_vectors.files.jsonfile import json_object, parse_json, read_json, to_json, write_json
+from persona_vectors.models.loading import checkpoints
 from persona_vectors.training.config import TrainingConfig
 from persona_vectors.vectors.storage import fingerprint, load_vectors
 
@@ -98,10 +99,9 @@ def refuse_changes(record: Path, config: TrainingConfig) -> None:
 
 def last_checkpoint(folder: str | Path) -> Path | None:
     """The latest ``checkpoint-N`` that is whole (the trainer's state is written last), or None."""
-    states = Path(folder).glob("checkpoint-*/trainer_state.json")
+    states = [path / "trainer_state.json" for path in checkpoints(folder)]
     whole = [path.parent for path in states if path.is_file() and json_object(path.read_bytes())]
-    numbered = {int(p.name.split("-")[1]): p for p in whole if p.name.split("-")[1].isdigit()}
-    return numbered[max(numbered)] if numbered else None
+    return whole[-1] if whole else None
 
 
 @contextmanager

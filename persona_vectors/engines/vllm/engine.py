@@ -167,18 +167,18 @@ class VLLMEngine:
 
         Requests wait here while those under way occupy all slots. What is unfinished when the caller stops is aborted.
         """
-        digests: dict[int, bytes] = {}
+        digests: dict[int, str] = {}
         for request in requests:
             self._check(request, digests)
         return self._run(deque(enumerate(requests)), params, digests)
 
-    def _check(self, request: Request, digests: dict[int, bytes]) -> None:
+    def _check(self, request: Request, digests: dict[int, str]) -> None:
         if self._slots is not None:
             self._slots.check(request.interventions, digests)
         elif any(not i.is_identity for i in request.interventions):
             raise UserError("this vLLM engine was started without steering")
 
-    def _run(self, waiting: deque, params: Callable, digests: dict[int, bytes]) -> Iterator[tuple]:
+    def _run(self, waiting: deque, params: Callable, digests: dict[int, str]) -> Iterator[tuple]:
         running: dict[str, tuple[Request, Plan, int]] = {}
         load = [0] * len(self._copies)
         try:

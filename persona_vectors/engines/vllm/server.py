@@ -9,9 +9,9 @@ vLLM makes the middleware by name (``--middleware``), in the one API process tha
 """
 
 import asyncio
-import hashlib
 import json
 import os
+import secrets
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -22,6 +22,7 @@ from persona_vectors.engines.vllm.engine import REQUEST_KEY
 from persona_vectors.engines.vllm.selftest import SelfTest
 from persona_vectors.engines.vllm.slots import Plan, SlotTable
 from persona_vectors.errors import UserError
+from persona_vectors.files.fingerprints import sha256
 from persona_vectors.steering.vector_folder import KEYS, NamedVectors
 
 # How eval.serve tells the server's process what to serve
@@ -37,7 +38,7 @@ class SteeringMiddleware:
     def __init__(self, app) -> None:
         self.app, self.ready = app, False
         self.changed = asyncio.Condition()
-        self.digests: dict[int, bytes] = {}
+        self.digests: dict[int, str] = {}
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
@@ -70,7 +71,7 @@ class SteeringMiddleware:
         gone = asyncio.Event()
         async with self._slots_for(interventions, gone) as plan:
             salt = data.get("cache_salt")
-            salted = hashlib.sha256(f"{plan.salt}|{salt}".encode()).hexdigest() if salt else plan.salt
+            salted = sha256(f"{plan.salt}|{salt}") if salt else plan.salt
             xargs = {key: value for key, value in data["vllm_xargs"].items() if key not in KEYS}
             xargs[REQUEST_KEY] = list(plan.slots)
             body = json.dumps(data | {"cache_salt": salted, "vllm_xargs": xargs}).encode()
@@ -164,8 +165,7 @@ class SteeringMiddleware:
         """Whether the server's --api-key, if it has one, lets this request ask for anything."""
         keys = getattr(self, "keys", [])
         given = Headers(scope=scope).get("Authorization", "").partition(" ")[2]
-        digests = [hashlib.sha256(key.encode()).digest() for key in keys]
-        return not keys or hashlib.sha256(given.encode()).digest() in digests
+        return not keys or any([secrets.compare_digest(given.encode(), key.encode()) for key in keys])
 
     def _listing(self) -> dict:
         example = {"vector": next(iter(self.named.vectors)), "coef": 1.5, "layer": max(1, self.named.layers // 2)}
