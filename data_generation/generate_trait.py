@@ -23,7 +23,7 @@ from persona_vectors.files.fingerprints import of_bytes
 from persona_vectors.files.journal import Journal
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.judge.endpoint import ChatClient, GivenUp
-from persona_vectors.settings import shown
+from persona_vectors.settings import without_secrets
 from persona_vectors.traits import checks
 from persona_vectors.traits.artifact import VERSIONS, check_name
 
@@ -125,7 +125,7 @@ async def ask(client: ChatClient, prompt: str, trait: str, journal: Journal, att
             messages = again(prompt, text, faults, finish)
     except GivenUp as error:
         raise UserError(
-            f"{client.model} at {shown(client.base_url)} gave no reply: {error}; earlier ones are kept, run it again"
+            f"{client.model} at {without_secrets(client.base_url)} gave no reply: {error}; earlier ones are kept, run it again"
         ) from error
     finally:
         await client.close()
@@ -137,14 +137,14 @@ def again(prompt: str, text: str, faults: list[str], finish: str) -> list[dict]:
     A reply that is empty, or was cut off and would be so again, is not shown.
     """
     listed = "\n".join(f"- {fault}" for fault in faults[:20])
-    told = (
+    request = (
         f"Your reply could not be used:\n{listed}\n\nSend the whole JSON object again, with these faults mended: 5 "
         "instruction pairs, 40 different questions, the eval_prompt. JSON only."
     )
     if not text or finish == "length":
-        return [{"role": "user", "content": f"{prompt}\n\n{told}"}]
-    shown = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
-    return [*shown, {"role": "user", "content": told}]
+        return [{"role": "user", "content": f"{prompt}\n\n{request}"}]
+    earlier = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
+    return [*earlier, {"role": "user", "content": request}]
 
 
 def read(text: str, finish: str, trait: str) -> tuple[dict, list[str]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona_vectors import cli
-from persona_vectors.analysis.layout import refuse_strangers
+from persona_vectors.analysis.layout import refuse_mixed_results
 from persona_vectors.errors import UserError
 from persona_vectors.files import jsonfile
 from persona_vectors.files.atomic import replacing
@@ -67,7 +67,7 @@ def main(
     if not root.is_dir():
         raise UserError(f"no folder {folder}; scripts/reproduce.sh makes it")
     output = Path(output or root / "report.html")
-    unknown = refuse_strangers(traits, root, steering, mitigation)
+    unknown = refuse_mixed_results(traits, root, steering, mitigation)
     if unknown:
         print(f"{len(unknown)} of these results have no record of what they were made from: {', '.join(unknown)[:400]}")
 

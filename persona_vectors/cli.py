@@ -7,6 +7,7 @@ Knows flags and their values; knows nothing of models, traits or files.
 
 import errno
 import inspect
+import logging
 import math
 import os
 import re
@@ -27,6 +28,19 @@ class Files(Several):
     """:class:`Several` file names, by spaces: a name may have a comma in it. :func:`as_files` takes them apart."""
 
 
+class _PlainLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr if record.levelno > logging.INFO else sys.stdout)
+
+
+def show_log() -> None:
+    """From here on, what the library logs is shown: notices on stdout, warnings on stderr, as plain lines."""
+    logger = logging.getLogger("persona_vectors")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _PlainLines) for handler in logger.handlers):
+        logger.addHandler(_PlainLines())
+
+
 _SEPARATOR = {Several: ",", Files: "\n"}
 
 
@@ -40,6 +54,7 @@ def run(main: Callable[..., None]) -> None:
     import fire
 
     sys.stdout.reconfigure(line_buffering=True)
+    show_log()
     parameters = inspect.signature(main).parameters
     verbatim = [name for name, parameter in parameters.items() if parameter.annotation in (str, *_SEPARATOR)]
     try:

@@ -11,7 +11,7 @@ from persona_vectors.files.jsonfile import json_object
 from persona_vectors.sharing.formats import name_of
 
 
-def refuse_strangers(traits: list[str], folder: Path, steering: str | None, mitigation: str | None) -> list[str]:
+def refuse_mixed_results(traits: list[str], folder: Path, steering: str | None, mitigation: str | None) -> list[str]:
     """Compare the records of a report's results; returns the files that are there and have none.
 
     Args:

@@ -17,7 +17,7 @@ from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import Fingerprint, sha256_of
 from persona_vectors.files.jsonfile import json_object, to_json
 from persona_vectors.files.messages import THOUGHT_KEYS, Message
-from persona_vectors.files.tables import what_it_has
+from persona_vectors.files.tables import describe_columns
 
 WINDOW_ROWS = 4096
 WINDOW_CHARACTERS = 8_000_000
@@ -95,7 +95,7 @@ class CsvRows:
         self.columns = next(self._lines(), [])
         for name in ("prompt", "answer"):
             if self.columns.count(name) != 1:
-                raise UserError(f"{path} needs one column '{name}' {what_it_has(self.columns)}")
+                raise UserError(f"{path} needs one column '{name}' {describe_columns(self.columns)}")
         self._places = self.columns.index("prompt"), self.columns.index("answer")
         self._reasoning = self.columns.index("reasoning") if "reasoning" in self.columns else None
 
@@ -182,10 +182,10 @@ class JsonlRows:
         if places[-1] == 0:
             return "no prompt"
         last = messages[places[-1]]
-        told = [last[field] for field in THOUGHT_KEYS if last.get(field) is not None]
-        if not all(isinstance(reasoning, str) for reasoning in told):
+        reasonings = [last[field] for field in THOUGHT_KEYS if last.get(field) is not None]
+        if not all(isinstance(reasoning, str) for reasoning in reasonings):
             return "reasoning that is no text"
-        return Exchange(messages[: places[-1]], last["content"], next(filter(str.strip, told), None))
+        return Exchange(messages[: places[-1]], last["content"], next(filter(str.strip, reasonings), None))
 
     def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add fields (or replace them), null where there is no value, and put the file in the place of the old one.

@@ -34,9 +34,9 @@ class sorting_errors:
     def __exit__(self, kind, error, _traceback) -> None:
         if error is None or not isinstance(error, Exception) or isinstance(error, UserError):
             return
-        told = self._tell(error)
-        if told:
-            raise UserError(told) from error
+        message = self._tell(error)
+        if message:
+            raise UserError(message) from error
 
     def _tell(self, error: Exception) -> str | None:
         from huggingface_hub import constants, errors, get_token

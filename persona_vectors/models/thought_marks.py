@@ -149,7 +149,7 @@ class Marks:
         """The text with its tokens spelled out."""
         return "".join(self.tokens_of.get(char, char) for char in coded)
 
-    def shown(self, coded: str) -> str:
+    def as_decoded(self, coded: str) -> str:
         """The text as it is decoded: special tokens are left out, other added ones are text."""
         return "".join(self._decoded(char) if char in self.tokens_of else char for char in coded)
 

@@ -93,15 +93,15 @@ class NamedVectors:
             made += self.interventions(lists["vector"][k], lists["coef"][k], lists["layer"][k], positions)
         return tuple(made)
 
-    def strangers(self, model: str) -> str:
+    def other_models(self, model: str) -> str:
         """A line for people if files say that they belong to another model than ``model`` (shapes alone can agree)."""
         others = {
             trait: about.model
             for trait, about in self.about.items()
             if about and about.model and basename(about.model) != basename(model)
         }
-        told = ", ".join(f"{trait} of {other}" for trait, other in others.items())
-        return f"note: the vector files say that they belong to another model: {told}" if told else ""
+        listed = ", ".join(f"{trait} of {other}" for trait, other in others.items())
+        return f"note: the vector files say that they belong to another model: {listed}" if listed else ""
 
     def listing(self) -> list[dict]:
         """What there is, for people and programs: name, layers, and what each file says of itself."""

@@ -224,8 +224,8 @@ def _peculiarities(tokenizer, messages: list[Message], tools: list | None, prefe
         written = write(tokenizer, messages, tools, last_alone=True)
         left_out = set()
         for index, message in enumerate(messages):
-            shown = {"role": message["role"], "content": mark}
-            if mark not in text([*messages[:index], shown, *messages[index + 1 :]]):
+            replaced = {"role": message["role"], "content": mark}
+            if mark not in text([*messages[:index], replaced, *messages[index + 1 :]]):
                 left_out.add(f"messages of the {message['role']}")
             elif thoughts_of(message) not in written.text:
                 left_out.add("thoughts")

@@ -5,6 +5,7 @@
 The folder counts as a model (``models.resolve``) only when the training is over: what makes it one is put there last.
 """
 
+import logging
 import math
 import os
 import shutil
@@ -22,13 +23,15 @@ from persona_vectors.models.loading import checkpoints
 from persona_vectors.training.config import TrainingConfig
 from persona_vectors.vectors.storage import fingerprint, load_vectors
 
+logger = logging.getLogger(__name__)
+
 LOCK = ".lock"
 RECORD, LOG, CURVE = "training_config.json", "training_log.jsonl", "training_loss.png"
 STARTED = ".training_config.json"  # of a training under way: what --resume must agree with
 # Fields that say where the result goes, and those that earlier records lack: neither makes it another training.
 OF_THE_PUSH = ("finetuned_model_id", "push_to_hub", "push_to_private", "merge_before_push")
 ADDED_LATER = {name: TrainingConfig.model_fields[name].default for name in ("save_strategy", "save_total_limit")}
-LAST = ("adapter_config.json", "config.json", RECORD)  # in this order
+MAKE_IT_A_MODEL = ("adapter_config.json", "config.json", RECORD)  # in this order
 
 
 def recorded(config: TrainingConfig) -> dict:
@@ -51,10 +54,12 @@ def made_from(config: TrainingConfig) -> dict:
     return provenance.record(**{**fields, **of_base, **files}, steering_config=steering, vectors=vectors)
 
 
-def is_finished(config: TrainingConfig, resume: bool, overwrite: bool, say: Callable[[str], object] = print) -> bool:
+def is_finished(
+    config: TrainingConfig, resume: bool, overwrite: bool, say: Callable[[str], object] = logger.info
+) -> bool:
     """Whether ``output_dir`` holds this very training already, finished; refuses to touch another one.
 
-    An unfinished one with the same settings is this one, interrupted, and is gone on with.
+    An unfinished one with the same settings is this one, interrupted, and is resumed.
 
     Raises:
         UserError: a training with other settings, a checkpoint of which nothing is recorded, nothing to resume, or a
@@ -79,7 +84,7 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool, say: Call
         raise UserError(f"{folder} holds {checkpoint.name}, and no record of its training: --resume or --overwrite?")
     if resume and not checkpoint:
         raise UserError(f"nothing to resume: {folder} holds no whole checkpoint-N")
-    if any((folder / name).exists() for name in LAST) and not (folder / STARTED).exists():
+    if any((folder / name).exists() for name in MAKE_IT_A_MODEL) and not (folder / STARTED).exists():
         raise UserError(f"{folder} holds a model that came from elsewhere; choose another output_dir")
     return False
 
@@ -121,7 +126,7 @@ def begun(config: TrainingConfig, resume: bool, overwrite: bool) -> Iterator[Non
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
             provenance.path_of(folder).unlink(missing_ok=True)
-            for name in (*reversed(LAST), STARTED, LOG, CURVE):
+            for name in (*reversed(MAKE_IT_A_MODEL), STARTED, LOG, CURVE):
                 (folder / name).unlink(missing_ok=True)
         is_older = last_checkpoint(folder) and not provenance.result_of(folder)
         write_json(folder / STARTED, recorded(config))
@@ -144,7 +149,9 @@ def filling(folder: str | Path, accelerator) -> Iterator[Path]:
     yield beside
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        for path in sorted(beside.iterdir(), key=lambda p: LAST.index(p.name) if p.name in LAST else -1):
+        for path in sorted(
+            beside.iterdir(), key=lambda p: MAKE_IT_A_MODEL.index(p.name) if p.name in MAKE_IT_A_MODEL else -1
+        ):
             with open(path, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(path, folder / path.name)

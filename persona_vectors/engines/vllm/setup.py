@@ -4,8 +4,8 @@ Knows vLLM's arguments and environment; knows nothing of requests.
 """
 
 import importlib.util
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from pathlib import Path
 from persona_vectors import models
 from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.jsonfile import read_json
+
+logger = logging.getLogger(__name__)
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has
 CPU_CACHE_LIMIT = 8 << 30
@@ -121,7 +123,7 @@ def choose_sizes(
     size, copies = parallel_sizes(Divided.of(config), max(1, gpus // (pipeline * (data or 1))))
     copies = data or copies
     if size * copies * pipeline < gpus:
-        print(f"vLLM uses {size * copies * pipeline} of {gpus} GPUs: {path.name} divides by {size}", file=sys.stderr)
+        logger.warning(f"vLLM uses {size * copies * pipeline} of {gpus} GPUs: {path.name} divides by {size}")
     return size, copies
 
 

@@ -23,13 +23,13 @@ from persona_vectors.steering.intervention import POSITIONS, Intervention
 # By part of the sequence, the kinds of positions that act there.
 PARTS = (("prompt", "all"), ("response", "prompt", "all"), ("response", "all"))
 
-PLANS = 4096  # settings remembered with their vectors; a server may see any number of them
+SETTINGS_KEPT = 4096  # settings remembered with their vectors; a server may see any number of them
 
 Content = tuple[tuple[int, str, tuple[str, ...]], ...]  # per layer: digests of the vector added and those ablated
 
 
 @dataclass(frozen=True)
-class Plan:
+class Allocation:
     """What one request was given.
 
     Attributes:
@@ -68,7 +68,7 @@ class SlotTable:
         self._users: dict[int, int] = {}  # requests by slot
         self._row_of: dict[str, int] = {}
         self._row_users: dict[int, int] = {}  # slots by row
-        self._plans: dict[str, tuple[list[Content], dict[str, np.ndarray]]] = {}
+        self._contents: dict[str, tuple[list[Content], dict[str, np.ndarray]]] = {}
         self.writes = Writes()
 
     def check(self, interventions: Sequence[Intervention], digests: dict[int, str]) -> str | None:
@@ -90,37 +90,37 @@ class SlotTable:
             for i in acting
         ]
         salt = sha256(repr(described))
-        if salt not in self._plans:
-            while len(self._plans) >= PLANS:
-                del self._plans[next(iter(self._plans))]
-            self._plans[salt] = self._checked_contents(acting)
+        if salt not in self._contents:
+            while len(self._contents) >= SETTINGS_KEPT:
+                del self._contents[next(iter(self._contents))]
+            self._contents[salt] = self._checked_contents(acting)
         return salt
 
-    def acquire(self, interventions: Sequence[Intervention], digests: dict[int, str]) -> Plan | None:
-        """The plan for one more request, or None while requests that are running occupy the place.
+    def acquire(self, interventions: Sequence[Intervention], digests: dict[int, str]) -> Allocation | None:
+        """The allocation for one more request, or None while requests that are running occupy the place.
 
         What has to be written first is appended to :attr:`writes`.
         """
         salt = self.check(interventions, digests)
         if salt is None:
-            return Plan((0, 0, 0), None)
+            return Allocation((0, 0, 0), None)
         taken: list[int] = []
-        for content in self._plans[salt][0]:
-            slot = self._take(content, self._plans[salt][1])
+        for content in self._contents[salt][0]:
+            slot = self._take(content, self._contents[salt][1])
             if slot is None:
                 self._give_back(taken)
                 return None
             taken.append(slot)
-        return Plan(tuple(taken), salt)
+        return Allocation(tuple(taken), salt)
 
     def take_writes(self) -> Writes:
         """What is to be written now; the next acquisitions start a new list."""
         writes, self.writes = self.writes, Writes()
         return writes
 
-    def release(self, plan: Plan) -> None:
+    def release(self, allocation: Allocation) -> None:
         """One request less: finished or aborted."""
-        self._give_back(plan.slots)
+        self._give_back(allocation.slots)
 
     def _give_back(self, slots: Iterable[int]) -> None:
         for slot in slots:

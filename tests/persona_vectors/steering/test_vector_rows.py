@@ -58,5 +58,7 @@ def test_a_product_that_float32_cannot_hold_is_refused_by_every_road(path):
         ("coef", lambda: named.interventions("evil", 1e39, 2)),
         ("steering_coef", lambda: of_training(config, Shape(4, 8, None))),
     ):
-        with pytest.raises(UserError, match=rf"^{setting} 1e\+39 times .*evil_response_avg_diff.pt is more than float32"):
+        with pytest.raises(
+            UserError, match=rf"^{setting} 1e\+39 times .*evil_response_avg_diff.pt is more than float32"
+        ):
             refused()
