@@ -18,7 +18,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import of_file
-from persona_vectors.files.tables import read_answers, what_it_has
+from persona_vectors.files.tables import describe_columns, read_answers
 from persona_vectors.traits.artifact import check_name
 
 
@@ -103,7 +103,7 @@ def read(paths: list[str], trait: str):
         table = read_answers(path, (trait, "coherence"))
         for column in ("question", "answer"):
             if column not in table:
-                raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
+                raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
         if (table["question"].str.strip() == "").any():
             raise UserError(f"{path}, row {(table['question'].str.strip() == '').idxmax() + 2}: the question is empty")
         tables.append(table[["question", "answer", trait, "coherence"]])

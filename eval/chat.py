@@ -39,8 +39,8 @@ def main(
     if shape.layers < 2:
         raise UserError(f"{model} has one layer only: none can be watched")
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)
-    if named.strangers(path.name):
-        print(named.strangers(path.name))
+    if named.other_models(path.name):
+        print(named.other_models(path.name))
     listener = None if terminal else listen(host, port)
     tokenizer = models.load_tokenizer(path, loading.trust_remote_code)
 

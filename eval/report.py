@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona_vectors import cli
-from persona_vectors.analysis.layout import refuse_strangers
+from persona_vectors.analysis.layout import refuse_mixed_results
 from persona_vectors.errors import UserError
 from persona_vectors.files import jsonfile
 from persona_vectors.files.atomic import replacing
@@ -69,7 +69,7 @@ def main(
     if not root.is_dir():
         raise UserError(f"no folder {folder}; scripts/reproduce.sh makes it")
     output = Path(output or root / "report.html")
-    unknown = refuse_strangers(traits, root, steering, mitigation)
+    unknown = refuse_mixed_results(traits, root, steering, mitigation)
     if unknown:
         print(f"{len(unknown)} of these results have no record of what they were made from: {', '.join(unknown)[:400]}")
 
@@ -122,6 +122,8 @@ def made(section, *where) -> "Section":
     """``section(*where)``; a file in it that is not as its stage writes it is one line."""
     try:
         return section(*where)
+    except UserError:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise UserError(
             f"a result at {where[-1]} is not as its stage writes it ({type(error).__name__}: {error}); make it anew, or move it away"

@@ -55,8 +55,8 @@ def main(
 
     shape = models.describe(path, loading.trust_remote_code)
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)  # the server reads them again, in its own process
-    if named.strangers(path.name):
-        print(named.strangers(path.name))
+    if named.other_models(path.name):
+        print(named.other_models(path.name))
 
     from persona_vectors.engines.vllm.setup import available
 

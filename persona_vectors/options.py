@@ -186,7 +186,8 @@ class SteeringOptions:
 
     def grid(self) -> "Grid":
         """The grid; half a steering is refused."""
-        from persona_vectors.steering.sweep import ALL, Grid
+        from persona_vectors.steering.sweep import Grid
+        from persona_vectors.steering.vector_rows import ALL
 
         layers = sorted(self.layer or (), key=lambda layer: layer == ALL)  # as ever: "all" comes last
         return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls)

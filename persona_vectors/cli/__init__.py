@@ -8,6 +8,7 @@ values; knows nothing of models, traits or files.
 
 import errno
 import inspect
+import logging
 import os
 import re
 import sys
@@ -25,6 +26,19 @@ __all__ = [
 ]  # fmt: skip
 
 
+class _PlainLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr if record.levelno > logging.INFO else sys.stdout)
+
+
+def show_log() -> None:
+    """From here on, what the library logs is shown: notices on stdout, warnings on stderr, as plain lines."""
+    logger = logging.getLogger("persona_vectors")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _PlainLines) for handler in logger.handlers):
+        logger.addHandler(_PlainLines())
+
+
 def run(main: Callable[..., int | None]) -> None:
     """Run ``main`` as a command: check flags and values, call it through Fire, turn :class:`UserError` into exit code 2.
 
@@ -38,6 +52,7 @@ def run(main: Callable[..., int | None]) -> None:
     import fire
 
     sys.stdout.reconfigure(line_buffering=True)
+    show_log()
     program = command(main)
     codes: list[int | None] = []
     try:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from persona_vectors.errors import UserError
-from persona_vectors.steering.intervention import Intervention
-from persona_vectors.vectors.storage import check_fit, fingerprint, incremental, load_vectors, random_like
-
-ALL = "all"  # as a layer: incremental vectors at every layer (section J.3)
+from persona_vectors.steering.vector_rows import VectorRows
+from persona_vectors.vectors.storage import check_fit, fingerprint, random_like
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,8 @@ class Grid:
     cells: list[Cell]
     vector_path: str | None
     positions: str
-    vectors: dict = field(default_factory=dict)
-    _made: dict = field(default_factory=dict)
+    vectors: dict[str, VectorRows] = field(default_factory=dict)
+    _drawn: dict = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -82,7 +80,7 @@ class Grid:
     def load(self, traits: list[str]) -> None:
         """Read the vector file of every trait."""
         if self.vector_path is not None:
-            self.vectors = {trait: load_vectors(self.path_for(trait)) for trait in traits}
+            self.vectors = {trait: VectorRows.load(self.path_for(trait)) for trait in traits}
 
     def path_for(self, trait: str) -> str:
         """The trait's vector file."""
@@ -91,33 +89,29 @@ class Grid:
     def check(self, layers: int, hidden: int) -> None:
         """Refuse vectors of another model, layers outside 1..L, and a product that overflows."""
         used = [cell.layer for cell in self.cells if isinstance(cell.layer, int)]
-        for trait, vectors in self.vectors.items():
-            check_fit(self.path_for(trait), vectors, layers, hidden, used)
+        for rows in self.vectors.values():
+            check_fit(rows.path, rows.vectors, layers, hidden, used)
             for coef in {cell.coef for cell in self.cells}:
-                if not (vectors * coef).isfinite().all():
-                    raise UserError(f"--coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
+                rows.check_product(coef, "--coef")
 
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and the trait's vector by its content."""
         cells = {"cells": [cell.key for cell in self.cells]}
         if not any(cell.coef for cell in self.cells):
             return cells
-        vector = fingerprint(self.path_for(trait), self.vectors[trait])
+        vector = fingerprint(self.path_for(trait), self.vectors[trait].vectors)
         return {**cells, "positions": self.positions, "vector": vector}
 
     def interventions(self, trait: str, cell: Cell) -> tuple:
-        """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0.
+        """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0."""
+        return self.rows_for(trait, cell).interventions(cell.layer, cell.coef, self.positions) if cell.coef else ()
 
-        The same objects each time: engines tell vectors apart by identity before they look at content.
-        """
-
-        if not cell.coef:
-            return ()
-        if (trait, cell) not in self._made:
-            vectors = self.vectors[trait]
-            if cell.control:
-                vectors = random_like(vectors, seed=cell.control)
-            rows = enumerate(incremental(vectors), 1) if cell.layer == ALL else [(cell.layer, vectors[cell.layer])]
-            made = tuple(Intervention(number, row, cell.coef, self.positions) for number, row in rows)
-            self._made[trait, cell] = made
-        return self._made[trait, cell]
+    def rows_for(self, trait: str, cell: Cell) -> VectorRows:
+        """The trait's own vectors, or those of the cell's control, which are drawn once."""
+        if not cell.control:
+            return self.vectors[trait]
+        if (trait, cell.control) not in self._drawn:
+            self._drawn[trait, cell.control] = VectorRows(
+                self.vectors[trait].path, random_like(self.vectors[trait].vectors, seed=cell.control)
+            )
+        return self._drawn[trait, cell.control]
