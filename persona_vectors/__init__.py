@@ -3,7 +3,7 @@
 Vectors are saved beside it, in ``persona_vectors/<model>/``, where users of the method look for them.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from persona_vectors.interrupts import watch as _watch
 

@@ -110,3 +110,11 @@ def test_the_library_needs_what_the_requirements_pin_from_that_version_on(wanted
     lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
     pinned, lowest = names_and_versions(lines, "=="), names_and_versions(wanted, ">=")
     assert {name: ".".join(version.split(".")[:2]) for name, version in pinned.items()} == lowest
+
+
+def test_the_newest_release_of_the_changelog_is_this_version():
+    releases = re.findall(
+        r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert releases[0] == persona_vectors.__version__
+    assert releases == sorted(set(releases), key=lambda release: tuple(map(int, release.split("."))), reverse=True)
