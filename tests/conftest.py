@@ -23,6 +23,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 from command import run_stage  # noqa: E402, F401
 from helpers import ARCHITECTURES, tiny_model, tiny_tokenizer  # noqa: E402
 
+from persona_vectors import cli  # noqa: E402
+
+cli.show_log()  # tests read what the library says where a command's user does
+
 
 @pytest.fixture(scope="session")
 def tokenizer():

@@ -20,7 +20,7 @@ FLOORS = (  # lowest first; a module that lies directly in persona_vectors/ is a
     "steering",
     "engines",
     "asking training app bake",
-    "analysis published",
+    "analysis options published front_door",
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 

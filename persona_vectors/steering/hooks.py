@@ -5,7 +5,7 @@ The method (arXiv 2507.21509, section 3.2): ``h_l <- h_l + a v_l`` at the output
 of prompts, tokenizers or files.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -42,7 +42,7 @@ def steered(
 
 def steering_hooks(
     model: nn.Module, interventions: Sequence[Sequence[Intervention]], prompt_lengths: Sequence[int], width: int
-) -> "dict[int, _BlockHook]":
+) -> "dict[int, BlockHook]":
     """The hooks that steer one batch from its first column to its last, by layer; :func:`attached` puts them in place.
 
     The batch is padded on the left: row i's prompt is columns ``width - prompt_lengths[i] .. width - 1``, generated
@@ -57,11 +57,11 @@ def steering_hooks(
     Raises:
         UserError: a layer outside 1..L or a vector of another width than the model's.
     """
-    hidden = _check(model, [i for row in interventions for i in row])
+    hidden = check_fits(model, [i for row in interventions for i in row])
     hooks = {}
     for layer in sorted({i.layer for row in interventions for i in row if not i.is_identity}):
         rows = [[i for i in row if i.layer == layer and not i.is_identity] for row in interventions]
-        hooks[layer] = _BlockHook(rows, hidden, _Columns(torch.tensor(prompt_lengths), width))
+        hooks[layer] = BlockHook(rows, hidden, _Columns(torch.tensor(prompt_lengths), width))
     return hooks
 
 
@@ -110,11 +110,11 @@ def steered_forwards(model: nn.Module, interventions: Sequence[Intervention]) ->
 @contextmanager
 def _every_forward(
     model: nn.Module, interventions: Sequence[Intervention], tokens: "_Padding"
-) -> "Iterator[dict[int, _BlockHook]]":
+) -> "Iterator[dict[int, BlockHook]]":
     """Within the block, all rows of every forward in every thread are steered by ``interventions``; gives the hooks."""
-    hidden = _check(model, interventions)
+    hidden = check_fits(model, interventions)
     hooks = {
-        layer: _BlockHook([[i for i in interventions if i.layer == layer and not i.is_identity]], hidden, tokens)
+        layer: BlockHook([[i for i in interventions if i.layer == layer and not i.is_identity]], hidden, tokens)
         for layer in sorted({i.layer for i in interventions if not i.is_identity})
     }
     watch = find_decoder(model).register_forward_pre_hook(tokens.see, with_kwargs=True) if hooks else None
@@ -126,7 +126,7 @@ def _every_forward(
             watch.remove()
 
 
-def _check(model: nn.Module, interventions: Sequence[Intervention]) -> int:
+def check_fits(model: nn.Module, interventions: Sequence[Intervention]) -> int:
     """The width of the residual stream; raises :class:`UserError` for what does not fit the model."""
     count = len(find_blocks(model))
     hidden = model.config.get_text_config(decoder=True).hidden_size
@@ -139,7 +139,7 @@ def _check(model: nn.Module, interventions: Sequence[Intervention]) -> int:
 
 
 @contextmanager
-def attached(model: nn.Module, hooks: "dict[int, _BlockHook]", every_thread: bool = False) -> Iterator[None]:
+def attached(model: nn.Module, hooks: "dict[int, BlockHook]", every_thread: bool = False) -> Iterator[None]:
     """Within the block, each layer's hook is on its decoder block, for forwards of this thread or of every one."""
     blocks, handles = find_blocks(model), []
     try:
@@ -246,10 +246,12 @@ class _LastToken(_Padding):
         return {positions: mask[..., None].to(h.dtype) for positions, mask in chosen.items()}
 
 
-class _BlockHook:
+class BlockHook:
     """The forward hook of one block: what to ablate and what to add, per row of the batch or alike for all rows."""
 
-    def __init__(self, rows: list[list[Intervention]], hidden: int, tokens: _Columns | _Padding) -> None:
+    def __init__(
+        self, rows: list[list[Intervention]], hidden: int, tokens: "_Columns | _Padding | None" = None
+    ) -> None:
         self.tokens, self.ran = tokens, False
         # Rows may carry several interventions: the k-th of each row makes the k-th step for the whole batch.
         self.ablations: list[tuple[str, Tensor]] = []
@@ -271,12 +273,18 @@ class _BlockHook:
                 self.ablations.append((positions, unit[:, None]))
 
     def __call__(self, _block: nn.Module, _args: tuple, output: Tensor | tuple) -> Tensor | tuple:
+        return self.changed(output, self.tokens.masks)
+
+    def changed(
+        self, output: Tensor | tuple, masks_of: "Callable[[Tensor], dict[str, Tensor | None]]"
+    ) -> Tensor | tuple:
+        """The block's output, steered at the tokens that ``masks_of`` names for each kind of positions."""
         h = output[0] if isinstance(output, tuple) else output
         if not self.ran:  # everything on the block's own device and dtype, once
             self.ablations = [(p, v.to(h)) for p, v in self.ablations]
             self.additions = [(p, v.to(h)) for p, v in self.additions]
             self.ran = True
-        masks = self.tokens.masks(h)
+        masks = masks_of(h)
         for positions, unit in self.ablations:
             if positions in masks:
                 h = _plus(h, (h * unit).sum(-1, keepdim=True).neg(), unit, masks[positions])
