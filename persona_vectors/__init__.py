@@ -12,7 +12,7 @@ The import costs nothing: a name is loaded when it is asked for. Vectors that th
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from persona_vectors.interrupts import watch as _watch
 

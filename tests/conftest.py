@@ -54,5 +54,8 @@ def qwen2_folder(tmp_path_factory, tokenizer):
 
 
 def pytest_collection_modifyitems(items):
-    """Engines last: running vLLM patches some of transformers' model classes for the rest of the process."""
+    """Engines last: running vLLM patches some of transformers' model classes for the rest of the process.
+
+    pytest-xdist hands files out in this order (--dist loadfile --no-loadscope-reorder), so it holds in each process.
+    """
     items.sort(key=lambda item: "engines" in item.path.parts or "vllm" in item.path.stem)
