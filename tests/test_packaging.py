@@ -93,6 +93,9 @@ def test_a_command_of_the_library_runs_from_there(installed, tmp_path):
     assert done.returncode == 0 and "--vector_path" in done.stdout + done.stderr
 
 
+OF_STAGES = {"vaderSentiment"}  # imported by eval.sentiment alone
+
+
 def names_and_versions(lines, sign):
     return dict(re.fullmatch(rf"([\w-]+(?:\[\w+\])?){sign}([\d.]+)", line).groups() for line in lines)
 
@@ -109,6 +112,7 @@ def names_and_versions(lines, sign):
 def test_the_library_needs_what_the_requirements_pin_from_that_version_on(wanted, file):
     lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
     pinned, lowest = names_and_versions(lines, "=="), names_and_versions(wanted, ">=")
+    pinned = {name: version for name, version in pinned.items() if name not in OF_STAGES}
     assert {name: ".".join(version.split(".")[:2]) for name, version in pinned.items()} == lowest
 
 
