@@ -96,7 +96,7 @@ def main(
     if missing:
         from tqdm import tqdm
 
-        from persona_vectors.vectors.activations import Sample
+        from persona_vectors.vectors.batches import Sample
 
         tokenizer = models.load_tokenizer(base, trust_remote_code)
         samples = {

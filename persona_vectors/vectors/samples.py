@@ -9,7 +9,7 @@ from persona_vectors.files.messages import Message
 from persona_vectors.files.rows import Exchange
 from persona_vectors.models import chat_template
 from persona_vectors.models.reasoning import Thoughts, declared_by
-from persona_vectors.vectors.activations import Sample
+from persona_vectors.vectors.batches import Sample
 
 
 def make_samples(
