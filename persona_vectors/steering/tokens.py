@@ -12,6 +12,7 @@ from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from persona_vectors.models.decoder import find_decoder
 
@@ -108,17 +109,14 @@ class Span:
 
 
 class Forwards:
-    """The forwards of a model that are under way, one a thread. One for all steerings that act on the model."""
+    """What is known of the forwards of a model under way, in any thread. One for all steerings that act on it."""
 
     def __init__(self, model: nn.Module) -> None:
         self.base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.decoder, self.users = find_decoder(model), 0
         self.thread = threading.local()
-
-    @property
-    def now(self) -> Marks | None:
-        """The marks of this thread's forward; None where none is under way."""
-        return getattr(self.thread, "marks", None)
+        self.latest: Marks | None = None
+        self.kept = WeakIdKeyDictionary()  # by the input of a block, for gradient checkpointing
 
     def start(self) -> None:
         """Hooks on the decoder, and a ``generate`` that tells how long its prompt is."""
@@ -143,10 +141,21 @@ class Forwards:
     def _begin(self, decoder: nn.Module, args: tuple, kwargs: dict) -> None:
         span, generation = Span(decoder, args, kwargs), _generation.get()
         width = generation.width_for(self.base, span.cache) if generation else None
-        self.thread.marks = span.marks(width)
+        self.thread.now = self.latest = span.marks(width)
 
     def _end(self, *_: object) -> None:
-        self.thread.marks = None
+        self.thread.now = None
+
+    def of(self, block_input: object) -> Marks:
+        """The marks of the forward that a block runs in; one that is computed again in backward finds those it had."""
+        now = getattr(self.thread, "now", None)
+        if now is None:
+            now = self.kept.get(block_input, self.latest)
+        elif torch.is_grad_enabled() and isinstance(block_input, Tensor):
+            self.kept[block_input] = now
+        if now is None:
+            raise RuntimeError("a decoder block ran outside of its decoder: steering cannot tell which tokens it took")
+        return now
 
 
 _lock = threading.Lock()

@@ -115,16 +115,14 @@ def steered_from(model, ids, start: int, i: Intervention):
     return logits
 
 
-def test_other_threads_are_left_alone(qwen2):
+def test_threads_steer_their_own_way(qwen2):
+    """One that enters no block is steered by those of all threads: generate may run in a thread of a streamer's."""
     expected = {c: plain(qwen2, PROMPTS, [Intervention(2, vector(1), c)] if c else ()) for c in (3.0, -3.0, 0.0)}
     found, start = {}, threading.Barrier(3)
 
     def work(coef):
         start.wait()
-        if coef:
-            with steer(qwen2, vector(1), layer=2, coef=coef):
-                found[coef] = [greedy(qwen2, PROMPTS) for _ in range(3)]
-        else:
+        with steer(qwen2, vector(1), layer=2, coef=coef) if coef else steer(qwen2, []):
             found[coef] = [greedy(qwen2, PROMPTS) for _ in range(3)]
 
     threads = [threading.Thread(target=work, args=(coef,)) for coef in expected]
@@ -133,6 +131,11 @@ def test_other_threads_are_left_alone(qwen2):
     for thread in threads:
         thread.join()
     assert found == {coef: [rows] * 3 for coef, rows in expected.items()}
+    with steer(qwen2, vector(1), layer=2, coef=3.0):
+        streamer = threading.Thread(target=lambda: found.update(streamed=greedy(qwen2, PROMPTS)))
+        streamer.start()
+        streamer.join()
+    assert found["streamed"] == expected[3.0]
 
 
 def test_an_adapter_and_an_error_leave_no_trace(qwen2):
@@ -182,12 +185,12 @@ def test_gradients_flow_as_through_a_plain_hook(qwen2, checkpointing):
     ("given", "words"),
     [
         ({"vector": vector(1), "layer": 5}, "layer 5 does not exist: this model has layers 1..4"),
-        ({"vector": vector(1)}, "name the layer"),
+        ({"vector": vector(1)}, "say which layer"),
         ({"vector": torch.ones(31), "layer": 2}, "31 wide"),
-        ({"vector": torch.ones(32, dtype=torch.long), "layer": 2}, "floating-point"),
-        ({"vector": torch.full((32,), torch.nan), "layer": 2}, "no numbers"),
-        ({"vector": torch.ones(5, 32), "layer": 7}, "rows 0..4"),
-        ({"vector": ["x"], "layer": 2}, "list of Intervention"),
+        ({"vector": torch.ones(32, dtype=torch.long), "layer": 2}, "of a float dtype"),
+        ({"vector": torch.full((32,), torch.nan), "layer": 2}, "not finite"),
+        ({"vector": torch.ones(5, 32), "layer": 7}, "layer 7 does not exist: this model has layers 1..4"),
+        ({"vector": ["x"], "layer": 2}, "a tensor of numbers, not list"),
         ({"vector": vector(1), "layer": 2, "positions": "last"}, "steering type must be one of"),
     ],
 )
