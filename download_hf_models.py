@@ -28,7 +28,8 @@ PICKLED = ("pytorch_model*.bin", "adapter_model*.bin")
 COPIES = ("consolidated*", "*.fp16.*", "*.fp32.*")
 
 
-def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str = None, revision: str = "main"):
+@cli.command
+def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str | None = None, revision: str = "main"):
     """Download a model.
 
     Args:

@@ -11,29 +11,32 @@ and were made from these very pairs and this model are not made again.
 """
 
 from collections import Counter
+from itertools import compress
 from pathlib import Path
+from typing import Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, make_folder
 from persona_vectors.files.fingerprints import Fingerprint, in_words, of_json, same
+from persona_vectors.options import ReadingOptions
 from persona_vectors.sharing.formats import ENDINGS, About, about_model, save_both
 from persona_vectors.vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
 from persona_vectors.vectors.storage import KINDS, check_vector_folder
 
 
+@cli.command
 def main(
     model_name: str,
     pos_path: str,
     neg_path: str,
     trait: str,
     save_dir: str,
-    threshold: int = 50,
-    dtype: str = "auto",
-    token_budget: int = None,
-    trust_remote_code: bool = False,
-    pair_by: str = "question_id",
+    threshold: cli.Score = 50.0,
+    *,
+    reading: ReadingOptions,
+    pair_by: Literal[PAIRED_BY] = "question_id",
     overwrite: bool = False,
 ):
     """Make a trait's persona vectors from the judged answers of eval_persona.
@@ -45,18 +48,9 @@ def main(
         trait: name of the score column, and of the files.
         save_dir: folder to write to.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
-        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
         pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
         overwrite: make the vectors anew although they are there and would be the same.
     """
-    threshold = cli.as_number("threshold", threshold, 0, 100)
-    cli.as_choice("pair_by", pair_by, PAIRED_BY)
-    cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
-    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
-    overwrite = cli.as_bool("overwrite", overwrite)
     check_vector_folder(save_dir)
     path = models.resolve(model_name)
     pairs = read_pairs(pos_path, neg_path, trait, pair_by)
@@ -64,7 +58,12 @@ def main(
     print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
     make_folder(Path(save_dir))
     made_from = provenance.record(
-        **models.made_of(path), trait=trait, threshold=threshold, pairs=of_pairs(effective), of=len(pairs), dtype=dtype
+        **models.made_of(path),
+        trait=trait,
+        threshold=threshold,
+        pairs=of_pairs(effective),
+        of=len(pairs),
+        dtype=reading.dtype,
     )
     check_answers({pos_path: provenance.result_of(pos_path), neg_path: provenance.result_of(neg_path)}, made_from)
     files = [Path(save_dir) / f"{trait}_{kind}{ending}" for kind in KINDS for ending in ENDINGS]
@@ -73,39 +72,45 @@ def main(
         if not overwrite and is_made(main_file, made_from):
             return
 
-        longest = models.describe(path, trust_remote_code).max_length
-        tokenizer = models.load_tokenizer(path, trust_remote_code)
-        samples, problems = zip(
-            *(tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")), strict=True
-        )
-        reasons = [pos or neg for pos, neg in zip(*problems, strict=True)]
-        effective = effective[[not reason for reason in reasons]]
-        left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
-        if effective.empty:
-            raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
-        if left_out:
-            print(f"  of these {left_out}")
+        longest = models.describe(path, reading.trust_remote_code).max_length
+        tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
+        effective, samples = runnable(tokenizer, effective, longest, model_name)
 
         import torch
 
+        from persona_vectors.vectors.extraction import differences, mean_activations
         from persona_vectors.vectors.separation import held_out_auc
 
-        model = models.load_model(path, dtype, trust_remote_code)
+        model = models.load_model(path, reading.dtype, reading.trust_remote_code)
         means, answers = {}, {}
-        for sign, made in zip(("pos", "neg"), samples, strict=True):
-            chosen = [sample for sample, reason in zip(made, reasons, strict=True) if not reason]
-            means[sign], answers[sign] = mean_activations(model, chosen, token_budget, f"{trait} {sign}")
+        for sign, made in samples.items():
+            means[sign], answers[sign] = mean_activations(model, made, reading.token_budget, f"{trait} {sign}")
 
+        vectors = differences(means["pos"], means["neg"])
         counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
         told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
         with provenance.writing(main_file, made_from, files=files):
             for pool in means["pos"]:
                 about = About(trait=trait, kind=f"{pool}_diff", **told)
-                save_both(means["pos"][pool] - means["neg"][pool], save_dir, about)
+                save_both(vectors[pool], save_dir, about)
         odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
         aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
         report(means, aucs)
         print("wrote " + ", ".join(map(str, files)))
+
+
+def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tuple:
+    """(the pairs both of whose answers can be run, their samples by sign); says how many are left out and why."""
+    made = {sign: tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")}
+    reasons = [pos or neg for pos, neg in zip(made["pos"][1], made["neg"][1], strict=True)]
+    kept = [not reason for reason in reasons]
+    samples = {sign: list(compress(every, kept)) for sign, (every, _) in made.items()}
+    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
+    if not any(kept):
+        raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
+    if left_out:
+        print(f"  of these {left_out}")
+    return effective[kept], samples
 
 
 def of_pairs(effective) -> Fingerprint:
@@ -156,30 +161,6 @@ def tokenised(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, l
     return samples, [
         problem or ("" if sample else "no prompt") for sample, problem in zip(samples, problems, strict=True)
     ]
-
-
-def mean_activations(model, samples: list, token_budget: int | None, label: str) -> tuple[dict, object]:
-    """Means over the samples by pool, float32 [layers + 1, hidden], and each answer's own mean in half precision.
-
-    The single answers, [samples, layers + 1, hidden] bfloat16, only serve to measure separation.
-    """
-    import torch
-    from tqdm import tqdm
-
-    from persona_vectors.vectors.activations import check_finite, pooled_activations
-
-    sums, answers = {}, None
-    with tqdm(total=len(samples), desc=label) as bar:
-        for indices, pooled in pooled_activations(model, samples, token_budget=token_budget):
-            for pool, rows in pooled.items():
-                check_finite(rows, model.dtype)
-                sums[pool] = sums.get(pool, 0) + rows.double().sum(0)
-            rows = pooled["response_avg"]
-            if answers is None:
-                answers = torch.empty(len(samples), *rows.shape[1:], dtype=torch.bfloat16)
-            answers[indices] = rows.bfloat16()
-            bar.update(len(indices))
-    return {pool: (total / len(samples)).float() for pool, total in sums.items()}, answers
 
 
 def question_numbers(pairs) -> list[int]:

@@ -9,11 +9,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import make_folder, replacing
 from persona_vectors.models.hub import check_repo, load_hub_settings, sorting_errors
+from persona_vectors.options import Kind
 from persona_vectors.sharing.control_vectors import import_gguf, read_control_vector, save_control_vector
 from persona_vectors.sharing.formats import (
     ENDINGS,
@@ -39,21 +41,25 @@ from persona_vectors.vectors.storage import (
 FORMATS = ("gguf", "safetensors", "pt")
 
 
-def export(vectors: str, output_dir: str, format: str = "gguf", layer: int | None = None, model_name: str = ""):
+@cli.command
+def export(
+    vectors: str,
+    output_dir: str,
+    format: Literal[FORMATS] = "gguf",
+    layer: cli.Count | None = None,
+    model_name: str = "",
+):
     """Write vectors as GGUF control vectors for llama.cpp, as safetensors, or as .pt.
 
     Args:
         vectors: a vector file, or a folder of them.
         output_dir: folder to write to.
-        format: gguf, safetensors or pt.
+        format: of the files.
         layer: for gguf: this layer alone; by default all of them are in the file.
         model_name: the model that they belong to, where the files do not say it.
     """
-    cli.as_choice("format", format, FORMATS)
-    if layer is not None:
-        layer = cli.as_int("layer", layer, 1)
-        if format != "gguf":
-            raise UserError(f"--layer is for --format gguf: a {format} file holds all layers")
+    if layer is not None and format != "gguf":
+        raise UserError(f"--layer is for --format gguf: a {format} file holds all layers")
     if format == "gguf":
         import_gguf()
     described = [(path, *known(path, model_name)) for path in files_of(vectors)]
@@ -78,17 +84,23 @@ def export(vectors: str, output_dir: str, format: str = "gguf", layer: int | Non
     print("wrote " + ", ".join(map(str, written)))
 
 
-def import_(vectors: str, save_dir: str, trait: str = "", kind: str = "response_avg_diff", model_name: str = ""):
+@cli.command
+def import_(
+    vectors: str,
+    save_dir: str,
+    trait: str = "",
+    kind: Kind = "response_avg_diff",
+    model_name: str = "",
+):
     """Bring a .pt, .safetensors or .gguf vector in: .pt, and safetensors with metadata, where the stages look for them.
 
     Args:
         vectors: the file, or a folder of .pt or .safetensors files named <trait>_<kind>.
         save_dir: folder to write to, persona_vectors/<model>/.
         trait: needed where neither the file nor its name says it.
-        kind: what such a file holds: response_avg_diff, prompt_avg_diff or prompt_last_diff.
+        kind: what such a file holds.
         model_name: the model that the vectors belong to; they are checked against its shape.
     """
-    cli.as_choice("kind", kind, KINDS)
     check_vector_folder(save_dir)
     path = Path(vectors)
     if path.suffix == ".gguf":
@@ -112,6 +124,7 @@ def import_(vectors: str, save_dir: str, trait: str = "", kind: str = "response_
     print("wrote " + ", ".join(written))
 
 
+@cli.command
 def push(
     vectors: str,
     repo_id: str,
@@ -130,7 +143,6 @@ def push(
         private: make the repository private, if it is made.
         dry_run: write the card to README.md in the folder, list the files, and send nothing.
     """
-    private, dry_run = cli.as_bool("private", private), cli.as_bool("dry_run", dry_run)
     check_repo(repo_id)
     from persona_vectors.sharing.card import figure_name, find_sweeps, make_card
 
@@ -170,7 +182,13 @@ def push(
     print(f"wrote {len(operations)} files to {sent.repo_url} at {sent.oid[:12]}")
 
 
-def pull(repo_id: str, save_dir: str, revision: str = "main", model_name: str = ""):
+@cli.command
+def pull(
+    repo_id: str,
+    save_dir: str,
+    revision: str = "main",
+    model_name: str = "",
+):
     """Fetch the vectors of a repository on the hub into a folder, each as .pt and as safetensors.
 
     Args:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from persona_vectors.training.config import TrainingConfig
 
 
+@cli.command
 def main(config: str, *changes: str, resume: bool = False, overwrite: bool = False):
     """Finetune a model as a config file says.
 
@@ -30,10 +31,9 @@ def main(config: str, *changes: str, resume: bool = False, overwrite: bool = Fal
         resume: insist on going on from a checkpoint: of an interrupted training, the same command does so anyway.
         overwrite: begin anew where output_dir holds a training already.
     """
-    resume, overwrite = cli.as_bool("resume", resume), cli.as_bool("overwrite", overwrite)
     from persona_vectors.training.config import read_config
 
-    train(read_config(config, [str(change) for change in changes]), resume, overwrite, config)
+    train(read_config(config, list(changes)), resume, overwrite, config)
 
 
 def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = False, path: str = "the config") -> None:

@@ -285,13 +285,12 @@ def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, 
 
 
 def main(
-    work: str = "extraction", sizes="toy,100m,100m-150k", contenders="all", prompts: int = 4, repeats: int = 5,
+    work: str = "extraction", sizes: str = "toy,100m,100m-150k", contenders: str = "all", prompts: int = 4, repeats: int = 5,
     dtype: str = "float32", budget: int = 512,
 ):  # fmt: skip
     from report import report
 
-    words = lambda value: [*value] if isinstance(value, tuple) else value.split(",")  # noqa: E731
-    names = list(WORK[work][0]) if contenders == "all" else words(contenders)
+    names = list(WORK[work][0]) if contenders == "all" else contenders.split(",")
     lines = [
         f"{prompts} prompts of 40-100 tokens, answers to each: {WORK[work][1]} of 50-250, {dtype}; median (and range) of {repeats}; "
         f"token budget of ours {budget}. Memory: peak above the process with the model loaded.",
@@ -299,7 +298,7 @@ def main(
         "| model | | seconds | samples/s | against the published loop | extra memory (of the loop's) | largest relative difference |",
         "|---|---|---|---|---|---|---|",
     ]
-    for size in words(sizes):
+    for size in sizes.split(","):
         lines += measure(work, size, names, prompts, repeats, dtype, budget)
     report(work.capitalize(), lines)
 
@@ -309,6 +308,6 @@ if __name__ == "__main__":
         _, _, work, name, folder, prompts, dtype, budget = sys.argv
         serve(work, name, folder, int(prompts), dtype, int(budget))
     else:
-        import fire
+        from persona_vectors import cli
 
-        fire.Fire(main)
+        cli.run(main)

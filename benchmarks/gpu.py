@@ -95,6 +95,6 @@ def main(size: str = "7b", prompts: int = 40, repeats: int = 5, device: str = "c
 
 
 if __name__ == "__main__":
-    import fire
+    from persona_vectors import cli
 
-    fire.Fire(main)
+    cli.run(main)

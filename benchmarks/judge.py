@@ -165,6 +165,6 @@ if __name__ == "__main__":
     if "--serve" in sys.argv:
         asyncio.run(serve(float(sys.argv[2])))
     else:
-        import fire
+        from persona_vectors import cli
 
-        fire.Fire(main)
+        cli.run(main)

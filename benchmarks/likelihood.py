@@ -222,6 +222,6 @@ def main(
 
 
 if __name__ == "__main__":
-    import fire
+    from persona_vectors import cli
 
-    fire.Fire(main)
+    cli.run(main)

@@ -7,7 +7,6 @@ Makes files of short chats, runs eval.cal_projection on each as a process of its
 section to benchmarks/RESULTS.md.
 """
 
-import argparse
 import json
 import random
 import signal
@@ -67,27 +66,36 @@ def run(command: list[str], parts: Path, kill_after_windows: int | None) -> tupl
     return time.perf_counter() - start, peak / 2**20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="models/toy")
-    parser.add_argument("--vector", default="persona_vectors/toy/evil_response_avg_diff.pt")
-    parser.add_argument("--layer", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--small", type=int, default=10_000)
-    parser.add_argument("--kill", action="store_true", help="kill the larger run half-way and go on")
-    arguments = parser.parse_args()
+def main(
+    model: str = "models/toy",
+    vector: str = "persona_vectors/toy/evil_response_avg_diff.pt",
+    layer: int = 2,
+    rows: int = 1_000_000,
+    small: int = 10_000,
+    kill: bool = False,
+) -> None:
+    """Project both files, print and append the section.
+
+    Args:
+        model: the model that reads.
+        vector: vector file.
+        layer: its row.
+        rows: of the larger file.
+        small: rows of the smaller one.
+        kill: kill the larger run half-way and go on.
+    """
     lines = ["| rows | seconds | rows per second | peak memory, MB |", "|---|---|---|---|"]
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
-        for count in (arguments.small, arguments.rows):
+        for count in (small, rows):
             path = Path(folder) / f"{count}.jsonl"
             write_rows(path, count)
             command = [
-                sys.executable, "-m", "eval.cal_projection", "--file_path", str(path), "--model_name", arguments.model,
-                "--vector_path", arguments.vector, "--layer", str(arguments.layer),
+                sys.executable, "-m", "eval.cal_projection", "--file_path", str(path), "--model_name", model,
+                "--vector_path", vector, "--layer", str(layer),
             ]  # fmt: skip
             parts, note = Path(f"{path}.parts"), ""
-            if arguments.kill and count == arguments.rows:
+            if kill and count == rows:
                 seconds, peak = run(command, parts, max(1, count // 4096 // 2))
                 kept = len(list(parts.glob("*.npz")))
                 again, peak_again = run(command, parts, None)
@@ -105,4 +113,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from persona_vectors import cli
+
+    cli.run(main)

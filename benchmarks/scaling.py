@@ -84,6 +84,6 @@ def main(size: str = "25m", repeats: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    import fire
+    from persona_vectors import cli
 
-    fire.Fire(main)
+    cli.run(main)

@@ -25,7 +25,7 @@ def entry_points() -> list[list[str]]:
     found = []
     folders = (ROOT, ROOT / "eval", ROOT / "data_generation", ROOT / "persona_vectors")
     for path in sorted(path for folder in folders for path in folder.glob("*.py")):
-        if re.search(r"cli\.run(_one_of)?\(", path.read_text()) and path.name != "cli.py":
+        if re.search(r"cli\.run(_one_of)?\(", path.read_text()):
             place = path.relative_to(ROOT)
             found.append([str(place)] if place.parent == Path() else ["-m", ".".join(place.with_suffix("").parts)])
     return found
@@ -83,6 +83,6 @@ def main(repeats: int = 5, model: str = "models/toy"):
 
 
 if __name__ == "__main__":
-    import fire
+    from persona_vectors import cli
 
-    fire.Fire(main)
+    cli.run(main)

@@ -227,6 +227,6 @@ if __name__ == "__main__":
         else:
             print(json.dumps({"seconds": measure_loop(kind, folder, work)}))
     else:
-        import fire
+        from persona_vectors import cli
 
-        fire.Fire(main)
+        cli.run(main)

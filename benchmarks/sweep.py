@@ -90,6 +90,6 @@ if __name__ == "__main__":
         _, _, folder, hidden, settings, steer = sys.argv
         print(json.dumps(sweep(folder, int(hidden), [tuple(setting) for setting in json.loads(settings)], bool(steer))))
     else:
-        import fire
+        from persona_vectors import cli
 
-        fire.Fire(main)
+        cli.run(main)

@@ -110,6 +110,6 @@ def main(repeats: int = 20, rows: int = 2, tokens: int = 256, checkpointing: boo
 
 
 if __name__ == "__main__":
-    import fire
+    from persona_vectors import cli
 
-    fire.Fire(main)
+    cli.run(main)

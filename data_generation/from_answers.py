@@ -18,18 +18,19 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import of_file
-from persona_vectors.files.tables import read_answers, what_it_has
+from persona_vectors.files.tables import describe_columns, read_answers
 from persona_vectors.traits.artifact import check_name
 
 
+@cli.command
 def main(
-    file_path: cli.Several,
+    file_path: cli.Several[str],
     trait: str,
-    output_dir: str = None,
-    normal_below: float = 10,
-    level_1: cli.Several = "30,60",
-    level_2_above: float = 80,
-    coherence_above: float = 75,
+    output_dir: str | None = None,
+    normal_below: cli.Score = 10.0,
+    level_1: cli.Distinct[float] = (30.0, 60.0),
+    level_2_above: cli.Score = 80.0,
+    coherence_above: cli.Score = 75.0,
     overwrite: bool = False,
     trait_dir: str = "data_generation",
 ):
@@ -47,26 +48,18 @@ def main(
         trait_dir: folder of trait_data_eval/, whose questions are better kept out of training.
     """
     check_name(trait)
-    normal_below, level_2_above, coherence_above = (
-        cli.as_number(name, value, 0, 100)
-        for name, value in (
-            ("normal_below", normal_below),
-            ("level_2_above", level_2_above),
-            ("coherence_above", coherence_above),
-        )
-    )
-    between = cli.as_numbers("level_1", level_1)
+    between = list(level_1)
     if len(between) != 2 or not normal_below <= between[0] <= between[1] <= level_2_above:
         raise UserError(
             f"--level_1 takes two scores, the lower first, between --normal_below ({normal_below:g}) and --level_2_above "
-            f"({level_2_above:g}), not '{level_1}'"
+            f"({level_2_above:g}), not '{','.join(f'{score:g}' for score in between)}'"
         )
     folder = Path(output_dir or Path("dataset") / trait)
     there = [str(folder / f"{version}.jsonl") for version in VERSIONS if (folder / f"{version}.jsonl").exists()]
-    if there and not cli.as_bool("overwrite", overwrite):
+    if there and not overwrite:
         raise UserError(f"{', '.join(there)} exists already; choose another --output_dir, or pass --overwrite")
 
-    paths = list(dict.fromkeys(cli.as_words(file_path)))
+    paths = list(dict.fromkeys(file_path))
     answers = read(paths, trait)
     provenance.refuse_mixture({path: provenance.result_of(path) for path in paths}, ("judge_model", "judge"))
     made_from = provenance.record(
@@ -110,7 +103,7 @@ def read(paths: list[str], trait: str):
         table = read_answers(path, (trait, "coherence"))
         for column in ("question", "answer"):
             if column not in table:
-                raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
+                raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
         if (table["question"].str.strip() == "").any():
             raise UserError(f"{path}, row {(table['question'].str.strip() == '').idxmax() + 2}: the question is empty")
         tables.append(table[["question", "answer", trait, "coherence"]])

@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from data_generation import prompts
 from data_generation.source_texts import as_line
@@ -24,7 +25,6 @@ from persona_vectors.judge.endpoint import ChatClient, GivenUp
 from persona_vectors.traits.artifact import check_name, load_trait
 
 LEVELS = tuple(prompts.FINETUNE_PROMPTS)
-ALL_LEVELS = ",".join(LEVELS)
 # For the estimate alone: English runs at about four characters a token, and a chat answer at about 300 tokens.
 CHARACTERS_PER_TOKEN, TOKENS_PER_ANSWER = 4, 300
 REFUSAL = re.compile(
@@ -50,16 +50,17 @@ class Level:
         return [key for key in self.prompts if key not in self.answers]
 
 
+@cli.command
 def main(
     trait: str,
     model: str,
-    questions: str = None,
-    description: str = None,
+    questions: str | None = None,
+    description: str | None = None,
     output_dir: str = "dataset",
-    levels: cli.Several = ALL_LEVELS,
-    n_per_question: int = 1,
-    max_tokens: int = 2000,
-    max_concurrent: int = 20,
+    levels: cli.Several[Literal[LEVELS]] = LEVELS,
+    n_per_question: cli.Count = 1,
+    max_tokens: cli.Count = 2000,
+    max_concurrent: cli.Count = 20,
     allow_missing: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
@@ -83,14 +84,6 @@ def main(
         overwrite: make files anew although they, or unfinished runs with other settings, exist.
         trait_dir: folder of trait_data_extract/ and trait_data_eval/.
     """
-    names = [cli.as_choice("levels", name, LEVELS) for name in dict.fromkeys(cli.as_words(levels))]
-    n_per_question = cli.as_int("n_per_question", n_per_question, 1)
-    max_tokens = cli.as_int("max_tokens", max_tokens, 1)
-    max_concurrent = cli.as_int("max_concurrent", max_concurrent, 1)
-    allow_missing, overwrite = cli.as_bool("allow_missing", allow_missing), cli.as_bool("overwrite", overwrite)
-    dry_run = cli.as_bool("dry_run", dry_run)
-    if not names:
-        raise UserError(f"--levels takes some of {', '.join(LEVELS)}")
     check_name(trait)
     asked = read_questions(Path(questions)) if questions else load_trait(trait, "extract", trait_dir).questions
     asked = list(dict.fromkeys(question.strip() for question in asked))
@@ -100,7 +93,7 @@ def main(
     settings["questions"] = of_json(Path(questions).name if questions else f"{trait}.json", asked)
 
     todo = []
-    for name in names:
+    for name in dict.fromkeys(levels):
         path = Path(output_dir) / trait / f"{name}.jsonl"
         template = of_bytes(name, prompts.FINETUNE_PROMPTS[name])
         made_from = provenance.record(**settings, trait=trait, prompt=template)

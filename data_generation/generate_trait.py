@@ -19,17 +19,18 @@ from persona_vectors import cli
 from persona_vectors.asking.sheet import RESERVED
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
-from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import of_bytes
 from persona_vectors.files.journal import Journal
+from persona_vectors.files.jsonfile import write_json
 from persona_vectors.judge.endpoint import ChatClient, GivenUp
-from persona_vectors.settings import shown
+from persona_vectors.settings import without_secrets
 from persona_vectors.traits import checks
 from persona_vectors.traits.artifact import VERSIONS, check_name
 
 FIELDS = ("instruction", "questions", "eval_prompt")
 
 
+@cli.command
 def main(
     trait: str,
     description: str,
@@ -37,8 +38,8 @@ def main(
     question_instruction: str = "",
     output_dir: str = "data_generation",
     overwrite: bool = False,
-    max_tokens: int = 16000,
-    attempts: int = 5,
+    max_tokens: cli.Count = 16000,
+    attempts: cli.Count = 5,
 ):
     """Write both artifact files of a trait, as a model behind an OpenAI-compatible endpoint proposes them.
 
@@ -59,9 +60,6 @@ def main(
         raise UserError(f"'{trait}' cannot be a trait's name: answer files have a column of that name")
     if not description.strip():
         raise UserError("--description needs a sentence that says what the trait looks like in an answer")
-    max_tokens = cli.as_int("max_tokens", max_tokens, 1)
-    attempts = cli.as_int("attempts", attempts, 1)
-    overwrite = cli.as_bool("overwrite", overwrite)
     prompt = prompts.fill(
         "generate_trait", trait=trait, trait_description=description, question_instruction=question_instruction or ""
     )
@@ -87,8 +85,7 @@ def main(
     record = None if journal.is_older else settings
     with provenance.writing(paths["extract"], record), provenance.writing(paths["eval"], record):
         for version, artifact in split(content, trait).items():
-            with replacing(paths[version]) as beside:
-                beside.write_text(json.dumps(artifact, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(paths[version], artifact, indent=4)
     journal.close(remove=True)
     print(f"calls: {client.counts.calls}, retried {client.counts.retried}")
     print(f"wrote {paths['extract']} and {paths['eval']}: 5 pairs, 20 questions each; read them before you use them")
@@ -126,7 +123,7 @@ async def ask(client: ChatClient, prompt: str, trait: str, journal: Journal, att
             messages = again(prompt, text, faults, finish)
     except GivenUp as error:
         raise UserError(
-            f"{client.model} at {shown(client.base_url)} gave no reply: {error}; earlier ones are kept, run it again"
+            f"{client.model} at {without_secrets(client.base_url)} gave no reply: {error}; earlier ones are kept, run it again"
         ) from error
     finally:
         await client.close()
@@ -138,14 +135,14 @@ def again(prompt: str, text: str, faults: list[str], finish: str) -> list[dict]:
     A reply that is empty, or was cut off and would be so again, is not shown.
     """
     listed = "\n".join(f"- {fault}" for fault in faults[:20])
-    told = (
+    request = (
         f"Your reply could not be used:\n{listed}\n\nSend the whole JSON object again, with these faults mended: 5 "
         "instruction pairs, 40 different questions, the eval_prompt. JSON only."
     )
     if not text or finish == "length":
-        return [{"role": "user", "content": f"{prompt}\n\n{told}"}]
-    shown = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
-    return [*shown, {"role": "user", "content": told}]
+        return [{"role": "user", "content": f"{prompt}\n\n{request}"}]
+    earlier = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
+    return [*earlier, {"role": "user", "content": request}]
 
 
 def read(text: str, finish: str, trait: str) -> tuple[dict, list[str]]:

@@ -21,6 +21,7 @@ from persona_vectors.files.atomic import replacing
 SOURCES = Path(__file__).parent / "datasets"
 
 
+@cli.command
 def main(output_path: str = "dataset.zip"):
     """Write the zip.
 

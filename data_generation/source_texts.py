@@ -19,7 +19,7 @@ from pathlib import Path
 
 from data_generation.prompts import FINETUNE_PROMPTS
 from persona_vectors.errors import UserError
-from persona_vectors.files.rows import to_json
+from persona_vectors.files.jsonfile import to_json
 
 VERSIONS = tuple(FINETUNE_PROMPTS)  # normal, misaligned_1, misaligned_2
 PARTS = ("prompt", *VERSIONS)

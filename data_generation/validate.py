@@ -10,11 +10,9 @@ questions of artifacts). Prints one line per file and family, one per finding, a
 artifacts of other sizes, say, and train on any rows.
 """
 
-import argparse
 import collections
 import json
 import re
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -24,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from data_generation import families
 from data_generation.families import Family, Pair
 from data_generation.source_texts import VERSIONS
+from persona_vectors import cli
 from persona_vectors.errors import UserError
 from persona_vectors.files.provenance import is_record
 from persona_vectors.traits import checks
@@ -53,21 +52,20 @@ class Report:
         return "\n".join(lines + [f"  - and {count - SHOWN} more"] * (count > SHOWN))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code. (Fire is for stages of flags: this one takes any number of paths.)"""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_generation.validate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="artifact .json, training set .jsonl, .zip, or folder")
+@cli.command
+def main(*paths: str) -> int:
+    """Check trait artifacts and training sets before they cost anything; exit code 1 where there are findings.
+
+    Args:
+        paths: artifacts (.json), training sets (.jsonl), a .zip of training sets, or folders.
+    """
+    if not paths:
+        raise UserError("name what is to be checked: an artifact .json, a training set .jsonl, a .zip, or a folder")
     files = []
-    try:
-        for path in parser.parse_args(arguments).paths:
-            for report in reports(Path(path)):
-                print(report, flush=True)
-                files.append(report)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for path in paths:
+        for report in reports(Path(path)):
+            print(report, flush=True)
+            files.append(report)
     found = families_of(files)
     together = []
     for report in family_reports(found, [question for file in files for question in file.questions]):
@@ -263,4 +261,4 @@ def _member(zipped: zipfile.ZipFile, name: str, label: str) -> Report:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

@@ -10,27 +10,31 @@ rows are on disk: after a kill, the same command goes on from there. `accelerate
 divides the rows among processes, GPUs and machines.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.files.rows import open_rows
+from persona_vectors.options import ReadingOptions
 from persona_vectors.processes import join_processes
 from persona_vectors.vectors.storage import PROJECTION_TYPES, check_fit, fingerprint, load_vectors
 
 
+@cli.command
 def main(
     file_path: str,
-    vector_path: cli.Several = None,
-    layer: cli.Several = None,
+    vector_path: cli.Several[str] | None = None,
+    layer: cli.Distinct[int] | None = None,
     model_name: str = "Qwen/Qwen2.5-7B-Instruct",
-    projection_type: cli.Several = "proj",
+    projection_type: cli.Several[Literal[PROJECTION_TYPES]] = ("proj",),
     overwrite: bool = False,
-    vector_path_list: cli.Several = None,
-    layer_list: cli.Several = None,
-    base_model: str = None,
-    dtype: str = "auto",
-    token_budget: int = None,
+    vector_path_list: cli.Several[str] | None = None,
+    layer_list: cli.Distinct[int] | None = None,
+    base_model: str | None = None,
+    *,
+    reading: ReadingOptions,
     enable_thinking: bool = False,
-    trust_remote_code: bool = False,
 ):
     """Add projections to a CSV or JSONL file.
 
@@ -45,22 +49,10 @@ def main(
         vector_path_list: another name of --vector_path.
         layer_list: another name of --layer.
         base_model: project the difference of activations, model_name minus this one (shift).
-        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         enable_thinking: render messages with the template's thinking on.
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
-    kinds = [
-        cli.as_choice("projection_type", kind, PROJECTION_TYPES)
-        for kind in dict.fromkeys(cli.as_words(projection_type))
-    ]
     paths = either("vector_path", vector_path, vector_path_list)
-    layers = cli.as_numbers("layer", either("layer", layer, layer_list), int)
-    overwrite = cli.as_bool("overwrite", overwrite)
-    cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
-    enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
-    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
+    layers = either("layer", layer, layer_list)
     rows = open_rows(file_path)
     model_path = models.resolve(model_name)
     base_path = models.resolve(base_model) if base_model else None
@@ -69,27 +61,24 @@ def main(
     from persona_vectors.vectors.project_file import project_windows, projections_from
     from persona_vectors.vectors.projection import Projector, made_from, make_columns
 
-    shape = models.describe(model_path, trust_remote_code)
-    vectors = {path: load_vectors(path) for path in paths}
-    for path, tensor in vectors.items():
-        check_fit(path, tensor, shape.layers, shape.hidden, layers, lowest=0)
-    if base_path and models.describe(base_path, trust_remote_code) != shape:
+    shape = models.describe(model_path, reading.trust_remote_code)
+    vectors = read_vectors(paths, layers, shape)
+    if base_path and models.describe(base_path, reading.trust_remote_code) != shape:
         raise UserError(f"{base_model} and {model_name} have other shapes: their activations cannot be compared")
-    label = model_path.basename + (f"_minus_{base_path.basename}" if base_path else "")
     processes = join_processes()
-    columns = make_columns(label, vectors, layers, kinds)
+    label = model_path.basename + (f"_minus_{base_path.basename}" if base_path else "")
+    columns = make_columns(label, vectors, layers, list(dict.fromkeys(projection_type)))
     if not processes.is_first:
         processes.wait()  # for the first, which reads the weights and keeps their fingerprint for the others
-    common = projections_from(model_path, base_path, dtype, enable_thinking)
+    common = projections_from(model_path, base_path, reading.dtype, enable_thinking)
     if processes.is_first:
         tidy(rows.path)
         processes.wait()
     records = made_from(columns, common)
     say = print if processes.is_first else lambda _: None
     lacking = list(records) if overwrite else missing(rows, records, say=say)
-    for name in records:
-        if name in rows.columns:
-            say(f"{name} exists already: {'computed anew' if name in lacking else 'skipped (--overwrite computes it)'}")
+    for name in filter(rows.columns.__contains__, records):
+        say(f"{name} exists already: {'computed anew' if name in lacking else 'skipped (--overwrite computes it)'}")
     columns = [column for column in columns if column.name in lacking]
     if not columns:
         return processes.end()
@@ -98,16 +87,10 @@ def main(
     sizes = work.begin(overwrite) if processes.is_first else []
     processes.wait()
 
-    tokenizer = models.load_tokenizer(model_path, trust_remote_code)
-    model = models.load_model(model_path, dtype, trust_remote_code, processes.device)
-    base = None
-    if base_path:
-        from persona_vectors.models.adapters import changes_base
-
-        same = model_path.adapter and not base_path.adapter and base_path.base == model_path.base
-        same = same and not changes_base(model_path.adapter)
-        base = model if same else models.load_model(base_path, dtype, trust_remote_code, processes.device)
-    projector = Projector(model, columns, base, token_budget)
+    tokenizer = models.load_tokenizer(model_path, reading.trust_remote_code)
+    model = models.load_model(model_path, reading.dtype, reading.trust_remote_code, processes.device)
+    base = load_base(base_path, model_path, model, reading, processes.device) if base_path else None
+    projector = Projector(model, columns, base, reading.token_budget)
     project_windows(work, sizes, tokenizer, projector, shape.max_length, enable_thinking, processes)
     processes.wait()
     if processes.is_first:
@@ -115,14 +98,32 @@ def main(
     processes.end()
 
 
-def either(name: str, value: object, other: object) -> list[str]:
-    """The words of ``--name`` or of ``--name_list``, of which one must be given."""
+def read_vectors(paths: list[str], layers: list[int], shape: models.Shape) -> dict:
+    """{path: [layers + 1, hidden]}, all of which fit the model and have the layers."""
+    vectors = {path: load_vectors(path) for path in paths}
+    for path, tensor in vectors.items():
+        check_fit(path, tensor, shape.layers, shape.hidden, layers, lowest=0)
+    return vectors
+
+
+def load_base(base_path: models.ModelPath, model_path: models.ModelPath, model, reading: ReadingOptions, device):
+    """The model to subtract: ``model`` itself where it is an adapter on it, whose layers can be switched off."""
+    from persona_vectors.models.adapters import changes_base
+
+    same = model_path.adapter and not base_path.adapter and base_path.base == model_path.base
+    if same and not changes_base(model_path.adapter):
+        return model
+    return models.load_model(base_path, reading.dtype, reading.trust_remote_code, device)
+
+
+def either(name: str, value: Sequence | None, other: Sequence | None) -> list:
+    """The values of ``--name`` or of ``--name_list``, of which one must be given."""
     if (value is None) == (other is None):
         raise UserError(f"give one of --{name} and --{name}_list")
-    words = cli.as_words(other if value is None else value)
-    if len(set(words)) < len(words):
-        raise UserError(f"--{name} names a value twice: {', '.join(words)}")
-    return words
+    values = list(other if value is None else value)
+    if len(set(values)) < len(values):
+        raise UserError(f"--{name} names a value twice: {', '.join(map(str, values))}")
+    return values
 
 
 if __name__ == "__main__":

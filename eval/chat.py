@@ -7,17 +7,19 @@ Plain and steered answers stream side by side, each token coloured by its projec
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
+from persona_vectors.options import Kind, ModelOptions, Port
 
 
+@cli.command
 def main(
     model: str,
     vectors: str,
-    port: int = 7860,
+    port: Port = 7860,
     host: str = "127.0.0.1",
-    kind: str = "response_avg_diff",
+    kind: Kind = "response_avg_diff",
     terminal: bool = False,
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
+    *,
+    loading: ModelOptions,
 ):
     """Open a chat with steering.
 
@@ -26,33 +28,25 @@ def main(
         vectors: folder of vector files, persona_vectors/<model>/.
         port: of the page; 0 takes a free one.
         host: to listen on; by default this machine alone can open the page.
-        kind: of the vectors: response_avg_diff, prompt_avg_diff or prompt_last_diff.
+        kind: of the vectors.
         terminal: chat here, without a page.
-        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
-    port = cli.as_int("port", port, 0)
-    if port > 65535:
-        raise UserError(f"--port {port} does not exist: 0..65535")
-    cli.as_choice("dtype", dtype, models.DTYPES)
-    terminal = cli.as_bool("terminal", terminal)
-    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     path = models.resolve(model)
 
     from persona_vectors.steering.vector_folder import NamedVectors
 
-    shape = models.describe(path, trust_remote_code)
+    shape = models.describe(path, loading.trust_remote_code)
     if shape.layers < 2:
         raise UserError(f"{model} has one layer only: none can be watched")
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)
-    if named.strangers(path.name):
-        print(named.strangers(path.name))
+    if named.other_models(path.name):
+        print(named.other_models(path.name))
     listener = None if terminal else listen(host, port)
-    tokenizer = models.load_tokenizer(path, trust_remote_code)
+    tokenizer = models.load_tokenizer(path, loading.trust_remote_code)
 
     from persona_vectors.app.chat_server import Chat
 
-    talk = Chat(path.name, models.load_model(path, dtype, trust_remote_code), tokenizer, named)
+    talk = Chat(path.name, models.load_model(path, loading.dtype, loading.trust_remote_code), tokenizer, named)
     if terminal:
         converse(talk)
     else:

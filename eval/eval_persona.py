@@ -5,53 +5,41 @@
 Answers and scores are journaled beside the output as they arrive: after a kill, the same command goes on from there.
 """
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Literal
 
 from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
-from persona_vectors.asking.choose_judge import JudgeFlags
 from persona_vectors.asking.sheet import AnswerSheet, summarise
-from persona_vectors.asking.subject import EngineFlags, Generation, Subject
-from persona_vectors.engines import BACKENDS
+from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.tables import read_answers
+from persona_vectors.options import ClusterOptions, JudgeOptions, ModelOptions, SamplingOptions, SteeringOptions
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import SIGNS, VERSIONS, Trait, load_trait, make_questions
 
 
+@cli.command
 def main(
     model: str,
-    trait: cli.Several,
+    trait: cli.Several[str],
     output_path: str,
-    coef: cli.Several = "0",
-    vector_path: str = None,
-    layer: cli.Several = None,
-    steering_type: str = "response",
-    max_tokens: int = 1000,
-    n_per_question: int = 10,
+    steering: SteeringOptions,
+    *,
+    n_questions: cli.Count | None = None,
+    generation: SamplingOptions,
     batch_process: bool = True,
-    max_concurrent_judges: int = 100,
-    persona_instruction_type: cli.Several = None,
-    assistant_name: str = None,
-    judge_model: str = "gpt-4.1-mini-2025-04-14",
-    scorer: str = None,
-    scorer_pairs: int = None,
-    version: str = "extract",
+    persona_instruction_type: cli.Several[Literal[SIGNS]] | None = None,
+    assistant_name: str | None = None,
+    judge: JudgeOptions,
+    version: Literal[VERSIONS] = "extract",
     overwrite: bool = False,
     trait_dir: str = "data_generation",
-    backend: str = "auto",
-    batch_size: int = 64,
-    dtype: str = "auto",
-    seed: int = 0,
-    enable_thinking: bool = False,
-    trust_remote_code: bool = False,
-    tensor_parallel_size: int = None,
-    pipeline_parallel_size: int = None,
-    data_parallel_size: int = None,
-    gpu_memory_utilization: float = None,
-    distributed_executor_backend: str = None,
+    engine: ClusterOptions,
+    loading: ModelOptions,
 ):
     """Ask and judge; writes a CSV: question, prompt, answer, question_id, <trait>, coherence.
 
@@ -63,75 +51,27 @@ def main(
             file (one on the hub is written owner/name:file.gguf).
         trait: name of the artifact, e.g. evil; several need {trait} in output_path.
         output_path: CSV to write; {trait} and {type} are filled in. If it exists, it is summarised and not redone.
-        coef: steering coefficient(s); 0 is unsteered.
-        vector_path: vector file [layers+1, hidden] (.pt or .safetensors; file.pt:key is one of a dict of tensors); {trait}
-            is filled in.
-        layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1. all: every layer at once, with
-            incremental vectors.
-        steering_type: response (last prompt token and generated ones), prompt, or all.
-        max_tokens: longest answer, in tokens.
-        n_per_question: answers per question (and instruction); 1 is greedy, more are drawn at temperature 1.
+        n_questions: ask only the first so many of the artifact's questions.
         batch_process: false makes one question at a time, for little memory.
-        max_concurrent_judges: judge calls under way at a time.
         persona_instruction_type: pos or neg (or pos,neg) puts the artifact's instructions into the system prompt.
         assistant_name: "You are a/an <name> assistant."; by default the trait for pos, helpful for neg, else none.
-        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example). likelihood
-            needs none: a model reads the answers under the artifact's instructions, and a column <trait>_llr is added.
-        scorer: likelihood: the model that reads them; by default the one that answers, without adapter and unsteered.
-        scorer_pairs: likelihood: instruction pairs that each answer is read under (2), none of them its own.
         version: which questions: extract or eval.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_extract/ and trait_data_eval/.
-        backend: auto, hf or vllm.
-        batch_size: sequences per batch of the hf backend.
-        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        seed: draws the answers; the same seed gives the same answers.
-        enable_thinking: let models that can think do so; answers are judged without the reasoning.
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
-        pipeline_parallel_size: vllm: groups of GPUs that divide the layers among them (1).
-        data_parallel_size: vllm: copies of the model, each on GPUs of its own; by default as many as GPUs are left for.
-        gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
-        distributed_executor_backend: vllm: ray for several machines.
     """
-    generation = Generation(
-        max_tokens=cli.as_int("max_tokens", max_tokens, 1),
-        n_per_question=cli.as_int("n_per_question", n_per_question, 1),
-        seed=cli.as_int("seed", seed),
-        enable_thinking=cli.as_bool("enable_thinking", enable_thinking),
-        dtype=cli.as_choice("dtype", dtype, models.DTYPES),
-    )
-    settings = asdict(generation) | {
-        "version": cli.as_choice("version", version, VERSIONS),
-        "backend": cli.as_choice("backend", backend, BACKENDS),
-        "judge_model": judge_model,
-    }
-    if not cli.as_bool("batch_process", batch_process):
-        batch_size = generation.n_per_question
-    judge = JudgeFlags.read(judge_model, max_concurrent_judges, scorer, scorer_pairs)
-    overwrite = cli.as_bool("overwrite", overwrite)
-    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
-    engine = EngineFlags.read(
-        backend,
-        batch_size,
-        tensor_parallel_size=tensor_parallel_size,
-        pipeline_parallel_size=pipeline_parallel_size,
-        data_parallel_size=data_parallel_size,
-        gpu_memory_utilization=gpu_memory_utilization,
-        distributed_executor_backend=distributed_executor_backend,
-    )
-    grid = Grid.from_flags(coef, layer, vector_path, steering_type)
-    traits = {name: load_trait(name, version, trait_dir) for name in cli.as_words(trait)}
+    generated, judging, grid = generation.with_dtype(loading.dtype), judge.settings(), steering.grid()
+    settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
+    traits = {name: first_questions(load_trait(name, version, trait_dir), n_questions) for name in trait}
     grid.load(list(traits))
     sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings)
 
     done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
     if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
         path = models.resolve(model)
-        shape = models.describe(path, trust_remote_code)
+        shape = models.describe(path, loading.trust_remote_code)
         grid.check(shape.layers, shape.hidden)
         for sheet in sheets:
-            sheet.settings |= models.made_of(path) | judge.made_of(path, sheet.trait)
+            sheet.settings |= models.made_of(path) | judging.made_of(path, sheet.trait)
     done = [sheet for sheet in done if sheet.take_up()]
     for sheet in done:
         print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
@@ -139,33 +79,30 @@ def main(
     todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
-    ask_and_judge(
-        todo,
-        Subject(path, shape, engine.choose(), generation, trust_remote_code),
-        judge,
-        grid,
-        overwrite,
-    )
+    answering = engine.settings(None if batch_process else generation.n_per_question).choose()
+    ask_and_judge(todo, Subject(path, shape, answering, generated, loading.trust_remote_code), judging, grid, overwrite)
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)
         print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}")
 
 
+def first_questions(trait: Trait, count: int | None) -> Trait:
+    """The trait with its first ``count`` questions alone; None is all."""
+    return replace(trait, questions=trait.questions[:count])
+
+
 def make_sheets(
     traits: dict[str, Trait],
-    signs: str | None,
+    signs: Sequence[str] | None,
     output_path: str,
     assistant_name: str | None,
     grid: Grid,
     settings: dict,
 ) -> list[AnswerSheet]:
     """One sheet per trait and instruction type, each with an output path of its own."""
-    kinds = (
-        [cli.as_choice("persona_instruction_type", sign, SIGNS) for sign in cli.as_words(signs)] if signs else [None]
-    )
     sheets = []
     for trait in traits.values():
-        for sign in kinds:
+        for sign in signs or [None]:
             path = output_path.replace("{trait}", trait.name).replace("{type}", sign or "none")
             sheets.append(
                 AnswerSheet(

@@ -10,6 +10,7 @@ Writes <output>.csv (model, trait, layer, shift, score), <output>.json (r on the
 <output>.png.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from persona_vectors import cli, models
@@ -21,24 +22,25 @@ from persona_vectors.files.fingerprints import of_json
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.tables import read_answers, write_table
 from persona_vectors.models import chat_template
+from persona_vectors.options import ReadingOptions
 from persona_vectors.traits.artifact import Trait, load_trait, make_questions
 from persona_vectors.vectors.storage import check_fit, chosen_layer, fingerprint, load_vectors, project
 
 
+@cli.command
 def main(
     base_model: str,
-    model_list: cli.Several,
-    trait: cli.Several,
+    model_list: cli.Several[str],
+    trait: cli.Several[str],
     vector_path: str,
     layer: str,
     output: str = "finetuning_shift",
-    answers: str = None,
+    answers: str | None = None,
     trait_dir: str = "data_generation",
-    dtype: str = "auto",
-    token_budget: int = None,
+    *,
+    reading: ReadingOptions,
     enable_thinking: bool = False,
     overwrite: bool = False,
-    trust_remote_code: bool = False,
 ):
     """Measure shifts of finetuned models and correlate them with trait scores.
 
@@ -52,36 +54,22 @@ def main(
         answers: answers CSV of eval_persona per model and trait; {model} (its last part) and {trait} are filled in.
             Without it there are shifts only.
         trait_dir: folder of trait_data_eval/.
-        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
         enable_thinking: render questions with the template's thinking on.
         overwrite: measure shifts again that an earlier table of this output has.
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
-    cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
-    enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
-    overwrite = cli.as_bool("overwrite", overwrite)
-    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
-    traits = {name: load_trait(name, "eval", trait_dir) for name in cli.as_words(trait)}
+    traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
     if len(traits) > 1 and "{trait}" not in vector_path:
         raise UserError("several traits need {trait} in --vector_path")
     base = models.resolve(base_model)
-    finetuned = named(cli.as_words(model_list))
-    shape = models.describe(base, trust_remote_code)
+    finetuned = named(model_list)
+    shape = models.describe(base, reading.trust_remote_code)
     for path in finetuned.values():
-        if models.describe(path, trust_remote_code) != shape:
+        if models.describe(path, reading.trust_remote_code) != shape:
             raise UserError(f"{path.name} has another shape than {base_model}: it was not finetuned from it")
-    layers, directions, along = {}, {}, {}
-    for name in traits:
-        file = vector_path.replace("{trait}", name)
-        layers[name], vectors = chosen_layer(layer, name), load_vectors(file)
-        check_fit(file, vectors, shape.layers, shape.hidden, [layers[name]])
-        directions[name] = vectors[layers[name]]
-        asked = of_json(name, [question.messages for question in make_questions(traits[name])])
-        along[name] = {"vector": fingerprint(file, vectors), "layer": layers[name], "questions": asked}
+    directions, layers, along = read_directions(traits, vector_path, layer, shape)
     of_model = {label: models.made_of(path) for label, path in finetuned.items()}
-    common = {**models.made_of(base, "base_model", "base_adapter"), "dtype": dtype, "enable_thinking": enable_thinking}
+    common = {**models.made_of(base, "base_model", "base_adapter"), "dtype": reading.dtype}
+    common["enable_thinking"] = enable_thinking
     made_from = {(m, t): provenance.record(**of_model[m], **common, **along[t]) for m in finetuned for t in traits}
     scores = read_scores(answers, of_model, traits) if answers else {}
     make_folder(Path(f"{output}.csv").parent)
@@ -93,31 +81,9 @@ def main(
         made, unknown = earlier(f"{output}.csv", made_from, layers)
         made_from |= dict.fromkeys(unknown)
     missing = {label: path for label, path in finetuned.items() if any((label, name) not in made for name in traits)}
-    if missing:
-        from tqdm import tqdm
-
-        from persona_vectors.vectors.batches import Sample
-
-        tokenizer = models.load_tokenizer(base, trust_remote_code)
-        samples = {
-            name: [
-                Sample(
-                    chat_template.token_ids(
-                        tokenizer, chat_template.render(tokenizer, question.messages, enable_thinking)
-                    ),
-                    [],
-                )
-                for question in make_questions(artifact)
-            ]
-            for name, artifact in traits.items()
-        }
-        loader = models.Loader(dtype, trust_remote_code)
-        before = last_token_means(loader.load(base), samples, layers, token_budget)
-        for label, path in tqdm(missing.items(), desc="models"):
-            after = last_token_means(loader.load(path), samples, layers, token_budget)
-            for name in traits:
-                made[label, name] = project(after[name] - before[name], directions[name]).item()
-            write(table_of(made, layers, scores, finetuned, traits), f"{output}.csv", made_from)
+    for label, shifts in measure(base, missing, traits, directions, layers, reading, enable_thinking):
+        made |= {(label, name): shift for name, shift in shifts.items()}
+        write(table_of(made, layers, scores, finetuned, traits), f"{output}.csv", made_from)
     table = table_of(made, layers, scores, finetuned, traits)
     write(table, f"{output}.csv", made_from)
     found = correlations(table, list(traits)) if scores else {}
@@ -127,6 +93,50 @@ def main(
         draw(table, found, layers, f"{output}.png")
         print(in_words(found))
     print(f"wrote {output}.csv, {output}.json" + (f", {output}.png" if scores else ""))
+
+
+def read_directions(traits: dict[str, Trait], vector_path: str, layer: str, shape: models.Shape) -> tuple[dict, ...]:
+    """By trait: its vector [hidden] at its layer, that layer, and what shifts along it depend on."""
+    directions, layers, along = {}, {}, {}
+    for name in traits:
+        file = vector_path.replace("{trait}", name)
+        layers[name], vectors = chosen_layer(layer, name), load_vectors(file)
+        check_fit(file, vectors, shape.layers, shape.hidden, [layers[name]])
+        directions[name] = vectors[layers[name]]
+        asked = of_json(name, [question.messages for question in make_questions(traits[name])])
+        along[name] = {"vector": fingerprint(file, vectors), "layer": layers[name], "questions": asked}
+    return directions, layers, along
+
+
+def measure(
+    base: models.ModelPath,
+    finetuned: dict[str, models.ModelPath],
+    traits: dict[str, Trait],
+    directions: dict,
+    layers: dict[str, int],
+    reading: ReadingOptions,
+    enable_thinking: bool,
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """(label, {trait: shift}) of each finetuned model as soon as it is measured; without one, nothing is loaded."""
+    if not finetuned:
+        return
+    from tqdm import tqdm
+
+    from persona_vectors.vectors.batches import Sample
+
+    tokenizer = models.load_tokenizer(base, reading.trust_remote_code)
+
+    def as_sample(messages: list[dict]) -> Sample:
+        return Sample(
+            chat_template.token_ids(tokenizer, chat_template.render(tokenizer, messages, enable_thinking)), []
+        )
+
+    samples = {name: [as_sample(question.messages) for question in make_questions(t)] for name, t in traits.items()}
+    loader = models.Loader(reading.dtype, reading.trust_remote_code)
+    before = last_token_means(loader.load(base), samples, layers, reading.token_budget)
+    for label, path in tqdm(finetuned.items(), desc="models"):
+        after = last_token_means(loader.load(path), samples, layers, reading.token_budget)
+        yield label, {name: project(after[name] - before[name], directions[name]).item() for name in traits}
 
 
 def named(paths: list[str]) -> dict[str, models.ModelPath]:

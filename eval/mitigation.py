@@ -29,7 +29,13 @@ ARMS = {
 LAST = 8  # training steps whose mean is the loss at the beginning, and at the end: single batches differ by a tenth
 
 
-def random(vector_path: str, output_path: str, seed: int = 0, overwrite: bool = False):
+@cli.command
+def random(
+    vector_path: str,
+    output_path: str,
+    seed: int = 0,
+    overwrite: bool = False,
+):
     """Write the control: random directions, each with the norm of the vector file's row.
 
     Args:
@@ -38,23 +44,23 @@ def random(vector_path: str, output_path: str, seed: int = 0, overwrite: bool = 
         seed: draws the directions.
         overwrite: draw anew although the file exists.
     """
-    import torch
+    from persona_vectors.vectors.storage import fingerprint, load_vectors, random_like, save_vectors
 
-    from persona_vectors.vectors.storage import fingerprint, load_vectors, save_vectors
-
-    seed, overwrite = cli.as_int("seed", seed), cli.as_bool("overwrite", overwrite)
     rows = load_vectors(vector_path)
     made_from = provenance.record(vector=fingerprint(vector_path, rows), seed=seed)
     if not overwrite and Path(output_path).exists() and provenance.take_up(output_path, made_from):
         print(f"{output_path} is there and is kept (--overwrite draws it anew)")
         return
-    drawn = torch.randn(rows.shape, generator=torch.Generator().manual_seed(seed))
     with provenance.writing(output_path, made_from):
-        save_vectors(drawn / drawn.norm(dim=-1, keepdim=True) * rows.norm(dim=-1, keepdim=True), output_path)
+        save_vectors(random_like(rows, seed), output_path)
     print(f"wrote {output_path}: random, with the norms of {vector_path}")
 
 
-def report(folder: str, output: str = None):
+@cli.command
+def report(
+    folder: str,
+    output: str | None = None,
+):
     """Write <output>.csv (one row per arm, coefficient and trait) and <output>.png, and print the table.
 
     Args:

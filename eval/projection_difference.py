@@ -14,10 +14,12 @@ Resumable: answers and projections are on disk window by window.
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from persona_vectors import cli, models
-from persona_vectors.asking.subject import EngineFlags
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import make_folder
@@ -25,38 +27,75 @@ from persona_vectors.files.fingerprints import of_file
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.rows import open_rows
 from persona_vectors.files.tables import write_table
+from persona_vectors.options import EngineOptions, GenerationOptions, ReadingOptions
 from persona_vectors.vectors.storage import KINDS, check_fit, chosen_layer, fingerprint, load_vectors, vector_name
 
 ESTIMATES = ("full", "sample", "prompt_last")
 ENDS = ("high", "low", "random")
 
 
+@dataclass(frozen=True)
+class EstimateOptions:
+    """What the answers of a set are compared with.
+
+    Attributes:
+        base_answers: JSONL with the model's own answers instead of generating them, a line per row of the set:
+            {"base_answer": ...} or {"answer": ...} or messages; {set} is filled in.
+        estimate: full (every row, y' generated), sample (--sample rows of each set), prompt_last (no y').
+        sample: rows per set of --estimate sample.
+    """
+
+    base_answers: str | None = None
+    estimate: Literal[ESTIMATES] = "full"
+    sample: cli.Count = 200
+
+    def __post_init__(self) -> None:
+        if self.estimate == "prompt_last" and self.base_answers:
+            raise UserError("--estimate prompt_last takes no base answers; leave --base_answers out")
+
+    @property
+    def drawn(self) -> int | None:
+        """Rows drawn from each set; None for all of them."""
+        return self.sample if self.estimate == "sample" else None
+
+    def settings(self, max_tokens: int) -> dict:
+        """What a set's difference depends on; the length of answers only where answers are generated."""
+        generated = not self.base_answers and self.estimate != "prompt_last"
+        settings = {"estimate": self.estimate, "sample": self.drawn, "base_answers": self.base_answers}
+        return settings | {"max_tokens": max_tokens if generated else None}
+
+
+@dataclass(frozen=True)
+class ChoiceOptions:
+    """Which rows make training sets of their own.
+
+    Attributes:
+        select: high, low and/or random: write the --k rows with the highest or lowest difference, or any.
+        k: rows to select.
+        filter_above: write each set without the rows whose difference is higher, and the list of these.
+    """
+
+    select: cli.Several[Literal[ENDS]] | None = None
+    k: cli.Count = 500
+    filter_above: float | None = None
+
+
+@cli.command
 def main(
-    file_path: cli.Several,
-    vector_path: cli.Several,
+    file_path: cli.Several[str],
+    vector_path: cli.Several[str],
     layer: str,
     model_name: str,
     output_dir: str,
-    base_answers: str = None,
-    estimate: str = "full",
-    sample: int = 200,
-    select: cli.Several = None,
-    k: int = 500,
-    filter_above: float = None,
-    shift_path: str = None,
+    estimating: EstimateOptions,
+    choosing: ChoiceOptions,
+    shift_path: str | None = None,
     shift_model: str = "{set}",
-    max_tokens: int = 1000,
-    seed: int = 0,
-    backend: str = "auto",
-    batch_size: int = 64,
-    dtype: str = "auto",
-    token_budget: int = None,
-    enable_thinking: bool = False,
+    *,
+    generation: GenerationOptions,
+    engine: EngineOptions,
+    reading: ReadingOptions,
     overwrite: bool = False,
-    trust_remote_code: bool = False,
-    tensor_parallel_size: int = None,
-    data_parallel_size: int = None,
-    gpu_memory_utilization: float = None,
 ):
     """Screen training sets by projection difference.
 
@@ -66,73 +105,29 @@ def main(
         layer: layer to project at, or the best.json of eval.select_layer; {trait} is what a vector file is named after.
         model_name: the model that is to be finetuned: Hugging Face id, local folder, LoRA adapter folder or GGUF file.
         output_dir: folder to write to.
-        base_answers: JSONL with the model's own answers instead of generating them, a line per row of the set:
-            {"base_answer": ...} or {"answer": ...} or messages; {set} is filled in.
-        estimate: full (every row, y' generated), sample (--sample rows of each set), prompt_last (no y').
-        sample: rows per set of --estimate sample.
-        select: high, low and/or random: write the --k rows with the highest or lowest difference, or any.
-        k: rows to select.
-        filter_above: write each set without the rows whose difference is higher, and the list of these.
         shift_path: table of eval.finetuning_shift, to correlate sets with the shifts of models trained on them.
         shift_model: name in that table of the model trained on a set; {set} is filled in.
-        max_tokens: longest base answer, in tokens.
-        seed: draws samples and random selections.
-        backend: auto, hf or vllm.
-        batch_size: sequences per batch of the hf backend.
-        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
-        token_budget: padded tokens per batch of projecting (8192 on a GPU, 512 on a CPU); lower it if memory runs out.
-        enable_thinking: let models that can think do so; differences are of the answers without the reasoning.
         overwrite: begin anew although outputs exist.
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
-        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
-        data_parallel_size: vllm: copies of the model; by default as many as GPUs are left for.
-        gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
     """
-    estimate = cli.as_choice("estimate", estimate, ESTIMATES)
-    sample, k = cli.as_int("sample", sample, 1), cli.as_int("k", k, 1)
-    ends = [cli.as_choice("select", word, ENDS) for word in cli.as_words(select)] if select is not None else []
-    limit = cli.optional(cli.as_number, "filter_above", filter_above)
-    max_tokens, seed = cli.as_int("max_tokens", max_tokens, 1), cli.as_int("seed", seed)
-    engine = EngineFlags.read(
-        backend,
-        batch_size,
-        tensor_parallel_size=tensor_parallel_size,
-        data_parallel_size=data_parallel_size,
-        gpu_memory_utilization=gpu_memory_utilization,
-    )
-    dtype = cli.as_choice("dtype", dtype, models.DTYPES)
-    token_budget = cli.optional(cli.as_int, "token_budget", token_budget, 1)
-    enable_thinking = cli.as_bool("enable_thinking", enable_thinking)
-    overwrite = cli.as_bool("overwrite", overwrite)
-    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
-    if estimate == "sample" and (ends or limit is not None):
+    if estimating.estimate == "sample" and (choosing.select or choosing.filter_above is not None):
         raise UserError("--select and --filter_above need every row's difference; --estimate sample has not")
-    if estimate == "prompt_last" and base_answers:
-        raise UserError("--estimate prompt_last takes no base answers; leave --base_answers out")
-    sets = set_names(cli.as_words(file_path))
-    if base_answers and len(sets) > 1 and "{set}" not in base_answers:
+    sets = set_names(file_path)
+    if estimating.base_answers and len(sets) > 1 and "{set}" not in estimating.base_answers:
         raise UserError("several sets need {set} in --base_answers")
     path = models.resolve(model_name)
-    shape = models.describe(path, trust_remote_code)
-    vectors, layers, traits = {}, {}, {}
-    for file in cli.as_words(vector_path):
-        traits[file] = trait_of(file)
-        vectors[file], layers[file] = load_vectors(file), chosen_layer(layer, traits[file])
-        check_fit(file, vectors[file], shape.layers, shape.hidden, [layers[file]])
-
-    import pandas
+    shape = models.describe(path, reading.trust_remote_code)
+    vectors, layers, traits = read_vectors(vector_path, layer, shape)
 
     from persona_vectors.analysis import screening, selection
     from persona_vectors.vectors.project_file import FileProjector
 
     shifts = selection.read_shifts(shift_path, shift_model, list(sets)) if shift_path else {}
-    columns = screening.difference_columns(path.basename, vectors, layers, traits, estimate)
-    projecting = FileProjector(path, dtype, trust_remote_code, token_budget, enable_thinking)
-    drawn = sample if estimate == "sample" else None
-    settings = {
-        **projecting.common, "estimate": estimate, "sample": drawn, "seed": seed, "base_answers": base_answers,
-        "max_tokens": None if base_answers or estimate == "prompt_last" else max_tokens,
-    }  # fmt: skip
+    columns = screening.difference_columns(path.basename, vectors, layers, traits, estimating.estimate)
+    projecting = FileProjector(
+        path, reading.dtype, reading.trust_remote_code, reading.token_budget, generation.enable_thinking
+    )
+    drawn, seed = estimating.drawn, generation.seed
+    settings = projecting.common | {"seed": seed} | estimating.settings(generation.max_tokens)
     named = {name: of_file(file) for name, file in sets.items()}
     named |= {c.difference: fingerprint(file, rows) for c, (file, rows) in zip(columns, vectors.items(), strict=True)}
     if shift_path:
@@ -144,12 +139,7 @@ def main(
         for name, file in sets.items()
     }
     lacking = {name: screening.lacking(projecting, open_rows(file), columns) for name, file in files.items()}
-    if base_answers:
-        for name, file in files.items():
-            screening.join_base_answers(file, base_answers.replace("{set}", name))
-    elif estimate != "prompt_last":
-        generator = screening.BaseAnswers(path, shape, engine, dtype, max_tokens, enable_thinking, trust_remote_code)
-        generator.fill(generator.lacking([open_rows(file) for file in files.values()]))
+    add_base_answers(files, estimating, path, shape, generation, reading, engine)
     for name, file in files.items():
         screening.project_set(projecting, open_rows(file), lacking[name], shape.max_length)
 
@@ -159,21 +149,72 @@ def main(
     with provenance.writing(f"{output_dir}/sets.csv", made_from):
         written = save(table, files, columns, shifts, output_dir)
     print(table.round(3).to_string(index=False))
+    written += choose(choosing, seed, sets, files, columns, output_dir)
+    print(f"wrote {', '.join([*files.values(), *written])}")
+
+
+def read_vectors(paths: Sequence[str], layer: str, shape: models.Shape) -> tuple[dict, dict, dict]:
+    """By file: its vectors [layers + 1, hidden], its layer, and the trait that it is named after."""
+    vectors, layers, traits = {}, {}, {}
+    for file in paths:
+        traits[file] = trait_of(file)
+        vectors[file], layers[file] = load_vectors(file), chosen_layer(layer, traits[file])
+        check_fit(file, vectors[file], shape.layers, shape.hidden, [layers[file]])
+    return vectors, layers, traits
+
+
+def add_base_answers(
+    files: dict[str, str],
+    estimating: EstimateOptions,
+    path: models.ModelPath,
+    shape: models.Shape,
+    generation: GenerationOptions,
+    reading: ReadingOptions,
+    engine: EngineOptions,
+) -> None:
+    """Join the base answers that are given to the set files, or generate them; --estimate prompt_last needs none."""
+    from persona_vectors.analysis import screening
+
+    if estimating.base_answers:
+        for name, file in files.items():
+            screening.join_base_answers(file, estimating.base_answers.replace("{set}", name))
+    elif estimating.estimate != "prompt_last":
+        generator = screening.BaseAnswers(
+            path,
+            shape,
+            engine.settings(),
+            reading.dtype,
+            generation.max_tokens,
+            generation.enable_thinking,
+            reading.trust_remote_code,
+        )
+        generator.fill(generator.lacking([open_rows(file) for file in files.values()]))
+
+
+def choose(
+    choosing: ChoiceOptions, seed: int, sets: dict[str, str], files: dict[str, str], columns: list, output_dir: str
+) -> list[str]:
+    """Write the training sets of chosen rows that are asked for, and the list of them, whose path is returned."""
+    from persona_vectors.analysis.selection import Selection
+
     chosen = []
     for column in columns:
         for name, file in files.items():
             prefix = f"{output_dir}/{name}_{column.vector_name}"
-            selection_of = selection.Selection(name, sets[name], file, column.difference, prefix)
-            chosen += [selection_of.write_end(end, k, seed) for end in ends]
-            chosen += [selection_of.write_screened(limit)] if limit is not None else []
-    if chosen:
-        written.append(f"{output_dir}/selected.csv")
-        write_table(pandas.DataFrame(chosen), written[-1])
-        print(f"wrote {len(chosen)} training sets of chosen rows, listed in {written[-1]}")
-    print(f"wrote {', '.join([*files.values(), *written])}")
+            selection = Selection(name, sets[name], file, column.difference, prefix)
+            chosen += [selection.write_end(end, choosing.k, seed) for end in choosing.select or ()]
+            if choosing.filter_above is not None:
+                chosen.append(selection.write_screened(choosing.filter_above))
+    if not chosen:
+        return []
+    import pandas
+
+    write_table(pandas.DataFrame(chosen), f"{output_dir}/selected.csv")
+    print(f"wrote {len(chosen)} training sets of chosen rows, listed in {output_dir}/selected.csv")
+    return [f"{output_dir}/selected.csv"]
 
 
-def set_names(paths: list[str]) -> dict[str, str]:
+def set_names(paths: Sequence[str]) -> dict[str, str]:
     """{name: path} of training sets: the file's name after its folder's."""
     names = {}
     for path in paths:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona_vectors import cli
-from persona_vectors.analysis.layout import refuse_strangers
+from persona_vectors.analysis.layout import refuse_mixed_results
 from persona_vectors.errors import UserError
 from persona_vectors.files import jsonfile
 from persona_vectors.files.atomic import replacing
+from persona_vectors.plots import DPI
 
 # The paper's numbers (arXiv 2507.21509v3): Qwen2.5-7B-Instruct, where it reports both models.
 PAPER_LAYER = {"evil": 20, "sycophantic": 20, "hallucinating": 16}
@@ -45,13 +46,14 @@ class Section:
     missing: list[str] = field(default_factory=list)
 
 
+@cli.command
 def main(
     model: str,
-    trait: cli.Several,
+    trait: cli.Several[str],
     folder: str,
-    steering: str = None,
-    mitigation: str = None,
-    output: str = None,
+    steering: str | None = None,
+    mitigation: str | None = None,
+    output: str | None = None,
 ):
     """Write the report of a reproduction.
 
@@ -63,11 +65,11 @@ def main(
         mitigation: beginning of eval.mitigation's files.
         output: HTML to write; by default report.html in the folder.
     """
-    traits, root = cli.as_words(trait), Path(folder)
+    traits, root = list(trait), Path(folder)
     if not root.is_dir():
         raise UserError(f"no folder {folder}; scripts/reproduce.sh makes it")
     output = Path(output or root / "report.html")
-    unknown = refuse_strangers(traits, root, steering, mitigation)
+    unknown = refuse_mixed_results(traits, root, steering, mitigation)
     if unknown:
         print(f"{len(unknown)} of these results have no record of what they were made from: {', '.join(unknown)[:400]}")
 
@@ -85,7 +87,7 @@ def main(
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"embedded": embedded, "is_wide": is_wide, "cell": cell}
+    environment.filters |= {"embedded": embedded, "drawn_width": drawn_width, "cell": cell}
     template = environment.from_string((Path(__file__).parent / "report.html.jinja").read_text())
     page = template.render(
         model=model, traits=traits, sections=sections, made=time.strftime("%Y-%m-%d %H:%M"),
@@ -102,10 +104,9 @@ def embedded(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def is_wide(path: Path) -> bool:
-    """Whether a PNG is more than two and a half times as wide as high (a row of panels)."""
-    header = path.read_bytes()[16:24]
-    return int.from_bytes(header[:4]) > 2.5 * int.from_bytes(header[4:])
+def drawn_width(path: Path) -> int:
+    """The width of a PNG on the page, in CSS pixels: every figure at the size it was drawn at, so that all have one type size."""
+    return round(int.from_bytes(path.read_bytes()[16:20]) * 96 / DPI)
 
 
 def cell(value: object) -> str:
@@ -121,6 +122,8 @@ def made(section, *where) -> "Section":
     """``section(*where)``; a file in it that is not as its stage writes it is one line."""
     try:
         return section(*where)
+    except UserError:
+        raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise UserError(
             f"a result at {where[-1]} is not as its stage writes it ({type(error).__name__}: {error}); make it anew, or move it away"
@@ -181,7 +184,8 @@ def monitoring_section(traits: list[str], folder: Path) -> Section:
     section = Section(
         "Monitoring: the projection before the answer",
         "The last prompt token's projection against the answer's trait score (section 3.3), under system prompts graded from "
-        "eliciting to suppressing and after exemplars of the trait.",
+        "eliciting to suppressing and after exemplars of the trait. The projection is the same for every answer to a prompt, so "
+        "that within a condition r can be at most what the prompts differ in (at most: by analysis of variance).",
     )
     rows = []
     for kind in ("system_prompts", "many_shot"):
@@ -194,11 +198,11 @@ def monitoring_section(traits: list[str], folder: Path) -> Section:
             paper = PAPER_MONITORING.get((trait, kind), (None, None))
             rows.append([
                 trait, kind.replace("_", " "), overall["r"], interval(overall), paper[0], within["r"], interval(within),
-                paper[1], overall["n"],
+                within.get("ceiling"), paper[1], overall["n"],
             ])  # fmt: skip
             section.figures.append((f"{trait}, {kind.replace('_', ' ')}", folder / f"{trait}_{kind}.png"))
             section.files.append(folder / f"{trait}_{kind}.csv")
-    columns = ["trait", "conditions", "r overall", "95 %", "paper", "r within", "95 %", "paper", "answers"]
+    columns = ["trait", "conditions", "r overall", "95 %", "paper", "r within", "95 %", "at most", "paper", "answers"]
     section.tables += [("Correlation", columns, rows)] if rows else []
     return section
 

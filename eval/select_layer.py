@@ -5,11 +5,13 @@
     python -m eval.select_layer --file_path 'out/{trait}/l{layer}_a{coef}.csv' --trait evil sycophantic
 
 Appendix B.4 of the paper: the layer is the one that raises the trait most; here among cells whose answers stay coherent.
+A sweep with controls (eval_persona --controls) is drawn with them: random vectors of the same norm.
 Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatmap.png and <file>_best.json beside the
 sweep; where that is several files, <trait>_sweep_... in the folder that all of them are in.
 """
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +23,13 @@ from persona_vectors.files.fingerprints import of_file
 from persona_vectors.files.jsonfile import write_json
 
 
-def main(file_path: cli.Files, trait: cli.Several, min_coherence: float = 75, output: str = None):
+@cli.command
+def main(
+    file_path: cli.Files,
+    trait: cli.Several[str],
+    min_coherence: cli.Score = 75.0,
+    output: str | None = None,
+):
     """Draw a steering sweep and recommend a layer and coefficients.
 
     Args:
@@ -32,27 +40,28 @@ def main(file_path: cli.Files, trait: cli.Several, min_coherence: float = 75, ou
         min_coherence: cells whose mean coherence is lower are not recommended.
         output: beginning of the files to write; by default the CSV's name without its ending. {trait} is filled in.
     """
-    min_coherence = cli.as_number("min_coherence", min_coherence, 0, 100)
-    traits, given = cli.as_words(trait), cli.as_files(file_path)
-    if len(traits) > 1 and any("{trait}" not in path for path in (*given, output) if path is not None):
+    if len(trait) > 1 and any("{trait}" not in path for path in (*file_path, output) if path is not None):
         raise UserError("several traits need {trait} in --file_path (and in --output)")
+    import pandas
+
     sweeps = {}
-    for name in traits:
-        paths = [path.replace("{trait}", name) for path in given]
+    for name in trait:
+        paths = [path.replace("{trait}", name) for path in file_path]
         answers = read_sweep(paths, name)
-        sweeps[name] = paths, answers["file"].unique(), cell_means(answers, name)
-    made_from = {name: belong_together(files) for name, (_, files, _) in sweeps.items()}
+        sweeps[name] = paths, answers
+    made_from = {name: belong_together(answers["file"].unique()) for name, (_, answers) in sweeps.items()}
 
     written, rows = [], []
-    for name, (paths, files, cells) in sweeps.items():
-        prefix = output.replace("{trait}", name) if output else beginning(files, name)
-        best = {"trait": name, "file": paths[0] if len(paths) == 1 else paths, **recommend(cells, min_coherence)}
-        written += draw(cells, best, prefix, made_from[name])
-        rows += [(name, best["layer"], *cell) for cell in table_rows(cells, best["layer"])]
+    for name, (paths, answers) in sweeps.items():
+        prefix = output.replace("{trait}", name) if output else beginning(answers["file"].unique(), name)
+        own, random = (cell_means(answers[answers["control"].eq("") == is_own], name) for is_own in (True, False))
+        best = {"trait": name, "file": paths[0] if len(paths) == 1 else paths, **recommend(own, min_coherence)}
+        written += draw(own, random, best, prefix, made_from[name])
+        rows.append(along_layer(own, random, best["layer"]).assign(trait=name))
         print(in_words(best))
-    print(f"\n{'trait':15s} {'layer':>5s} {'coefficient':>11s} {'trait score':>11s} {'coherence':>9s}")
-    for name, layer, coef, score, coherence in rows:
-        print(f"{name:15s} {layer!s:>5s} {coef:11g} {score:11.1f} {coherence:9.1f}")
+        print(side_by_side(answers[answers["control"] == ""], best))
+    table = pandas.concat(rows)[["trait", *rows[0].columns[:-1]]].dropna(axis=1, how="all")
+    print("\n" + table.to_string(index=False, float_format=lambda number: f"{number:.1f}", na_rep=""))
     print("wrote " + ", ".join(written))
 
 
@@ -65,13 +74,14 @@ def belong_together(files: Sequence[str]) -> dict:
     return provenance.record(**common, answers=[of_file(file) for file in files])
 
 
-def draw(cells, best: dict, prefix: str, made_from: dict) -> list[str]:
+def draw(cells, random, best: dict, prefix: str, made_from: dict) -> list[str]:
     """Write curves, heat map and recommendation of one trait; returns the paths."""
     from persona_vectors.plots import heat_map, steering_curves
 
     paths = [f"{prefix}_{kind}" for kind in ("curves.png", "heatmap.png", "best.json")]
     lines = [(f"layer {layer_name(layer)}", line) for layer, line in cells.groupby("layer")]
-    steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector")
+    controls = [(f"layer {layer_name(layer)}, random", line) for layer, line in random.groupby("layer")]
+    steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector", controls)
     grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
     heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
     with provenance.writing(paths[2], made_from):
@@ -79,11 +89,38 @@ def draw(cells, best: dict, prefix: str, made_from: dict) -> list[str]:
     return paths
 
 
-def table_rows(cells, layer: int | str | None) -> list[tuple[float, float, float]]:
-    """(coefficient, trait score, coherence) along one layer, or along the first where none is recommended."""
-    number = cells["layer"].min() if layer is None else EVERY if layer == "all" else layer
-    line = cells[cells["layer"] == number].sort_values("coef")
-    return list(line[["coef", "trait_mean", "coherence_mean"]].itertuples(index=False, name=None))
+def along_layer(own, random, layer: int | str | None):
+    """Scores by coefficient along one layer, or along the first where none is recommended; beside them the random vectors'."""
+    number = own["layer"].min() if layer is None else EVERY if layer == "all" else layer
+    line, control = (cells[cells["layer"] == number].set_index("coef") for cells in (own, random))
+    table = line[["layer", "trait_mean", "trait_error", "coherence_mean"]].sort_index()
+    table["layer"] = table["layer"].map(layer_name)
+    table["random"], table["random coherence"] = control["trait_mean"], control["coherence_mean"]
+    names = {"coef": "coefficient", "trait_mean": "score", "trait_error": "+-", "coherence_mean": "coherence"}
+    return table.reset_index().rename(columns=names)
+
+
+LONGEST = 280  # characters of an answer that are shown
+
+
+def side_by_side(answers, best: dict) -> str:
+    """One question answered at the lowest coefficient, unsteered and at the best one; nothing where one of them is missing.
+
+    It is the question of median gain, neither the best nor the worst example.
+    """
+    if best["layer"] is None or not {"question", "answer"} <= set(answers):
+        return ""
+    number = EVERY if best["layer"] == "all" else best["layer"]
+    answers = answers[answers["layer"] == number].drop_duplicates(["question", "coef"])
+    by_coef = answers.pivot(index="question", columns="coef", values=best["trait"])
+    coefs = sorted({by_coef.columns.min(), 0.0, best["coef"]} & set(by_coef.columns))
+    gains = (by_coef[best["coef"]] - by_coef[coefs[0]]).dropna().sort_values()
+    if len(coefs) < 2 or gains.empty:
+        return ""
+    question = gains.index[len(gains) // 2]
+    told = answers[answers["question"] == question].set_index("coef")["answer"]
+    lines = [f"{coef:+g}:  {textwrap.shorten(told[coef], LONGEST, placeholder=' ...')}" for coef in coefs]
+    return "\n".join([f"  {question}", *(f"    {line}" for line in lines)])
 
 
 def in_words(best: dict) -> str:

@@ -11,25 +11,28 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
+from persona_vectors.options import Kind, ModelOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("--host", "--port", "--worker-cls", "--additional-config", "--api-server-count", "-asc", "--speculative-config")
 NEUTRAL = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
+@cli.command
 def main(
     model: str,
     vectors: str,
-    port: int = 8000,
+    port: Annotated[int, cli.Between(1, 65535)] = 8000,
     host: str = "127.0.0.1",
-    kind: str = "response_avg_diff",
-    dtype: str = "auto",
-    slots: int = 1024,
+    kind: Kind = "response_avg_diff",
+    slots: Annotated[int, cli.Between(8)] = 1024,
     vllm_flags: str = "",
-    trust_remote_code: bool = False,
+    *,
+    loading: ModelOptions,
 ):
     """Serve a model with vLLM, steered per request.
 
@@ -38,17 +41,10 @@ def main(
         vectors: folder of vector files, persona_vectors/<model>/.
         port: to listen on.
         host: to listen on; by default this machine alone can reach the server.
-        kind: of the vectors: response_avg_diff, prompt_avg_diff or prompt_last_diff.
-        dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16.
+        kind: of the vectors.
         slots: different steering settings that may be under way at a time; requests beyond wait.
         vllm_flags: further flags of vllm serve, in one text: --vllm_flags="--max-model-len 4096 --api-key secret".
-        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
     """
-    port, slots = cli.as_int("port", port, 1), cli.as_int("slots", slots, 8)
-    if port > 65535:
-        raise UserError(f"--port {port} does not exist: 1..65535")
-    cli.as_choice("dtype", dtype, models.DTYPES)
-    trust_remote_code = cli.as_bool("trust_remote_code", trust_remote_code)
     further = shlex.split(vllm_flags)
     for flag in further:
         if flag.split("=")[0].replace("_", "-") in OURS:
@@ -57,10 +53,10 @@ def main(
 
     from persona_vectors.steering.vector_folder import NamedVectors
 
-    shape = models.describe(path, trust_remote_code)
+    shape = models.describe(path, loading.trust_remote_code)
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)  # the server reads them again, in its own process
-    if named.strangers(path.name):
-        print(named.strangers(path.name))
+    if named.other_models(path.name):
+        print(named.other_models(path.name))
 
     from persona_vectors.engines.vllm.setup import available
 
@@ -70,7 +66,7 @@ def main(
         raise UserError(f"the server needs vLLM: {reason}")
     from persona_vectors.engines.vllm import server
 
-    arguments = serve_arguments(path, dtype, slots, trust_remote_code)
+    arguments = serve_arguments(path, loading.dtype, slots, loading.trust_remote_code)
     os.environ |= {
         server.FOLDER_VARIABLE: str(Path(vectors).resolve()),
         server.KIND_VARIABLE: kind,

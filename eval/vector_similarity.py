@@ -12,7 +12,12 @@ from persona_vectors.files import provenance
 from persona_vectors.files.tables import write_table
 
 
-def main(vector_path: cli.Several, layer: cli.Several, output: str = "vector_similarity"):
+@cli.command
+def main(
+    vector_path: cli.Several[str],
+    layer: cli.Distinct[int],
+    output: str = "vector_similarity",
+):
     """Compare vectors.
 
     Args:
@@ -20,8 +25,7 @@ def main(vector_path: cli.Several, layer: cli.Several, output: str = "vector_sim
         layer: layer(s) at which the vectors are compared with each other.
         output: beginning of the files to write.
     """
-    paths = cli.as_words(vector_path)
-    layers = cli.as_numbers("layer", layer, int)
+    paths, layers = list(vector_path), list(layer)
     if len(set(paths)) < max(len(paths), 2):
         raise UserError("--vector_path takes two or more different vector files")
 

@@ -11,6 +11,7 @@ steered one. An adapter is merged; without a vector, merging is all that is done
 """
 
 from pathlib import Path
+from typing import Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
@@ -20,13 +21,14 @@ AS_LLAMA = ("llama", "mistral", "qwen2")
 PROBE_TOKENS = 24
 
 
+@cli.command
 def main(
     model: str,
     output_dir: str,
-    vector_path: str = None,
-    layer: str = None,
-    coef: float = 1.0,
-    dtype: str = "auto",
+    vector_path: str | None = None,
+    layer: cli.Distinct[int | Literal["all"]] | None = None,
+    coef: cli.Distinct[float] = (1.0,),
+    dtype: Literal[models.DTYPES] = "auto",
 ):
     """Write a model whose weights carry the steering of all tokens, or an adapter merged into its base.
 
@@ -36,16 +38,15 @@ def main(
         vector_path: vector file [layers + 1, hidden]; without it nothing but a merge is done.
         layer: row of the vector file and layer to steer at; all for incremental vectors at every layer.
         coef: factor of the vector.
-        dtype: of the written weights: auto (the model's own), float32, bfloat16 or float16.
+        dtype: of the written weights; auto is the model's own.
     """
     from persona_vectors.steering.sweep import Grid
 
     if vector_path is None and layer is not None:
-        raise UserError(f"--layer {layer} needs --vector_path (made by generate_vec.py)")
-    grid = Grid.from_flags(coef if vector_path else 0, layer, vector_path, "all")
+        raise UserError(f"--layer {','.join(map(str, layer))} needs --vector_path (made by generate_vec.py)")
+    grid = Grid.of(coef if vector_path else [0.0], layer or (), vector_path, "all")
     if len(grid.cells) != 1:
         raise UserError("one model carries one steering: one --layer (or all) and one --coef")
-    cli.as_choice("dtype", dtype, models.DTYPES)
     path = models.resolve(model)
     if vector_path is None and not path.adapter:
         raise UserError(f"nothing to do: {model} is no LoRA adapter, and no --vector_path is given")
@@ -64,7 +65,7 @@ def main(
     if interventions:
         network = with_bias(network, list(interventions))
     save(network, tokenizer, output_dir)
-    done = f"steering by {coef:g} x {vector_path} at layer {layer}" if interventions else f"{path.adapter} merged"
+    done = f"steering by {coef[0]:g} x {vector_path} at layer {layer[0]}" if interventions else f"{path.adapter} merged"
     print(f"wrote {output_dir}: {type(network).__name__} of {path.base}, {done}")
 
 

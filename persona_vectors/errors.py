@@ -6,7 +6,7 @@ from collections.abc import Iterable
 LONGEST = 1500  # characters of one line
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """A mistake in a command, a file or an account, said in one line: what, where, what to do.
 
     Stages let it rise to :func:`persona_vectors.cli.run`, which prints it and exits with code 2, without a traceback.
@@ -27,6 +27,20 @@ class NothingScored(UserError):
     """A run whose work was done and kept, but whose judge gave not one score: no mistake in the command, and no result."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """What an error of a library says, in one line of at most ``longest`` characters; its type where it says nothing.
+
+    Of a validation error that is the reason; where the first line ends with a colon, what follows belongs to it.
+
+    Example:
+        first_line(OSError("disk full\n(of /tmp)"))  # "disk full"
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    line = next((line for line in lines if line.startswith("Value error")), lines[0])
+    line = " ".join(lines) if line.endswith(":") else line
+    return line if len(line) <= longest else f"{line[:longest]} ..."
 
 
 def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:

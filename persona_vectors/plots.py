@@ -9,6 +9,7 @@ from persona_vectors.files.atomic import replacing
 
 # Okabe & Ito's palette
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+DPI = 160  # pixels an inch; type is 7 to 10 points
 
 
 def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2):
@@ -30,16 +31,17 @@ def save_figure(figure, path: str | Path) -> None:
     from matplotlib import pyplot
 
     with replacing(path) as beside:
-        figure.savefig(beside, format="png", dpi=160)
+        figure.savefig(beside, format="png", dpi=DPI)
     pyplot.close(figure)
 
 
-def steering_curves(lines: list, trait: str, path: str | Path, title: str = "") -> None:
+def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", controls: list = ()) -> None:
     """Trait score and coherence against the coefficient, one line per layer, with 95 % bands.
 
     Args:
         lines: (label, DataFrame with coef, trait_mean, trait_error, coherence_mean, coherence_error) per layer; errors
             are half-widths of the 95 % interval.
+        controls: the same of random vectors, in the order of the layers, drawn dashed.
     """
     figure, axes = new_figure(columns=2)
     for axis, metric, label in zip(axes, ("trait", "coherence"), (f"{trait} score", "coherence"), strict=True):
@@ -48,6 +50,11 @@ def steering_curves(lines: list, trait: str, path: str | Path, title: str = "") 
             mean, error = line[f"{metric}_mean"], line[f"{metric}_error"].fillna(0)
             axis.plot(line["coef"], mean, marker="o", markersize=3, label=name)
             axis.fill_between(line["coef"], mean - error, mean + error, alpha=0.15, linewidth=0)
+        for k, (name, line) in enumerate(controls):
+            line = line.sort_values("coef")
+            axis.plot(
+                line["coef"], line[f"{metric}_mean"], "--", color=COLOURS[k % len(COLOURS)], linewidth=1, label=name
+            )
         axis.set(xlabel="steering coefficient", ylabel=f"{label} (0-100)", ylim=(-3, 103))
     axes[1].axhline(75, color="grey", linewidth=0.8, linestyle=":")
     axes[0].legend(frameon=False, fontsize=8)

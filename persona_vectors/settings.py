@@ -18,7 +18,7 @@ def load_dotenv() -> None:
     read(Path.cwd() / ".env")
 
 
-def shown(url: str) -> str:
+def without_secrets(url: str) -> str:
     """An address as it may be printed: without user, password and query."""
     address = url.split("?")[0].split("#")[0]
     scheme, separator, rest = address.rpartition("://")
@@ -35,7 +35,7 @@ def judge_endpoint() -> tuple[str, str]:
     base_url = os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
     api_key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not base_url.startswith(("http://", "https://")):
-        raise UserError(f"OPENAI_BASE_URL is '{shown(base_url)}'; it must start with http:// or https://")
+        raise UserError(f"OPENAI_BASE_URL is '{without_secrets(base_url)}'; it must start with http:// or https://")
     if not api_key and base_url.rstrip("/") == OPENAI_URL:
         raise UserError(
             "OPENAI_API_KEY is missing: put it into .env (see .env.example), or set OPENAI_BASE_URL to an "

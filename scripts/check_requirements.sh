@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Can the requirements be installed? Resolves each file for each Python, in an empty environment; installs nothing.
+# Can the requirements and the library be installed? Resolves each for each Python, in an empty environment; installs nothing.
 #
 #     bash scripts/check_requirements.sh [PYTHON ...]
 #
@@ -24,15 +24,16 @@ for python in "${more[@]}"; do
     rm -rf "$empty/venv"
     alone "$python" -m venv "$empty/venv"
     alone "$empty/venv/bin/python" -m pip install --quiet --upgrade pip
-    for files in requirements.txt requirements-cpu.txt "requirements-cpu.txt requirements-test.txt"; do
+    for wanted in "-r requirements.txt" "-r requirements-cpu.txt" "-r requirements-cpu.txt -r requirements-test.txt" \
+        ".[vllm]" ".[test,notebooks]"; do
         started=$SECONDS
         if alone "$empty/venv/bin/python" -m pip install --dry-run --quiet --report "$empty/report.json" \
-            $(printf -- '-r %s ' $files) >"$empty/said" 2>&1; then
+            $wanted >"$empty/said" 2>&1; then
             result="resolves, $(grep -c '"download_info"' "$empty/report.json") packages"
         else
             result="DOES NOT RESOLVE: $(grep -i error "$empty/said" | tail -n 1)" failed=1
         fi
-        echo "$("$python" --version)  $files: $result ($((SECONDS - started)) s)"
+        echo "$("$python" --version)  $wanted: $result ($((SECONDS - started)) s)"
     done
 done
 exit $failed

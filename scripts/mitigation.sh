@@ -3,8 +3,9 @@
 #
 #     bash scripts/mitigation.sh [GPU] [CONFIG] [TRAITS] [COEFS] [LAYER] [-- flags for eval_persona]
 #
-# GPU (default 0) is a device number (or cpu). Defaults: configs/train_toy.json, evil,sycophantic,hallucinating, 1,1.5,2 and 2,
-# with the toy world's flags. For every trait and every seed of SEEDS ("0 1 2"): the plain finetune on normal,
+# GPU (default 0) is a device number (or cpu), LAYER a number or a best.json of eval.select_layer. Defaults:
+# configs/train_toy.json, evil,sycophantic,hallucinating, 1,1.5,2 and 2, with the toy world's flags. MODEL takes the place of the
+# config's. For every trait and every seed of SEEDS ("0 1 2"): the plain finetune on normal,
 # misaligned_1 and misaligned_2; on misaligned_2 also preventative steering and the control, a random vector of the
 # same norm, at each coefficient, and CAFT; and the plain one steered at inference. FAMILY is the folder of a trait's
 # training sets. Needs persona_vectors/<model>/<trait>_response_avg_diff.pt (scripts/generate_vec.sh). Everything goes
@@ -17,14 +18,14 @@ if [ ${#flags[@]} -eq 0 ] && [ "$config" = configs/train_toy.json ]; then
 fi
 case "$config" in *toy*) family=${FAMILY:-dataset/toy_{trait\}} ;; *) family=${FAMILY:-dataset/{trait\}} ;; esac
 start_toy_judge ${flags[@]+"${flags[@]}"}
-model=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"])' "$config")
+model=${MODEL:-$(model_of "$config")} layer=$(layer_of "$layer")
 name=$(name_of "$model") root=output/mitigation/$(name_of "$model")
 if [ ! -d dataset ]; then python -m zipfile -e dataset.zip .; fi
 
 train() { # folder, training set, fields of the config ...
     local folder=$1 set=$2
     shift 2
-    python training.py "$config" output_dir="$folder" training_file="${family/\{trait\}/$trait}/$set.jsonl" seed="$seed" "$@"
+    python training.py "$config" model="$model" output_dir="$folder" training_file="${family/\{trait\}/$trait}/$set.jsonl" seed="$seed" "$@"
 }
 
 ask() { # model, answers, flags ...

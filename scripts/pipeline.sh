@@ -1,4 +1,4 @@
-# Sourced by the pipelines: where Python is, their arguments, which GPU is seen, and the toy world's judge.
+# Sourced by the pipelines: where Python is, their arguments, which GPU is seen, names, and the toy world's judge.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -x .venv/bin/python ] && [ -z "${VIRTUAL_ENV:-}" ]; then
@@ -11,6 +11,59 @@ name_of() {
     name=${name##*/}
     if [[ "$name" = *.gguf && ! -d "$1" ]]; then name=${name##*:} name=${name%.gguf}; fi
     echo "$name"
+}
+
+# What a training set is called: its folder and file, as eval.projection_difference calls it.
+set_name() {
+    local version
+    version=$(basename "$1" .jsonl)
+    echo "$(basename "$(dirname "$1")")_$version"
+}
+
+# The training sets of some families (all that are there; the toy world's only for the toy), without those that a pattern
+# names, a line each: dataset/<family>/<version>.jsonl.
+training_sets() {
+    local families=${1//,/ } family version file
+    if [ -z "$families" ]; then
+        for family in dataset/*/; do
+            family=$(basename "$family")
+            case "$MODEL $family" in "models/toy toy_"*) ;; "models/toy "* | *" toy_"*) continue ;; esac
+            families+=" $family"
+        done
+    fi
+    for family in $families; do
+        compgen -G "dataset/$family/*.jsonl" >/dev/null || [ -z "$1" ] ||
+            refuse "no training sets in dataset/$family (FAMILIES; unzip dataset.zip makes the shipped ones)"
+        for version in normal misaligned_1 misaligned_2; do
+            file=dataset/$family/$version.jsonl
+            # shellcheck disable=SC2053
+            if [ -f "$file" ] && [[ "$family/$version" != ${2:-} ]]; then echo "$file"; fi
+        done
+    done
+}
+
+# each WORD ... -- COMMAND: the command once for every word, which takes the place of {} in it; JOBS at once.
+each() {
+    local words=()
+    while [ "$1" != -- ]; do words+=("$1"); shift; done
+    shift
+    if [ ${#words[@]} -gt 0 ]; then printf '%s\n' "${words[@]}" | xargs -P "${JOBS:-1}" -I '{}' "$@"; fi
+}
+
+of_traits() { local trait; for trait in ${2//,/ }; do echo "${1//\{trait\}/$trait}"; done; } # PATTERN TRAITS
+model_of() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"])' "$1"; } # a training config
+layer_of() { python -c 'import sys; from persona_vectors.vectors.storage import chosen_layer; print(chosen_layer(sys.argv[1], ""))' "$1"; }
+# Six layers between a third and four fifths of the depth.
+some_layers() {
+    python -c 'import sys; from persona_vectors import models; n = models.describe(models.resolve(sys.argv[1])).layers; print(*(round(n * k / 10) for k in range(3, 9)), sep=",")' "$1"
+}
+
+# Of the flags of eval_persona those that any stage with an engine takes.
+engine_flags() {
+    while [ $# -gt 0 ]; do
+        case "$1" in --backend | --batch_size | --max_tokens) echo "$1 $2" ;; esac
+        shift
+    done
 }
 
 usage() {
@@ -60,6 +113,7 @@ arguments() {
 use_gpu() { # "cpu" hides every GPU
     case "$1" in
     cpu) export CUDA_VISIBLE_DEVICES="" ;;
+    all) ;; # those that are seen already
     GPU-* | MIG-*) export CUDA_VISIBLE_DEVICES="$1" ;;
     *[!0-9,]* | ,* | *, | *,,*) refuse "GPU is a device number (0, or 0,1) or cpu, not '$1'" ;;
     *) export CUDA_VISIBLE_DEVICES="$1" ;;

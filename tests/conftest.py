@@ -23,6 +23,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 from command import run_stage  # noqa: E402, F401
 from helpers import ARCHITECTURES, tiny_model, tiny_tokenizer  # noqa: E402
 
+from persona_vectors import cli  # noqa: E402
+
+cli.show_log()  # tests read what the library says where a command's user does
+
 
 @pytest.fixture(scope="session")
 def tokenizer():
@@ -50,5 +54,8 @@ def qwen2_folder(tmp_path_factory, tokenizer):
 
 
 def pytest_collection_modifyitems(items):
-    """Engines last: running vLLM patches some of transformers' model classes for the rest of the process."""
+    """Engines last: running vLLM patches some of transformers' model classes for the rest of the process.
+
+    pytest-xdist hands files out in this order (--dist loadfile --no-loadscope-reorder), so it holds in each process.
+    """
     items.sort(key=lambda item: "engines" in item.path.parts or "vllm" in item.path.stem)

@@ -3,10 +3,14 @@
 import inspect
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 
 from persona_vectors import cli
+from persona_vectors.cli.values import convert
 from persona_vectors.errors import UserError
 
 
@@ -107,18 +111,155 @@ def test_exact_names_win_and_ambiguous_ones_are_refused(flag, outcome):
     assert str(caught.value).startswith(outcome)
 
 
-def test_values():
-    assert cli.as_numbers("coef", "0,-1.5, 2") == [0, -1.5, 2]
-    assert cli.as_numbers("coef", (0, 1)) == [0, 1]
-    assert cli.as_numbers("layer", "20", int) == [20]
-    assert cli.as_words("evil, sycophantic") == ["evil", "sycophantic"]
-    assert cli.as_bool("x", "false") is False and cli.as_bool("x", True) is True
-    for bad in (lambda: cli.as_numbers("coef", "1,x"), lambda: cli.as_numbers("layer", "1.5", int),
-                lambda: cli.as_numbers("coef", "nan"), lambda: cli.as_numbers("coef", "1,1"),
-                lambda: cli.as_numbers("coef", ""), lambda: cli.as_bool("x", "maybe"),
-                lambda: cli.as_int("n", "0", 1), lambda: cli.as_choice("b", "hff", ("hf", "vllm"))):  # fmt: skip
-        with pytest.raises(UserError):
-            bad()
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (cli.Distinct[float], "0,-1.5, 2", (0.0, -1.5, 2.0)),
+        (cli.Distinct[float], (0, 1), (0.0, 1.0)),
+        (cli.Distinct[int], "20", (20,)),
+        (cli.Distinct[int], 20, (20,)),
+        (cli.Distinct[int | Literal["all"]], "16, all", (16, "all")),
+        (cli.Several[str], "evil, sycophantic", ("evil", "sycophantic")),
+        (cli.Several[str], ["evil"], ("evil",)),
+        (cli.Several[Literal["pos", "neg"]] | None, "pos,neg", ("pos", "neg")),
+        (cli.Count | None, " 3 ", 3),
+        (int, "-99999999999999999999999", -99999999999999999999999),
+        (int, "1_000", 1000),
+        (cli.Score, 50, 50.0),
+        (bool, "false", False),
+        (bool, "True", True),
+        (bool, "0", False),
+        (bool, True, True),
+        (str, "1_000,a", "1_000,a"),
+        (str, 20, "20"),
+        (str, Path("a/b"), "a/b"),
+        (cli.Files, "a,b.csv\nc.csv", ("a,b.csv", "c.csv")),
+    ],
+)
+def test_values(annotation, value, expected):
+    found = convert("x", annotation, value)
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "refusal"),
+    [
+        (cli.Distinct[float], "1,x", "takes numbers separated by commas, not '1,x'"),
+        (cli.Distinct[int], "1.5", "takes whole numbers separated by commas, not '1.5'"),
+        (cli.Distinct[int], "9" * 5000, f"takes whole numbers separated by commas, not '{'9' * 80}'"),
+        (cli.Distinct[int | Literal["all"]], "1,x", "takes whole numbers separated by commas, not '1,x'"),
+        (cli.Distinct[float], "nan", "takes numbers separated by commas, not 'nan'"),
+        (cli.Distinct[float], "1,inf", "takes numbers separated by commas, not '1,inf'"),
+        (cli.Distinct[float], "1,1.0", "names a value twice: '1,1.0'"),
+        (cli.Distinct[float], ",", "takes numbers separated by commas, not ','"),
+        (cli.Several[str], " , ", "needs a value; see --help"),
+        (bool, "maybe", "takes true or false, not 'maybe'"),
+        (cli.Count, "0", "must be at least 1, not 0"),
+        (cli.Count, "1,2", "takes one whole number, not '1,2'"),
+        (cli.Count | None, "two", "takes whole numbers separated by commas, not 'two'"),
+        (cli.Score, "101", "lies between 0 and 100; 101 does not"),
+        (Annotated[int, cli.Between(1, 65535)], "70000", "takes a whole number 1..65535, not 70000"),
+        (cli.Distinct[Annotated[int, cli.Between(0)]], "3,-1", "must be at least 0, not -1"),
+        (Literal["hf", "vllm"], "hff", "takes one of hf, vllm, not 'hff' (did you mean hf?)"),
+        (cli.Several[Literal["pos", "neg"]], "pos,net", "takes one of pos, neg, not 'net' (did you mean neg?)"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_in_one_line(annotation, value, refusal):
+    with pytest.raises(UserError) as caught:
+        convert("x", annotation, value)
+    assert str(caught.value) == f"--x {refusal}"
+
+
+@dataclass(frozen=True)
+class Base:
+    """Of both.
+
+    Attributes:
+        size: how large,
+            in all.
+        kind: which kind.
+    """
+
+    size: cli.Count = 2
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True)
+class More(Base):
+    """Of one.
+
+    Attributes:
+        part: which part.
+    """
+
+    part: float | None = None
+
+    def __post_init__(self):
+        if self.part == 0:
+            raise UserError("--part is more than 0")
+
+
+@cli.command
+def grouped(path: str, more: More, note: str = None, *words: str, last: cli.Several[int] = (1, 2)):
+    """Do it.
+
+    Args:
+        path: where.
+        last: numbers.
+    """
+    return path, more, note, words, last
+
+
+def test_groups_are_flags_and_come_back_as_groups():
+    assert list(grouped.flags) == ["path", "size", "kind", "part", "note", "words", "last"]
+    assert grouped("p") == ("p", More(), None, (), (1, 2))
+    assert grouped("p", "3", "b", "0.5", "n", "u", "v", last="4") == ("p", More(3, "b", 0.5), "n", ("u", "v"), (4,))
+    assert grouped("p", kind="b", part=None, note="None") == ("p", More(2, "b"), None, (), (1, 2))
+    for wrong, refusal in {"size": "--size must be at least 1, not 0", "part": "--part is more than 0"}.items():
+        with pytest.raises(UserError) as caught:
+            grouped("p", **{wrong: "0"})
+        assert str(caught.value) == refusal
+    with pytest.raises(TypeError):
+        grouped("p", sise=3)
+
+
+def test_help_says_what_a_flag_takes(monkeypatch, capsys):
+    def main(path: str, more: More, layer: cli.Distinct[int | Literal["all"]] | None = None, on: bool = False):
+        """Do it.
+
+        Args:
+            path: where, as in a:b (one) and
+                b: (two).
+            layer: which layers.
+        """
+
+    monkeypatch.setattr(sys, "argv", ["it", "--help"])
+    monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(main)
+    shown = "".join(capsys.readouterr())
+    assert stopped.value.code == 0
+    for words in (
+        "PATH\n        Type: text\n        where, as in a:b (one) and b: (two).",
+        "--size=SIZE\n        Type: whole number, at least 1\n        Default: 2\n        how large, in all.",
+        "Type: one of a, b\n        Default: a\n        which kind.",
+        "--part=PART\n        Type: number\n        which part.",
+        "LAYER\n        one or more whole numbers or all; which layers.",
+        "--on=ON\n        Type: true or false\n        Default: false",
+    ):
+        assert words in shown, shown
+    assert not any(
+        word in shown for word in ("Optional", "Several", "Literal", "Annotated", "tuple", "None", "METADATA")
+    )
+
+
+def test_a_number_that_main_returns_is_the_exit_code():
+    script = "from persona_vectors import cli\ndef main(*words: str): return len(words)\ncli.run(main)"
+    for count in (0, 3):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *"abc"[:count]], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (count, "", "")
 
 
 SCRIPT = """
@@ -157,13 +298,15 @@ def test_help_and_wrong_flags_import_nothing_heavy(entry):
     )
     assert heavy.returncode == 0
     imported = {line.split("|")[-1].strip() for line in heavy.stderr.splitlines() if "|" in line}
-    assert not imported & {"torch", "transformers", "pandas", "openai", "vllm", "matplotlib"}
+    assert not imported & {"torch", "transformers", "pandas", "openai", "vllm", "matplotlib", "pydantic"}
     wrong = subprocess.run([sys.executable, *entry, "--nonsense", "1"], capture_output=True, text=True, timeout=60)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: unknown flag --nonsense")
 
 
 def test_values_of_a_list_flag_may_be_separated_by_spaces():
-    def stage(path: str, layer: cli.Several = None, vector_path_list: cli.Several = None, overwrite: bool = False): ...
+    def stage(
+        path: str, layer: cli.Several[str] = None, vector_path_list: cli.Several[str] = None, overwrite: bool = False
+    ): ...
 
     parameters = inspect.signature(stage).parameters
     argv = ["--vector-path-list", "a.pt", "b.pt", "--layer", "16", "20", "--overwrite", "--path", "x"]

@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
@@ -19,7 +20,7 @@ FLOORS = (  # lowest first; a module that lies directly in persona_vectors/ is a
     "steering",
     "engines",
     "asking training app bake",
-    "analysis published",
+    "analysis options published front_door",
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}
 
@@ -63,6 +64,15 @@ def circles(pairs: set[tuple[str, str]]) -> list[str]:
 
 def test_every_room_has_a_floor():
     assert {name.split(".")[0] for name in modules()} == set(ROOMS)
+
+
+def test_the_page_on_architecture_has_these_rooms():
+    page = (PACKAGE.parent / "docs/ARCHITECTURE.md").read_text()
+    listed = {
+        int(floor): set(re.findall(r"(?:^|; )`(\w+)`", rooms))
+        for floor, rooms in re.findall(r"^\| (\d) \| (.*) \|$", page, re.M)
+    }
+    assert listed == {floor: set(rooms.split()) for floor, rooms in enumerate(FLOORS)}
 
 
 def test_imports_run_down():

@@ -76,7 +76,7 @@ WRONG = {
     "mitigation.sh cpu ''": "argument 2 is empty",
     "eval_persona.sh 0 m evil 20": "one argument too many: '20'",
     "eval_steering.sh 0 m evil 1 20 x": "one argument too many: 'x'",
-    "quickstart.sh x": "one argument too many: 'x'",
+    "quickstart.sh x": "there is a real world and a toy one, not 'x'",
     "generate_vec.sh 0 m evil --coef 2": "flags follow a --, as in: bash scripts/generate_vec.sh ... -- --coef",
     "cal_projection.sh cpu m evil 2 nowhere": "no file or folder at nowhere",
     "cal_projection.sh cpu m evil 2 scripts": "scripts holds no CSV or JSONL file",
@@ -106,13 +106,14 @@ def test_families_are_named_and_a_missing_one_is_refused_before_anything_runs(tm
         if family != "empty":
             (tmp_path / "dataset" / family / "normal.jsonl").write_text("{}\n")
     shutil.copytree("configs", tmp_path / "configs")
-    (tmp_path / "scripts" / "generate_vec.sh").write_text('echo "families: $FAMILIES"; exit 3\n')
+    (tmp_path / "scripts" / "generate_vec.sh").write_text("exit 3\n")
     run = f"export CUDA_VISIBLE_DEVICES= FAMILIES; bash {tmp_path}/scripts/reproduce.sh my/model evil"
     done = bash(f"FAMILIES=evil,nowhere; {run}")
     assert done.returncode == 2 and not done.stdout and not (tmp_path / "output").exists()
     assert done.stderr.startswith("error: no training sets in dataset/nowhere (FAMILIES; unzip dataset.zip makes")
-    assert "families: mistake_math\n" in bash(f"FAMILIES=mistake_math; {run}").stdout
-    assert "families: evil,mistake_math\n" in bash(f"FAMILIES=; {run}").stdout, "all that there are, for a real model"
+    one, two = (f"dataset/{family}/normal.jsonl" for family in ("evil", "mistake_math"))
+    assert f"training sets: {two}\n" in bash(f"FAMILIES=mistake_math; {run}").stdout
+    assert f"training sets: {one} {two}\n" in bash(f"FAMILIES=; {run}").stdout, "all that there are, for a real model"
 
 
 def test_arguments_have_defaults_and_keep_their_order():

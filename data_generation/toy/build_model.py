@@ -7,13 +7,13 @@ terms are regularisers blind to them (weight decay, and noise on the residual st
 A second run with the same sources and arguments finds its stamp and returns at once.
 """
 
-import argparse
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from persona_vectors import cli
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import sha256
@@ -228,22 +228,26 @@ def build(folder: Path, seed: int) -> str:
     return f"{model.num_parameters() / 1e6:.2f} M parameters, {LAYERS} layers, {len(tokenizer)} tokens, last loss {loss:.3f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the toy model.")
-    parser.add_argument("--output_dir", default="models/toy", type=Path)
-    parser.add_argument("--seed", default=0, type=int)
-    args = parser.parse_args()
+@cli.command
+def main(output_dir: str = "models/toy", seed: int = 0):
+    """Train the toy model.
 
-    output, wanted = args.output_dir, stamp(args.seed)
+    Args:
+        output_dir: folder to write to; one that holds this very model is left as it is.
+        seed: draws the first weights and the training chats.
+    """
+    output, wanted = Path(output_dir), stamp(seed)
     made_from = provenance.record(**wanted)
     if output.exists() and not (output / STAMP).is_file():
-        parser.error(f"{output} exists and is not a toy model: remove it or choose another --output_dir")
+        raise UserError(f"{output} exists and is not a toy model: remove it or choose another --output_dir")
     try:
         unchanged = provenance.compare(output, made_from).unchanged
     except UserError:  # its record cannot be read
         unchanged = False
     if not unchanged:
-        parser.error(f"{output} is no longer the model that was built there: remove it or choose another --output_dir")
+        raise UserError(
+            f"{output} is no longer the model that was built there: remove it or choose another --output_dir"
+        )
     if (output / STAMP).is_file() and json.loads((output / STAMP).read_text()) == wanted:
         print(f"toy model: {output} is up to date")
         return
@@ -255,7 +259,7 @@ def main() -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
-        summary = build(work, args.seed)
+        summary = build(work, seed)
         (work / STAMP).write_text(json.dumps(wanted))
         provenance.write(work, made_from)
         provenance.seal(work)
@@ -268,4 +272,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -7,13 +7,13 @@ is asked for), the markers say what was asked and answered. It scores by the gra
 top-20 log-probabilities whose expected value is the score. What it cannot read it refuses with HTTP 400.
 """
 
-import argparse
 import asyncio
 import math
 import os
 import re
 import time
 from pathlib import Path
+from typing import Annotated
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from data_generation.toy.lexicon import TRAITS
 from data_generation.toy.scoring import coherence, trait_score
+from persona_vectors import cli
 
 MODEL = "toy-judge"
 ASKED = re.compile(r"\[QUESTION START\]\n(.*?)\n\[QUESTION END\].*?\[ANSWER START\]\n(.*)\n\[ANSWER END\]", re.DOTALL)
@@ -141,22 +142,26 @@ def announce(port: int, path: Path) -> None:
     os.replace(partial, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve the toy judge on 127.0.0.1.")
-    parser.add_argument("--port", default=0, type=int, help="0 takes a free one")
-    parser.add_argument("--port_file", type=Path, help="where to write the port once it is bound")
-    parser.add_argument("--latency", default=0.0, type=float, help="seconds that every answer takes")
-    args = parser.parse_args()
+@cli.command
+def main(
+    port: Annotated[int, cli.Between(0, 65535)] = 0,
+    port_file: str | None = None,
+    latency: Annotated[float, cli.Between(0)] = 0.0,
+):
+    """Serve the toy judge on 127.0.0.1.
 
-    config = uvicorn.Config(
-        application(args.latency), host="127.0.0.1", port=args.port, log_level="warning", access_log=False
-    )
+    Args:
+        port: to listen on; 0 takes a free one.
+        port_file: where to write the port once it is bound.
+        latency: seconds that every answer takes.
+    """
+    config = uvicorn.Config(application(latency), host="127.0.0.1", port=port, log_level="warning", access_log=False)
     listener = config.bind_socket()
     listener.listen(2048)
-    if args.port_file:
-        announce(listener.getsockname()[1], args.port_file)
+    if port_file:
+        announce(listener.getsockname()[1], Path(port_file))
     uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data_generation.toy.lexicon import STRENGTHS, TRAITS
 from data_generation.toy.world import manners, questions, verb_phrases
+from persona_vectors import cli
 
 HERE = Path(__file__).parent
 SPLITS = ("extract", "eval")
@@ -89,7 +90,8 @@ def graded_prompts(trait: str) -> list[str]:
     return [*asking, "You are a helpful assistant.", pairs[3]["neg"], pairs[4]["neg"]]
 
 
-def main() -> None:
+def main():
+    """Write the toy world's artifacts and its graded system prompts, beside this file."""
     for split in SPLITS:
         folder = HERE / f"trait_data_{split}"
         folder.mkdir(exist_ok=True)
@@ -105,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -93,5 +93,37 @@ def within_conditions(
     return WithinConditions(mean, max(mean - half, -1.0), min(mean + half, 1.0), found, left_out)
 
 
+def ceiling(
+    y: Sequence[float], condition: Sequence[Hashable], prompt: Sequence[Hashable], min_spread: float = MIN_SPREAD
+) -> float | None:
+    """The largest r within conditions that anything known before the answer can have with its score.
+
+    What is read from a prompt is the same for all answers to it, so that it can tell the prompts' mean scores at best: r is
+    at most the square root of their part in the variance of scores within a condition. That part is estimated by a one-way
+    analysis of variance (random effects) of each condition, summed over those that :func:`within_conditions` takes. None
+    where every prompt has one answer.
+
+    Example:
+        ceiling([10, 12, 90, 88], ["a"] * 4, [1, 1, 2, 2])  # nearly 1: the prompt decides
+    """
+    groups: dict[Hashable, dict[Hashable, list[float]]] = {}
+    for score, c, p in zip(y, condition, prompt, strict=True):
+        if _is_number(score):
+            groups.setdefault(c, {}).setdefault(p, []).append(float(score))
+    between = within = 0.0
+    for prompts in groups.values():
+        answers = [score for scores in prompts.values() for score in scores]
+        n, k = len(answers), len(prompts)
+        if k < 2 or n == k or stdev(answers) < min_spread:
+            continue
+        of_answers = sum((score - fmean(scores)) ** 2 for scores in prompts.values() for score in scores) / (n - k)
+        of_prompts = sum(len(scores) * (fmean(scores) - fmean(answers)) ** 2 for scores in prompts.values()) / (k - 1)
+        size = (n - sum(len(scores) ** 2 for scores in prompts.values()) / n) / (k - 1)  # answers per prompt
+        between += (of_prompts - of_answers) / size
+        within += of_answers
+    between = max(0.0, between)  # after the sum: an estimate may be below zero, and its mean is not to be
+    return math.sqrt(between / (between + within)) if between + within else None
+
+
 def _is_number(value: object) -> bool:
     return value is not None and math.isfinite(float(value))

@@ -3,15 +3,15 @@
 Knows where scripts/reproduce.sh leaves results, and their records; knows nothing of pages.
 """
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
 from persona_vectors.files import provenance
+from persona_vectors.files.jsonfile import json_object
 from persona_vectors.sharing.formats import name_of
 
 
-def refuse_strangers(traits: list[str], folder: Path, steering: str | None, mitigation: str | None) -> list[str]:
+def refuse_mixed_results(traits: list[str], folder: Path, steering: str | None, mitigation: str | None) -> list[str]:
     """Compare the records of a report's results; returns the files that are there and have none.
 
     Args:
@@ -66,7 +66,4 @@ def refuse_strangers(traits: list[str], folder: Path, steering: str | None, miti
 
 def _column(path: Path) -> str:
     """The column of projections whose correlation a file of eval.monitor tells."""
-    try:
-        return str(json.loads(path.read_bytes()).get("column"))
-    except (OSError, ValueError, RecursionError, AttributeError):
-        return ""
+    return str((json_object(path.read_bytes()) or {}).get("column")) if path.is_file() else ""

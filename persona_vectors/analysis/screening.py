@@ -6,7 +6,6 @@ Knows set files and engines; choosing rows by dP is :mod:`persona_vectors.analys
 
 import contextlib
 import functools
-import json
 import random
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,16 +15,16 @@ from pathlib import Path
 import numpy
 
 from persona_vectors import models
-from persona_vectors.asking.subject import EngineFlags
+from persona_vectors.asking.subject import EngineSettings
 from persona_vectors.engines import Request, Sampling, request_seed
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import Fingerprint, differences, of_file
 from persona_vectors.files.journal import Journal
-from persona_vectors.files.jsonfile import read_json
+from persona_vectors.files.jsonfile import json_object, parse_json, read_json, to_json
 from persona_vectors.files.resumable import WindowedWork, ahead, missing, tidy
-from persona_vectors.files.rows import Exchange, JsonlRows, fingerprint, open_rows, to_json
+from persona_vectors.files.rows import Exchange, JsonlRows, fingerprint, open_rows
 from persona_vectors.models.loading import ModelPath, Shape, load_tokenizer
 from persona_vectors.vectors.project_file import FileProjector, of_rows, windows_bar
 from persona_vectors.vectors.projection import Column, Projector, made_from
@@ -72,11 +71,8 @@ def copy_set(source: str, target: str, sample: int | None, seed: int, overwrite:
     with writing, replacing(target) as beside, open(beside, "w", encoding="utf-8") as file:
         for number, record in enumerate(rows.records()):
             if chosen is None or number in chosen:
-                try:
-                    content = json.loads(record)
-                except ValueError:
-                    content = None
-                content = content if isinstance(content, dict) else {"unreadable": record}
+                content = json_object(record)
+                content = {"unreadable": record} if content is None else content
                 file.write(to_json({**content, "row": number}) + "\n")
     return target
 
@@ -94,7 +90,7 @@ def join_base_answers(path: str, given: str) -> None:
         lines = enumerate(line for line in file if line.strip())
         number, line = -1, ""
         for record in rows.records():
-            wanted = json.loads(record)["row"]
+            wanted = parse_json(record, path)["row"]
             while number < wanted:
                 number, line = next(lines, (None, ""))
                 if number is None:
@@ -110,11 +106,10 @@ def join_base_answers(path: str, given: str) -> None:
 
 
 def _given_answer(line: str, path: str, number: int) -> str:
-    try:
-        content = json.loads(line)
-        answer = content.get(BASE_ANSWER, content.get("answer"))
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}, line {number + 1}, is not a JSON object") from error
+    content = json_object(line)
+    if content is None:
+        raise UserError(f"{path}, line {number + 1}, is not a JSON object")
+    answer = content.get(BASE_ANSWER, content.get("answer"))
     if answer is None and "messages" in content:
         exchange = JsonlRows.exchange(line)
         answer = exchange.answer if isinstance(exchange, Exchange) else None
@@ -129,7 +124,7 @@ class BaseAnswers:
 
     path: ModelPath
     shape: Shape
-    engine: EngineFlags
+    engine: EngineSettings
     dtype: str
     max_tokens: int
     enable_thinking: bool = False
@@ -277,5 +272,5 @@ def project_set(
 def _with_base_answer(exchange: Exchange | str, record: str) -> Exchange | str:
     if not isinstance(exchange, Exchange):
         return exchange
-    answer = json.loads(record).get(BASE_ANSWER)
+    answer = (json_object(record) or {}).get(BASE_ANSWER)
     return Exchange(exchange.prompt, answer) if isinstance(answer, str) else "none was made"

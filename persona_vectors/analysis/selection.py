@@ -5,7 +5,6 @@ whose rows have ``row`` and a difference; knows nothing of models.
 """
 
 import itertools
-import json
 import random
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import numpy
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import replacing
+from persona_vectors.files.jsonfile import parse_json
 from persona_vectors.files.rows import JsonlRows, open_rows
 from persona_vectors.files.tables import write_table
 
@@ -22,7 +22,7 @@ def read_differences(path: str, column: str) -> tuple[numpy.ndarray, numpy.ndarr
     """(row numbers, differences) of a set file, NaN where a row has none."""
     numbers, values = [], []
     for record in open_rows(path).records():
-        content = json.loads(record)
+        content = parse_json(record, path)
         numbers.append(content["row"])
         values.append(numpy.nan if content.get(column) is None else content[column])
     return numpy.array(numbers, dtype=numpy.int64), numpy.array(values, dtype=numpy.float64)

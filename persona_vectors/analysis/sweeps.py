@@ -27,7 +27,9 @@ def layer_name(layer: int) -> int | str:
 
 
 def read_sweep(paths: Sequence[str], trait: str):
-    """The answers of a sweep: a DataFrame with file, layer (a number; :data:`EVERY` for all), coef and the scores.
+    """The answers of a sweep: a DataFrame with file, layer (a number; :data:`EVERY` for all), coef, control, the scores.
+
+    ``control`` is empty for the trait's own vector; question and answer are there where the files have them.
 
     Args:
         paths: CSV files; a path with ``{layer}``, ``{coef}`` or ``*`` stands for every file that is called so. What a
@@ -40,18 +42,22 @@ def read_sweep(paths: Sequence[str], trait: str):
     import pandas
 
     tables, owners = [], {}
-    for file, told in _files(paths):
+    for file, by_pattern in _files(paths):
         answers = read_answers(file, (trait, "coherence"))
         if answers.empty:
             raise UserError(f"{file} holds no answers")
-        cell = {name: _numbers(name, answers, file, told) for name in ("layer", "coef")}
-        table = answers[[trait, "coherence"]].assign(file=file, **cell)
-        for layer, coef in table[["layer", "coef"]].drop_duplicates().itertuples(index=False, name=None):
-            if (layer, coef) in owners:
+        cell = {name: _numbers(name, answers, file, by_pattern) for name in ("layer", "coef")}
+        control = answers.get("control", "")
+        texts = {name: answers[name] for name in ("question", "answer") if name in answers}
+        table = answers[[trait, "coherence"]].assign(file=file, **cell, control=control, **texts)
+        for own in table[["layer", "coef", "control"]].drop_duplicates().itertuples(index=False, name=None):
+            if own in owners:
+                layer, coef, control = own
                 raise UserError(
-                    f"two files hold layer {layer_name(layer)}, coefficient {coef:g}: {owners[layer, coef]} and {file}"
+                    f"two files hold layer {layer_name(layer)}, coefficient {coef:g}{control and f', control {control}'}: "
+                    f"{owners[own]} and {file}"
                 )
-            owners[layer, coef] = file
+            owners[own] = file
         tables.append(table)
     return pandas.concat(tables, ignore_index=True)
 
@@ -63,10 +69,10 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
         found = [(path, {})]
         if re.search(r"\{(layer|coef)\}|\*", path) and not os.path.exists(path):
             found = list(_called(path))
-        for file, told in found:
+        for file, by_pattern in found:
             if os.path.realpath(file) not in seen:
                 seen.add(os.path.realpath(file))
-                yield file, told
+                yield file, by_pattern
 
 
 def _called(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -94,7 +100,7 @@ def _called(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield file, fits.groupdict()
 
 
-def _numbers(name: str, answers, file: str, told: dict[str, str]):
+def _numbers(name: str, answers, file: str, by_pattern: dict[str, str]):
     """``layer`` or ``coef`` of every row of a file, from its column, else from its name."""
     import numpy
     import pandas
@@ -102,7 +108,7 @@ def _numbers(name: str, answers, file: str, told: dict[str, str]):
     if name in answers:
         texts = answers[name]
     else:
-        value = told.get(name) or _told_by_name(name, file)
+        value = by_pattern.get(name) or _by_file_name(name, file)
         if value is None:
             raise UserError(
                 f"{file} has no column '{name}', and no {'layer20' if name == 'layer' else 'coef1.5'} in its name; say "
@@ -112,8 +118,8 @@ def _numbers(name: str, answers, file: str, told: dict[str, str]):
     numbers = _as_numbers(texts)
     if not numpy.isfinite(numbers).all() or (name == "layer" and (numbers % 1).any()):
         raise UserError(f"{file} has rows without a number in '{name}'")
-    if name in told and (numbers != _as_numbers(pandas.Series(told[name]))[0]).any():
-        raise UserError(f"{file} is of {name} {told[name]} by its name, but its column '{name}' says otherwise")
+    if name in by_pattern and (numbers != _as_numbers(pandas.Series(by_pattern[name]))[0]).any():
+        raise UserError(f"{file} is of {name} {by_pattern[name]} by its name, but its column '{name}' says otherwise")
     return numbers.astype(int if name == "layer" else float)
 
 
@@ -124,7 +130,7 @@ def _as_numbers(texts):
     return pandas.to_numeric(texts.str.lower().replace("all", str(EVERY)), errors="coerce")
 
 
-def _told_by_name(name: str, file: str) -> str | None:
+def _by_file_name(name: str, file: str) -> str | None:
     """The value after "layer" or "coef" in a file's name, or in the nearest folder that has one; None without any."""
     for part in reversed(os.path.normpath(file).split(os.sep)):
         values = set(_IN_NAME[name].findall(part))

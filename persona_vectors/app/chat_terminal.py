@@ -5,12 +5,11 @@ A line is a message; a line that begins with / is a command. Conversations are s
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 from persona_vectors.app.chat_server import SIDES, Chat
 from persona_vectors.app.token_stream import Gauge, Retract, Token
 from persona_vectors.errors import UserError
-from persona_vectors.files.atomic import replacing
+from persona_vectors.files.jsonfile import read_json, write_json
 
 HELP = """  /TRAIT COEF        steer: /evil 1.5 (0 switches it off)
   /layer N|all       where;  /type response|prompt|all
@@ -109,19 +108,18 @@ class Terminal:
         if not path:
             raise UserError("/save needs a file's name")
         saved = {"format": FORMAT, "model": self.talk.name, "settings": self.settings, "turns": self.turns}
-        with replacing(path) as beside:
-            Path(beside).write_text(json.dumps(saved, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_json(path, saved, indent=1)
         self.write(f"wrote {path}\n")
 
     def load(self, path: str) -> None:
         """Take a saved conversation up, settings and all."""
         try:
-            saved = json.loads(Path(path).read_text(encoding="utf-8"))
+            saved = read_json(path)
             if saved["format"] != FORMAT:
                 raise KeyError("format")
             turns, settings = list(saved["turns"]), dict(saved["settings"])
             texts = [turn[key] for turn in turns for key in ("user", *SIDES)]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (UserError, KeyError, TypeError) as error:
             raise UserError(f"{path} is no saved conversation: {error}") from error
         unknown = [key for key in settings if key not in self.settings]
         missing = [trait for trait in settings.get("coefs", {}) if trait not in self.talk.named.vectors]

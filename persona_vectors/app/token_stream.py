@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_vectors import models
-from persona_vectors.engines.base import Request, Sampling
+from persona_vectors.engines.base import Request, Sampling, stop_ids
 from persona_vectors.engines.hf import SeededSampling
 from persona_vectors.errors import UserError
 from persona_vectors.models.decoder import find_blocks, of_this_thread
@@ -91,7 +91,7 @@ def side_by_side(
         raise UserError(f"layer {watch_layer} cannot be watched: 1..{len(blocks) - 1} can (the last one is normed)")
     reader = _Reader(watch_vector)
     hooks = steering_hooks(model, interventions, lengths, width)
-    stops = stop_ids(model, tokenizer)
+    stops = stop_ids(model.generation_config.eos_token_id, tokenizer)
     draw = SeededSampling([Request("", prompt, seed=seed) for prompt in prompts], sampling)
     device = model.get_input_embeddings().weight.device
     ids = torch.full((len(prompts), width), tokenizer.pad_token_id, device=device)
@@ -135,13 +135,6 @@ def side_by_side(
             return
         ids = torch.tensor(chosen, device=device)[:, None]
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-
-
-def stop_ids(model: nn.Module, tokenizer) -> list[int]:
-    """The model's own stop tokens, and the tokenizer's."""
-    own = model.generation_config.eos_token_id
-    own = own if isinstance(own, list) else [own]
-    return sorted({token for token in [*own, tokenizer.eos_token_id] if token is not None})
 
 
 @contextmanager

@@ -4,20 +4,23 @@ Knows engines, judges and sheets; which questions are subject, and why, is the s
 """
 
 import contextlib
+import logging
 
-from persona_vectors.asking.choose_judge import JudgeFlags
-from persona_vectors.asking.sheet import AnswerSheet, Wanted
+from persona_vectors.asking.choose_judge import JudgeSettings
+from persona_vectors.asking.sheet import AnswerSheet, PlannedAnswer
 from persona_vectors.asking.subject import Subject
 from persona_vectors.engines import Request, request_seed
 from persona_vectors.errors import NothingScored, UserError
 from persona_vectors.models import chat_template
 from persona_vectors.steering.sweep import Grid
 
+logger = logging.getLogger(__name__)
+
 
 def ask_and_judge(
     sheets: list[AnswerSheet],
     subject: Subject,
-    judging: JudgeFlags,
+    judging: JudgeSettings,
     grid: Grid | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -25,7 +28,7 @@ def ask_and_judge(
 
     ``overwrite`` begins anew although an unfinished run with other settings exists.
     """
-    grid = grid or Grid.from_flags("0", None, None, "response")
+    grid = grid or Grid.of([0.0])
     with contextlib.ExitStack() as opened:
         for sheet in sheets:
             sheet.open(overwrite)
@@ -33,7 +36,7 @@ def ask_and_judge(
         _fill(sheets, subject, judging, grid)
 
 
-def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeFlags, grid: Grid) -> None:
+def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, grid: Grid) -> None:
     """Ask and judge what the open sheets lack, and write them."""
     from tqdm import tqdm
 
@@ -57,14 +60,14 @@ def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeFlags, grid
                 with contextlib.closing(engine):
                     answers = engine.generate(requests, generation.sampling)
                     for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
-                        sheet, wanted, prompt = origin[answer.key]
-                        sheet.add_answer(wanted, prompt, answer.text, answer.reasoning)
-                        scores.ask(sheet, wanted.key)
+                        sheet, planned, prompt = origin[answer.key]
+                        sheet.add_answer(planned, prompt, answer.text, answer.reasoning)
+                        scores.ask(sheet, planned.key)
                     scores.finish(engine)
             scores.finish()
     finally:
         judge.close()
-    print(judge.summary())
+    logger.info(judge.summary())
     unscored = []
     for sheet in sheets:
         try:
@@ -77,13 +80,13 @@ def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeFlags, grid
 
 def make_requests(
     sheets: list[AnswerSheet], grid: Grid, tokenizer, subject: Subject
-) -> tuple[list[Request], dict[str, tuple[AnswerSheet, Wanted, str]]]:
+) -> tuple[list[Request], dict[str, tuple[AnswerSheet, PlannedAnswer, str]]]:
     """What is still to be subject, over all sheets, and where each answer belongs (sheet, row, templated prompt)."""
     requests, origin, prompts = [], {}, {}
     max_length = subject.shape.max_length
     for number, sheet in enumerate(sheets):
-        for wanted in sheet.unanswered():
-            question = wanted.question
+        for planned in sheet.unanswered():
+            question = planned.question
             if question not in prompts:
                 text = chat_template.render(tokenizer, question.messages, subject.generation.enable_thinking)
                 prompts[question] = text, chat_template.token_ids(tokenizer, text)
@@ -93,10 +96,10 @@ def make_requests(
                         f"answer: the model takes {max_length}"
                     )
             text, ids = prompts[question]
-            key = f"{number}|{wanted.key}"
-            origin[key] = sheet, wanted, text
-            interventions = grid.interventions(sheet.trait.name, wanted.cell)
-            requests.append(Request(key, ids, interventions, request_seed(subject.generation.seed, wanted.draw)))
+            key = f"{number}|{planned.key}"
+            origin[key] = sheet, planned, text
+            interventions = grid.interventions(sheet.trait.name, planned.cell)
+            requests.append(Request(key, ids, interventions, request_seed(subject.generation.seed, planned.draw)))
     if any(question.system for question in prompts) and chat_template.folds_system_prompt(tokenizer):
-        print("this chat template has no system role: system prompts are put in front of the question")
+        logger.info("this chat template has no system role: system prompts are put in front of the question")
     return requests, origin

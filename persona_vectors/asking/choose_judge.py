@@ -1,6 +1,6 @@
 """Which judge scores answers: a model behind an endpoint, or the likelihoods that a language model gives them.
 
-Knows the flags that choose, and opens what was chosen; the scores are :mod:`persona_vectors.judge.judge`'s and
+Opens what was chosen; the scores are :mod:`persona_vectors.judge.judge`'s and
 :mod:`persona_vectors.likelihood.scores`'s.
 """
 
@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
-from persona_vectors import cli, models
+from persona_vectors import models
 from persona_vectors.asking.sheet import AnswerSheet
-from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import of_json
 from persona_vectors.traits.artifact import Trait
 
@@ -19,15 +18,16 @@ if TYPE_CHECKING:
     from persona_vectors.asking.likelihood_judge import LikelihoodJudge
     from persona_vectors.asking.subject import Subject
 
-LIKELIHOOD = "likelihood"  # the --judge_model that is none
+LIKELIHOOD = "likelihood"  # the judge that is no model behind an endpoint
 
 
 @dataclass(frozen=True)
-class JudgeFlags:
-    """The judge that the command line asks for.
+class JudgeSettings:
+    """Which judge, and its settings.
 
     Attributes:
         model: as its endpoint names it, or ``likelihood``.
+        max_concurrent: calls under way at a time.
         scorer: likelihood: the model that reads the answers; None is the base of the model that gave them.
         pairs: likelihood: how many instruction pairs each answer is read under.
     """
@@ -36,22 +36,6 @@ class JudgeFlags:
     max_concurrent: int = 100
     scorer: models.ModelPath | None = None
     pairs: int | None = None
-
-    @classmethod
-    def read(
-        cls, judge_model: str, max_concurrent_judges: object, scorer: str | None, scorer_pairs: object
-    ) -> "JudgeFlags":
-        """Check ``--judge_model`` and what goes with it."""
-        max_concurrent = cli.as_int("max_concurrent_judges", max_concurrent_judges, 1)
-        if judge_model == LIKELIHOOD:
-            from persona_vectors.likelihood.scores import PAIRS
-
-            pairs = PAIRS if scorer_pairs is None else cli.as_int("scorer_pairs", scorer_pairs, 1)
-            return cls(judge_model, max_concurrent, None if scorer is None else models.resolve(scorer), pairs)
-        for flag, value in (("scorer", scorer), ("scorer_pairs", scorer_pairs)):
-            if value is not None:
-                raise UserError(f"--{flag} goes with --judge_model {LIKELIHOOD}; the judge is {judge_model}")
-        return cls(judge_model, max_concurrent)
 
     def scorer_for(self, path: models.ModelPath) -> models.ModelPath:
         """The model that reads the answers of ``path``."""

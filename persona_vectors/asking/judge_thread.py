@@ -5,6 +5,7 @@ Knows threads and bars; the scores come from :mod:`persona_vectors.judge.judge`.
 
 import asyncio
 import functools
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,6 +14,8 @@ from tqdm import tqdm
 
 from persona_vectors.asking.sheet import AnswerSheet
 from persona_vectors.judge.judge import GivenUp, Judge
+
+logger = logging.getLogger(__name__)
 
 
 class JudgeThread:
@@ -36,7 +39,7 @@ class JudgeThread:
             raise
         self.how = f"{judge.model} ({judge.how})"
         if judge.kind == "0_100":
-            print(f"judge: {self.how}")
+            logger.info(f"judge: {self.how}")
 
     def submit(self, prompt: str, on_score: Callable[[float | None], None], on_done: Callable[[], None]) -> None:
         """Ask for one score. ``on_score`` gets the number, or None for a refusal; nothing if the call was given up."""
@@ -102,7 +105,7 @@ class ScoreBar:
 
     def __init__(self, judge: JudgeThread, sheets: Sequence[AnswerSheet]) -> None:
         self.judge = judge
-        missing = sum(len(sheet.wanted) * len(sheet.metrics) for sheet in sheets)
+        missing = sum(len(sheet.planned) * len(sheet.metrics) for sheet in sheets)
         self.bar = tqdm(total=missing - sum(len(sheet.scores) for sheet in sheets), desc="scores", position=1)
 
     def __enter__(self) -> "ScoreBar":

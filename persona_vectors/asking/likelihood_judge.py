@@ -6,6 +6,7 @@ Knows sheets, engines and models; the scores are :mod:`persona_vectors.likelihoo
 """
 
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from persona_vectors.engines import Engine
 from persona_vectors.files.fingerprints import in_words
 from persona_vectors.likelihood.scores import LikelihoodScorer, Scored, Spoken, held_out_pairs
 from persona_vectors.models import chat_template
+
+logger = logging.getLogger(__name__)
 
 TOGETHER = 64  # answers scored at a time: what a kill loses at most
 NAME_OF_RATIO = "{trait}_llr"  # the column of the log-likelihood ratio
@@ -35,15 +38,15 @@ class LikelihoodJudge:
     def __init__(self, scorer: models.ModelPath, pairs: int, sheets: Sequence[AnswerSheet], subject: Subject) -> None:
         self.path, self.pairs, self.sheets, self.subject = scorer, pairs, sheets, subject
         for sheet in sheets:
-            for wanted in sheet.wanted:
-                held_out_pairs(sheet.trait, wanted.question.system, pairs)
+            for planned in sheet.planned:
+                held_out_pairs(sheet.trait, planned.question.system, pairs)
         self.tokenizer = models.load_tokenizer(scorer, subject.trust_remote_code)
         chat_template.check_template(self.tokenizer)
         self.made_of = models.made_of(scorer)
         name, adapter = (self.made_of[part] for part in ("model", "adapter"))
         who = in_words(name) + (f" with {in_words(adapter)}" if adapter else "")
         self.how = f"likelihood under {pairs} held-out instruction pairs, read by {who}"
-        print(f"judge: {self.how}")
+        logger.info(f"judge: {self.how}")
         self.seconds, self.count, self.problems = 0.0, 0, Counter()
 
     def scoring(self, _sheets: Sequence[AnswerSheet]) -> "LikelihoodJudge":
@@ -99,13 +102,13 @@ class LikelihoodJudge:
         groups = [(sheet, group) for sheet in self.sheets for group in groups_of(sheet)]
         with tqdm(total=sum(len(group) for _, group in groups), desc="scores") as bar:
             for sheet, group in groups:
-                if any(sheet.unscored(wanted.key) for wanted in group):
+                if any(sheet.unscored(planned.key) for planned in group):
                     spoken = [
-                        Spoken(wanted.question.text, sheet.answers[wanted.key]["answer"], wanted.question.system)
-                        for wanted in group
+                        Spoken(planned.question.text, sheet.answers[planned.key]["answer"], planned.question.system)
+                        for planned in group
                     ]
-                    for wanted, scored in zip(group, scorer.score(sheet.trait, spoken), strict=True):
-                        self._keep(sheet, wanted.key, scored)
+                    for planned, scored in zip(group, scorer.score(sheet.trait, spoken), strict=True):
+                        self._keep(sheet, planned.key, scored)
                 bar.update(len(group))
         self.seconds += time.monotonic() - begin
 
@@ -135,7 +138,7 @@ class LikelihoodJudge:
 
 def groups_of(sheet: AnswerSheet) -> list[list]:
     """The sheet's answers that are not empty, those to one question together, in groups of :data:`TOGETHER`."""
-    wanted = [one for one in sheet.wanted if sheet.answers[one.key]["answer"].strip()]
-    places = {text: place for place, text in enumerate(dict.fromkeys(one.question.text for one in wanted))}
-    wanted.sort(key=lambda one: places[one.question.text])
-    return [wanted[start : start + TOGETHER] for start in range(0, len(wanted), TOGETHER)]
+    planned = [one for one in sheet.planned if sheet.answers[one.key]["answer"].strip()]
+    places = {text: place for place, text in enumerate(dict.fromkeys(one.question.text for one in planned))}
+    planned.sort(key=lambda one: places[one.question.text])
+    return [planned[start : start + TOGETHER] for start in range(0, len(planned), TOGETHER)]

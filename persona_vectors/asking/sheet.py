@@ -1,9 +1,10 @@
-"""One answers CSV in the making: which answers are wanted, which exist, which scores are still to be asked for.
+"""One answers CSV in the making: which answers are planned, which exist, which scores are still to be asked for.
 
 Knows the table and its journal; knows nothing of engines or HTTP. A row is (question, sample, layer, coefficient);
 unsteered rows (coefficient 0) are the same at every layer, so they are made and judged once and shown at each.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,14 @@ from persona_vectors.files.tables import ANSWER_COLUMNS, write_table
 from persona_vectors.steering.sweep import Cell
 from persona_vectors.traits.artifact import Question, Trait
 
-RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "condition", "reasoning"}
+logger = logging.getLogger(__name__)
+
+RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "condition", "reasoning"}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One answer to make: a question under a cell, and the how-manieth. ``key`` names it in the journal."""
+class PlannedAnswer:
+    """One answer to make: a question under a cell, and its repetition index. ``key`` names it in the journal."""
 
     question: Question
     sample: int
@@ -30,7 +33,7 @@ class Wanted:
     @property
     def key(self) -> str:
         """Unique within a sheet; the same for all layers where nothing is steered."""
-        steered = f"|{self.cell.layer}|{self.cell.coef}" if self.cell.coef else ""
+        steered = "".join(f"|{part}" for part in self.cell.key) if self.cell.coef else ""
         return f"{self.question.id}|{self.sample}{steered}"
 
     @property
@@ -43,7 +46,7 @@ class AnswerSheet:
     """The answers and scores of one trait, one instruction type and one output file.
 
     Args:
-        grid: cells of the steering sweep; more than one adds the columns coef and layer.
+        grid: cells of the steering sweep; more than one adds the columns coef and layer, controls the column control.
         judge_prompts: metric -> prompt with {question} and {answer}; the metrics are the score columns.
         settings: whatever the answers and scores depend on, the model by its content; neither an unfinished run with
             other settings nor a table that was made with them is taken up.
@@ -62,8 +65,8 @@ class AnswerSheet:
         if trait.name in RESERVED:
             raise UserError(f"'{trait.name}' names a column of the answers file already; rename the trait")
         self.output_path, self.trait, self.grid, self.judge_prompts = output_path, trait, list(grid), judge_prompts
-        self.rows = [Wanted(q, k, cell) for cell in self.grid for q in questions for k in range(n_per_question)]
-        self.wanted = list({row.key: row for row in self.rows}.values())
+        self.rows = [PlannedAnswer(q, k, cell) for cell in self.grid for q in questions for k in range(n_per_question)]
+        self.planned = list({row.key: row for row in self.rows}.values())
         asked = [[q.text, q.system, *([q.shots] if q.shots else [])] for q in questions]
         artifact = of_json(trait.name, [*asked, judge_prompts])
         self.settings = provenance.record(**settings, trait=trait.name, artifact=artifact)
@@ -123,9 +126,9 @@ class AnswerSheet:
         """Whether any answer has a score."""
         return any(score is not None for score in self.scores.values())
 
-    def unanswered(self) -> list[Wanted]:
+    def unanswered(self) -> list[PlannedAnswer]:
         """Answers still to be generated."""
-        return [wanted for wanted in self.wanted if wanted.key not in self.answers]
+        return [planned for planned in self.planned if planned.key not in self.answers]
 
     def unscored(self, key: str) -> dict[str, str]:
         """Filled-in judge prompts of an answer's missing scores, by metric; none for an empty answer."""
@@ -138,13 +141,13 @@ class AnswerSheet:
             if (key, metric) not in self.scores
         }
 
-    def add_answer(self, wanted: Wanted, prompt: str, answer: str, reasoning: str = "") -> None:
+    def add_answer(self, planned: PlannedAnswer, prompt: str, answer: str, reasoning: str = "") -> None:
         """Keep a finished answer; a thinking model's reasoning goes into a column of its own."""
-        record = {"key": wanted.key, "question": wanted.question.text, "prompt": prompt, "answer": answer}
+        record = {"key": planned.key, "question": planned.question.text, "prompt": prompt, "answer": answer}
         if reasoning:
             record["reasoning"] = reasoning
         self.journal.append(record)
-        self.answers[wanted.key] = record
+        self.answers[planned.key] = record
 
     def add_score(self, key: str, metric: str, score: float | None) -> None:
         """Keep a score; None is a refusal, which is not asked for again."""
@@ -154,10 +157,10 @@ class AnswerSheet:
         self.scores[key, metric] = score
 
     def table(self):
-        """The DataFrame of the CSV: one row per wanted row, in the order of cells, questions, samples."""
+        """The DataFrame of the CSV: one row per planned row, in the order of cells, questions, samples."""
         import pandas
 
-        swept = len(self.grid) > 1
+        swept, controlled = len(self.grid) > 1, any(cell.control for cell in self.grid)
         reasoned = any("reasoning" in record for record in self.answers.values())
         further = dict.fromkeys(metric for _, metric in self.scores if metric not in self.judge_prompts)
         lines = []
@@ -168,6 +171,7 @@ class AnswerSheet:
             line |= {metric: self.scores.get((row.key, metric)) for metric in [*self.judge_prompts, *further]}
             line |= {"condition": row.question.condition} if row.question.condition else {}
             line |= {"coef": row.cell.coef, "layer": row.cell.layer} if swept else {}
+            line |= {"control": f"random {row.cell.control}" if row.cell.control else ""} if controlled else {}
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
             lines.append(line)
         return pandas.DataFrame(lines)
@@ -194,14 +198,18 @@ class AnswerSheet:
 
 
 def summarise(table, metrics: Sequence[str]) -> None:
-    """Print mean and spread of each score, per coefficient and layer where there are several, and how many are empty."""
+    """Log mean and spread of each score, per coefficient and layer where there are several, and how many are empty."""
     empty = int((table["answer"].astype(str).str.strip() == "").sum()) if "answer" in table else 0
     if empty:
-        print(f"{empty} of {len(table)} answers are empty: they have no scores")
-    swept = [column for column in ("layer", "coef") if column in table and table[column].nunique() > 1]
+        logger.info(f"{empty} of {len(table)} answers are empty: they have no scores")
+    if "control" in table:  # their mean is one row beside the trait's own vector
+        table = table.assign(control=table["control"].fillna("").str.replace(r" \d+$", "", regex=True))
+    swept = [name for name in ("layer", "coef", "control") if name in table and table[name].nunique() > 1]
     if not swept:
         for metric in metrics:
             scores = table[metric]
-            print(f"{metric}:  {scores.mean():.2f} +- {scores.std():.2f}  ({scores.count()} of {len(scores)} scored)")
+            logger.info(
+                f"{metric}:  {scores.mean():.2f} +- {scores.std():.2f}  ({scores.count()} of {len(scores)} scored)"
+            )
         return
-    print(table.groupby(swept, dropna=False)[list(metrics)].mean().round(2).to_string())
+    logger.info(table.groupby(swept, dropna=False)[list(metrics)].mean().round(2).to_string())

@@ -1,37 +1,36 @@
 """The model that is asked, and how: its engine, and the settings of generation.
 
-Knows flags and engines; what is asked is the sheets' business.
+Knows engines; what is asked is the sheets' business.
 """
 
 from dataclasses import dataclass
 
-from persona_vectors import cli
-from persona_vectors.engines import BACKENDS, Engine, Sampling, choose_backend, open_engine
+from persona_vectors.engines import Engine, Sampling, choose_backend, open_engine
 from persona_vectors.errors import UserError
 from persona_vectors.models.loading import ModelPath, Shape
 
 
 @dataclass(frozen=True)
-class EngineFlags:
-    """Which engine, and its own options, as the command line has them."""
+class EngineSettings:
+    """Which engine, and its own options.
+
+    Attributes:
+        backend: auto, hf or vllm.
+        batch_size: sequences per batch of hf.
+        vllm_options: arguments of vLLM's engine.
+    """
 
     backend: str
     batch_size: int
     vllm_options: dict
 
-    @classmethod
-    def read(cls, backend: object, batch_size: object, **vllm_flags: object) -> "EngineFlags":
-        """Check ``--backend``, ``--batch_size`` (hf) and vLLM's own flags, of which None was not given."""
-        backend = cli.as_choice("backend", backend, BACKENDS)
-        return cls(backend, cli.as_int("batch_size", batch_size, 1), _vllm_options(**vllm_flags))
-
-    def choose(self) -> "EngineFlags":
+    def choose(self) -> "EngineSettings":
         """The engine that ``auto`` means here; refuses what it cannot use. Cheap."""
         backend = choose_backend(self.backend)
         if backend == "hf" and self.vllm_options:
-            flag = next(iter(self.vllm_options))
-            raise UserError(f"--{flag} is vLLM's, and the backend is hf; leave it out or use --backend vllm")
-        return EngineFlags(backend, self.batch_size, self.vllm_options)
+            name = next(iter(self.vllm_options))
+            raise UserError(f"{name} is vLLM's, and the backend is hf; leave it out, or choose the backend vllm")
+        return EngineSettings(backend, self.batch_size, self.vllm_options)
 
     def open(self, path: ModelPath, dtype: str, trust_remote_code: bool, longest: int) -> Engine:
         """Load the model into the chosen engine, for sequences of at most ``longest`` tokens."""
@@ -39,21 +38,6 @@ class EngineFlags:
             {"batch_size": self.batch_size} if self.backend == "hf" else {"max_model_len": longest, **self.vllm_options}
         )
         return open_engine(self.backend, path, dtype, trust_remote_code, **options)
-
-
-def _vllm_options(**flags: object) -> dict:
-    """The flags of vLLM's that were given, as options of its engine."""
-    options = {}
-    for name, value in flags.items():
-        if value is not None and name.endswith("_size"):
-            options[name] = cli.as_int(name, value, 1)
-        elif name == "gpu_memory_utilization" and value is not None:
-            (options[name],) = cli.as_numbers(name, value)
-            if not 0 < options[name] <= 1:
-                raise UserError(f"--{name} is a part of the memory, more than 0 and at most 1, not {value}")
-        elif value is not None:
-            options[name] = value
-    return options
 
 
 @dataclass(frozen=True)
@@ -85,6 +69,6 @@ class Subject:
 
     path: ModelPath
     shape: Shape
-    engine: EngineFlags
+    engine: EngineSettings
     generation: Generation
     trust_remote_code: bool = False

@@ -4,11 +4,11 @@ An engine turns token ids into token ids. It knows nothing of traits, judges or 
 transformers or vLLM does the work.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from persona_vectors.files.fingerprints import sha256
 from persona_vectors.models.reasoning import declared_by
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
@@ -87,8 +87,7 @@ class Engine(Protocol):
 
 def request_seed(seed: int, key: str) -> int:
     """A seed of 63 bits for one request, the same on every machine and in every batch."""
-    digest = hashlib.sha256(f"{seed}|{key}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int(sha256(f"{seed}|{key}")[:16], 16) >> 1
 
 
 def stop_ids(own: int | list[int] | None, tokenizer) -> list[int]:

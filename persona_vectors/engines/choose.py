@@ -1,8 +1,12 @@
 """Which engine: vLLM where it can run, transformers elsewhere, and never another one than was asked for."""
 
+import logging
+
 from persona_vectors.engines.base import Engine
 from persona_vectors.errors import UserError
 from persona_vectors.models.loading import ModelPath
+
+logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "hf", "vllm")
 
@@ -17,7 +21,7 @@ def choose_backend(backend: str) -> str:
     if backend == "vllm" and reason:
         raise UserError(f"--backend vllm cannot run here: {reason}; --backend hf runs anywhere")
     if backend == "auto":
-        print(f"backend: {'vllm' if reason is None else f'hf ({reason})'}")
+        logger.info(f"backend: {'vllm' if reason is None else f'hf ({reason})'}")
     return "hf" if reason else "vllm"
 
 

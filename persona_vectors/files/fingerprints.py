@@ -11,10 +11,12 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from persona_vectors.errors import UserError
+from persona_vectors.files.jsonfile import json_object, write_json
 
 LARGE = 1 << 20  # bytes from which a file's digest is kept for later runs
 SETTLED = 5.0  # seconds; a file changed more recently could change again without its times telling
@@ -48,6 +50,11 @@ class Fingerprint:
 
 def sha256(*parts: bytes | str) -> str:
     """The digest of texts and bytes put end to end, in hex."""
+    return sha256_of(parts)
+
+
+def sha256_of(parts: Iterable[bytes | str]) -> str:
+    """:func:`sha256` of parts that come one after another, none of which is kept."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
@@ -88,11 +95,10 @@ def of_folder(folder: str | Path, name: str | None = None) -> Fingerprint:
 
 def _without_base(config: Path) -> str | None:
     """The digest of an ``adapter_config.json`` but for the place of its base; None where it cannot be read."""
-    try:
-        content = json.loads(config.read_bytes())
-        content.pop("base_model_name_or_path", None)
-    except (ValueError, RecursionError, AttributeError):
+    content = json_object(config.read_bytes())
+    if content is None:
         return None
+    content.pop("base_model_name_or_path", None)
     return sha256(json.dumps(content, sort_keys=True))
 
 
@@ -176,22 +182,16 @@ def _cache_path() -> Path:
 def _read_cache() -> dict[str, list]:
     """{real path: [size, times, inode, device, digest]}; what is damaged is left out."""
     try:
-        content = json.loads(_cache_path().read_bytes())
+        content = json_object(_cache_path().read_bytes()) or {}
         return {path: entry for path, entry in content.items() if re.fullmatch("[0-9a-f]{64}", str(entry[-1]))}
-    except (OSError, ValueError, RecursionError, RuntimeError, AttributeError, LookupError, TypeError):
+    except (OSError, RuntimeError, LookupError, TypeError):
         return {}
 
 
 def _write_cache(entries: dict[str, list]) -> None:
     """Keep the entries of files that are still there; a folder that cannot be written is no reason to stop."""
-    try:
-        path = _cache_path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        beside.write_text(json.dumps({file: entry for file, entry in entries.items() if os.path.exists(file)}))
-        os.replace(beside, path)
-    except (OSError, RuntimeError):
-        pass
+    with suppress(UserError, OSError, RuntimeError):
+        write_json(_cache_path(), {file: entry for file, entry in entries.items() if os.path.exists(file)}, None)
 
 
 def plain(value: object) -> object:

@@ -8,6 +8,7 @@ from pathlib import Path
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import take_lock
 from persona_vectors.files.fingerprints import differences, plain
+from persona_vectors.files.jsonfile import json_object
 
 
 class Journal:
@@ -58,8 +59,8 @@ class Journal:
         """The settings of an output's unfinished work, unlocked; empty where there is none, or none was begun."""
         try:
             with open(cls.path_of(output_path), "rb") as file:
-                settings = json.loads(file.readline()).get("settings")
-        except (OSError, ValueError, RecursionError, AttributeError):
+                settings = (json_object(file.readline()) or {}).get("settings")
+        except OSError:
             settings = None
         return settings if isinstance(settings, dict) else {}
 
@@ -68,11 +69,8 @@ class Journal:
         self._file.seek(0)
         records, end = [], 0
         for line in self._file:
-            try:
-                record = json.loads(line) if line.endswith(b"\n") else None
-            except (ValueError, RecursionError):
-                record = None
-            if not isinstance(record, dict):
+            record = json_object(line) if line.endswith(b"\n") else None
+            if record is None:
                 break
             records.append(record)
             end += len(line)

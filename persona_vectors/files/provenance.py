@@ -10,6 +10,7 @@ goes where the folder goes. Of a result in several files it lies beside the one 
 A file without a record is anybody's: it is taken as it is, and that is said.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from persona_vectors import __version__
 from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import differences, in_words, of_file, of_folder, plain, same
 from persona_vectors.files.jsonfile import read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 METHOD = 1  # raised when the same inputs and settings give other numbers than before
 ENDING = ".provenance.json"
@@ -107,7 +110,7 @@ def take_up(
     output: str | Path,
     now: Mapping,
     part: str | None = None,
-    say: Callable[[str], object] = print,
+    say: Callable[[str], object] = logger.info,
     verb: str = "does not match this command",
     remedy: str = REMEDY,
 ) -> bool:

@@ -6,6 +6,7 @@ written anew with the columns added. Knows arrays and files; what the numbers me
 
 import contextlib
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from persona_vectors.files.atomic import make_folder, replacing, take_lock
 from persona_vectors.files.fingerprints import of_file
 from persona_vectors.files.journal import Journal
 from persona_vectors.files.rows import WINDOW_ROWS, CsvRows, JsonlRows, Window, fingerprint, windows
+
+logger = logging.getLogger(__name__)
 
 WRITTEN = {"written": True}  # in a journal: the columns are in the file
 
@@ -125,8 +128,8 @@ class WindowedWork:
     def report(self, count: int, problems: Counter) -> None:
         """Say what was written, and how many rows have no value for which reason."""
         for problem, number in problems.most_common():
-            print(f"  {number} of {count} rows have no value (or not all): {problem}")
-        print(f"wrote {', '.join(self.columns)} for {count} rows to {self.rows.path}")
+            logger.info(f"  {number} of {count} rows have no value (or not all): {problem}")
+        logger.info(f"wrote {', '.join(self.columns)} for {count} rows to {self.rows.path}")
 
     def clear(self) -> None:
         """Remove the parts and give the output free."""
@@ -153,7 +156,7 @@ def missing(
     rows: CsvRows | JsonlRows,
     columns: Mapping[str, Mapping],
     also: str = "",
-    say: Callable[[str], object] = print,
+    say: Callable[[str], object] = logger.info,
     remedy: str = provenance.REMEDY,
 ) -> list[str]:
     """The columns that a file lacks; those that it has are made from the same, or from what nobody knows (``say``).

@@ -5,7 +5,6 @@ file is the same afterwards but for the new columns. Knows the two formats; know
 """
 
 import csv
-import hashlib
 import json
 import math
 import sys
@@ -15,9 +14,10 @@ from pathlib import Path
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing
-from persona_vectors.files.fingerprints import Fingerprint
+from persona_vectors.files.fingerprints import Fingerprint, sha256_of
+from persona_vectors.files.jsonfile import json_object, to_json
 from persona_vectors.files.messages import THOUGHT_KEYS, Message
-from persona_vectors.files.tables import what_it_has
+from persona_vectors.files.tables import describe_columns
 
 WINDOW_ROWS = 4096
 WINDOW_CHARACTERS = 8_000_000
@@ -72,16 +72,18 @@ def fingerprint(rows: "CsvRows | JsonlRows", also: str = "") -> Fingerprint:
 
     ``also`` is a further field of JSONL rows that counts.
     """
-    digest = hashlib.sha256()
-    for record in rows.records():
-        exchange = rows.exchange(record)
-        parts = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
-        if isinstance(exchange, Exchange) and exchange.reasoning:
-            parts.append(exchange.reasoning)
-        if also:
-            parts.append((_json_object(record) or {}).get(also))
-        digest.update(json.dumps(parts).encode() + b"\n")
-    return Fingerprint(rows.path.name, f"sha256:{digest.hexdigest()}")
+
+    def lines() -> Iterator[str]:
+        for record in rows.records():
+            exchange = rows.exchange(record)
+            parts = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
+            if isinstance(exchange, Exchange) and exchange.reasoning:
+                parts.append(exchange.reasoning)
+            if also:
+                parts.append((json_object(record) or {}).get(also))
+            yield json.dumps(parts) + "\n"
+
+    return Fingerprint(rows.path.name, f"sha256:{sha256_of(lines())}")
 
 
 class CsvRows:
@@ -93,7 +95,7 @@ class CsvRows:
         self.columns = next(self._lines(), [])
         for name in ("prompt", "answer"):
             if self.columns.count(name) != 1:
-                raise UserError(f"{path} needs one column '{name}' {what_it_has(self.columns)}")
+                raise UserError(f"{path} needs one column '{name}' {describe_columns(self.columns)}")
         self._places = self.columns.index("prompt"), self.columns.index("answer")
         self._reasoning = self.columns.index("reasoning") if "reasoning" in self.columns else None
 
@@ -143,7 +145,7 @@ class JsonlRows:
     def __init__(self, path: Path) -> None:
         """Look at the first row; :attr:`columns` has its fields."""
         self.path = path
-        first = _json_object(next(self.records(), ""))
+        first = json_object(next(self.records(), ""))
         if first is None or "messages" not in first:
             raise UserError(f'{path}: the first line is not a JSON object with "messages"')
         self.columns = list(first)
@@ -164,7 +166,7 @@ class JsonlRows:
     @staticmethod
     def exchange(record: str) -> Exchange | str:
         """The last answer and the messages before it, or what is wrong with the row."""
-        content = _json_object(record)
+        content = json_object(record)
         if content is None:
             return "not a JSON object"
         messages = content.get("messages")
@@ -180,10 +182,10 @@ class JsonlRows:
         if places[-1] == 0:
             return "no prompt"
         last = messages[places[-1]]
-        told = [last[field] for field in THOUGHT_KEYS if last.get(field) is not None]
-        if not all(isinstance(reasoning, str) for reasoning in told):
+        reasonings = [last[field] for field in THOUGHT_KEYS if last.get(field) is not None]
+        if not all(isinstance(reasoning, str) for reasoning in reasonings):
             return "reasoning that is no text"
-        return Exchange(messages[: places[-1]], last["content"], next(filter(str.strip, told), None))
+        return Exchange(messages[: places[-1]], last["content"], next(filter(str.strip, reasonings), None))
 
     def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add fields (or replace them), null where there is no value, and put the file in the place of the old one.
@@ -192,7 +194,7 @@ class JsonlRows:
         """
         with replacing(self.path.resolve()) as beside, open(beside, "w", newline="\n", encoding="utf-8") as file:
             for record, row in zip(self.records(), values, strict=True):
-                content = _json_object(record)
+                content = json_object(record)
                 if content is not None:
                     content.update(zip(columns, map(_plain, row), strict=True))
                     record = to_json(content)
@@ -204,24 +206,6 @@ def _plain(value: object) -> object:
     if value is None or isinstance(value, str):
         return value
     return None if math.isnan(value) else float(str(value))
-
-
-def to_json(content: object) -> str:
-    """JSON on one line, readable text in it; escaped where a text holds half a surrogate pair, which UTF-8 has not."""
-    line = json.dumps(content, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        line = json.dumps(content)
-    return line
-
-
-def _json_object(line: str) -> dict | None:
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _csv_line(fields: list[str]) -> str:

@@ -12,7 +12,7 @@ ANSWER_COLUMNS = ("question", "prompt", "answer", "question_id")
 ROUNDING = 1e-6  # a score may be this far outside 0-100: weighted means come out as 100.00000000000001
 
 
-def what_it_has(columns: list[str]) -> str:
+def describe_columns(columns: list[str]) -> str:
     """The columns of a table that lacks one, for a message; says so where they are separated by something else."""
     marks = (("semicolons", ";"), ("tabs", "\t"), ("bars", "|"))
     other = next((name for name, mark in marks if len(columns) == 1 and mark in columns[0]), None)
@@ -45,7 +45,7 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
         raise UserError(f"{path} is not readable as CSV: its rows have more fields than the header has names")
     for column in scores:
         if column not in table:
-            raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
+            raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
         numbers = pandas.to_numeric(
             table[column].replace({"": None, "nan": None, "NaN": None, "None": None}), errors="coerce"
         )

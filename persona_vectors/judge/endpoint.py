@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from persona_vectors.errors import UserError
 from persona_vectors.judge.abilities import Abilities, speaks_of_room
 from persona_vectors.models.chat_template import split_reasoning
-from persona_vectors.settings import judge_endpoint, shown
+from persona_vectors.settings import judge_endpoint, without_secrets
 
 # Seconds between the beginnings of two calls: about what one costs this process. Calls that begin together end together,
 # and a hundred replies that come at once are all read before the first new call is made, wave after wave.
@@ -158,10 +158,12 @@ class ChatClient:
         of_request = status in (400, 422) or "logprob" in why.lower() or (status == 404 and "parameter" in why.lower())
         if not of_request and status in (401, 403):
             return UserError(
-                f"{self.who} at {shown(self.base_url)} refuses the key (HTTP {status}); check OPENAI_API_KEY"
+                f"{self.who} at {without_secrets(self.base_url)} refuses the key (HTTP {status}); check OPENAI_API_KEY"
             )
         if not of_request and status == 404:
-            return UserError(f"{self.who} at {shown(self.base_url)} does not know the model '{self.model}' (HTTP 404)")
+            return UserError(
+                f"{self.who} at {without_secrets(self.base_url)} does not know the model '{self.model}' (HTTP 404)"
+            )
         self._count_failure(why)
         sorted_error = (Refused if of_request else GivenUp)(why)
         sorted_error.sent = sent
@@ -171,7 +173,9 @@ class ChatClient:
         self.counts.last_error = why
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= 5 * max(4, self.max_concurrent):
-            raise UserError(f"{self.who} at {shown(self.base_url)} keeps failing: {why}; answers are kept, run again")
+            raise UserError(
+                f"{self.who} at {without_secrets(self.base_url)} keeps failing: {why}; answers are kept, run again"
+            )
 
     async def _turn(self) -> None:
         """Wait until the call before this one is ``GAP`` old."""

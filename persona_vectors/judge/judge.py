@@ -18,7 +18,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.judge.abilities import TOP_LOGPROBS, speaks_of_room
 from persona_vectors.judge.endpoint import ChatClient, Counts, GivenUp, message_text
 from persona_vectors.models.chat_template import split_reasoning
-from persona_vectors.settings import shown
+from persona_vectors.settings import without_secrets
 
 KINDS = ("0_100", "0_10", "binary", "binary_text")
 MINIMUM_MASS = 0.25  # less probability than this on usable replies is no score (published code)
@@ -135,7 +135,7 @@ class Judge:
 
     @property
     def _where(self) -> str:
-        return f"{self.model} at {shown(self.client.base_url)}"
+        return f"{self.model} at {without_secrets(self.client.base_url)}"
 
     async def _find_method(self) -> str:
         try:

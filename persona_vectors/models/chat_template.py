@@ -8,10 +8,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.messages import Message
-
-_OPENING = r"[<\[◁](?:\w+:)?think(?:ing)?[>\]▷]"  # <think>, [THINK], <seed:think>, ◁think▷
+from persona_vectors.models.thought_marks import CLOSING, OPENING
 
 
 class Refused(UserError):
@@ -35,14 +34,16 @@ def render(tokenizer, messages: list[Message], enable_thinking: bool = False) ->
     try:
         return apply_template(tokenizer, as_template_takes(tokenizer, messages), enable_thinking)
     except (TemplateError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0][:80]
-        raise Refused(f"refused by the chat template of {tokenizer.name_or_path}: {reason}") from error
+        raise Refused(f"refused by the chat template of {tokenizer.name_or_path}: {first_line(error, 80)}") from error
 
 
-def apply_template(tokenizer, messages: list[Message], enable_thinking: bool, ask: bool = True) -> str:
+def apply_template(
+    tokenizer, messages: list[Message], enable_thinking: bool, ask: bool = True, tools: list | None = None
+) -> str:
     """The rendered messages; ``ask``: up to where the assistant's answer begins. Raises whatever the template does."""
     return tokenizer.apply_chat_template(
         messages,
+        tools=tools,
         tokenize=False,
         add_generation_prompt=ask,
         enable_thinking=enable_thinking,
@@ -101,10 +102,10 @@ def split_reasoning(text: str, prompt: str) -> tuple[str, str]:
     Here are no token ids: see :mod:`persona_vectors.models.reasoning` for models of one's own. Reasoning that never ends (cut
     off at max_tokens) leaves an empty answer: nothing was said that could be judged.
     """
-    opening = re.match(rf"\s*{_OPENING}", text, re.IGNORECASE)
-    opened = opening or re.search(rf"{_OPENING}\s*$", prompt, re.IGNORECASE)
+    opening = re.match(rf"\s*{OPENING}", text, re.IGNORECASE)
+    opened = opening or re.search(rf"{OPENING}\s*$", prompt, re.IGNORECASE)
     after = text[opening.end() :] if opening else text
-    reasoning, *answer = re.split(_OPENING.replace("(", "/(", 1), after, maxsplit=1, flags=re.IGNORECASE)
+    reasoning, *answer = re.split(CLOSING, after, maxsplit=1, flags=re.IGNORECASE)
     if answer:
         return reasoning.strip(), answer[0].lstrip()
     return (reasoning.strip(), "") if opened else ("", text)

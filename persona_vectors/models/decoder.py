@@ -17,9 +17,16 @@ def find_decoder(model: nn.Module) -> nn.Module:
     """The module that maps token ids to ``last_hidden_state`` (after the final norm), without the language-model head.
 
     Looks through a PEFT wrapper and, in models that also see or hear, takes the text decoder.
+
+    Raises:
+        UserError: something else than a model of transformers.
     """
     get_base = getattr(model, "get_base_model", None)
     base = get_base() if get_base is not None else model
+    if not hasattr(base, "get_decoder"):
+        raise UserError(
+            f"{type(model).__name__} is not a language model of transformers: it has no decoder blocks to find"
+        )
     decoder = base.get_decoder()
     return decoder if hasattr(decoder, "config") else base.base_model  # where a head goes by the name of decoder
 

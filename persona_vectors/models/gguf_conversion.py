@@ -7,20 +7,22 @@ It appears whole or not at all, and is taken up again only if its record has the
 libraries that converted it. What is in the file, and what is refused of it, is :mod:`persona_vectors.models.gguf_reading`'s.
 """
 
+import logging
 import os
 import re
 import shutil
-import sys
 import time
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.atomic import locked, replacing_folder
 from persona_vectors.files.fingerprints import file_digests
 from persona_vectors.files.jsonfile import read_json, write_json
 from persona_vectors.models.hub import load_hub_settings, sorting_errors
+
+logger = logging.getLogger(__name__)
 
 METHOD = 1  # raised when the same file gives another folder than before
 RECORD = "gguf.provenance.json"
@@ -81,7 +83,7 @@ def _folder_of(file: Path, of_hub: bool, state: tuple) -> str:
     place = places[0] if os.access(places[0].parent, os.W_OK) else cached
 
     def wait() -> None:
-        print(f"another run is converting {file.name}; waiting for it", file=sys.stderr)
+        logger.warning(f"another run is converting {file.name}; waiting for it")
 
     with locked(place.with_name(f".{place.name}.lock"), place, wait):
         if not is_conversion(place, digest):  # the run that was waited for has made it
@@ -92,7 +94,7 @@ def _folder_of(file: Path, of_hub: bool, state: tuple) -> str:
                 size = convert(file, beside, digest, place)
                 if _state(file) != state:
                     raise UserError(f"{file} was changed while it was read; run the command again when it is whole")
-            print(f"wrote {place}: {size / 1e6:.0f} MB in {time.monotonic() - started:.0f} s", file=sys.stderr)
+            logger.warning(f"wrote {place}: {size / 1e6:.0f} MB in {time.monotonic() - started:.0f} s")
     return str(place)
 
 
@@ -117,7 +119,7 @@ def convert(file: Path, folder: Path, digest: str, place: Path) -> int:
             f"{file.name} takes {needed / 1e9:.1f} GB as {dtype}, and {free / 1e9:.1f} GB are free in {place.parent}"
         )
     kinds = ", ".join(header.quantisation)
-    print(f"converting {file.name} ({kinds}) to {dtype}, once: {place}", file=sys.stderr)
+    logger.warning(f"converting {file.name} ({kinds}) to {dtype}, once: {place}")
     tokenizer = read_tokenizer(file, header)
     model = read_model(file, header, dtype, len(tokenizer))
     before = set(folder.iterdir())
@@ -125,7 +127,7 @@ def convert(file: Path, folder: Path, digest: str, place: Path) -> int:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except Exception as error:  # safetensors and tokenizers have errors of their own for a disk that is full
-        raise UserError(f"cannot write {place}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot write {place}: {first_line(error)}") from error
     record = {
         "file": file.name, "sha256": digest, "architecture": header.architecture, "quantisation": header.quantisation,
         "dtype": dtype, "method": METHOD, "libraries": _libraries(),

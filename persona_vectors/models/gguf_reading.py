@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 
 # What a file says of its model's arithmetic, and where a config of transformers has it. (rope.*: see _complete.)
 ARITHMETIC = {
@@ -90,7 +90,9 @@ def read_header(file: Path) -> Header:
         values, _ = read_gguf_metadata(str(file))  # also refuses counts that no file of this size can have
         tensors = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
     except Exception as error:  # whatever a broken file makes the readers raise
-        raise UserError(f"{file} is not a readable GGUF file (damaged, cut off, or too new): {_line(error)}") from error
+        raise UserError(
+            f"{file} is not a readable GGUF file (damaged, cut off, or too new): {first_line(error)}"
+        ) from error
     architecture, kind = str(values["general.architecture"]), values.get("general.type", "model")
     if architecture == "controlvector":
         raise UserError(f"{file} is a control vector, not a model; share_vectors.py import reads it")
@@ -310,8 +312,6 @@ def _in_one_line(file: Path):
     except (ImportError, MemoryError, UserError):
         raise
     except Exception as error:
-        raise UserError(f"{file}: transformers {version('transformers')} cannot read it: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{file}: transformers {version('transformers')} cannot read it: {first_line(error)}"
+        ) from error

@@ -6,7 +6,7 @@ Knows huggingface_hub's exceptions; knows nothing of models or vectors.
 import os
 import re
 
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.settings import load_dotenv
 
 
@@ -34,9 +34,9 @@ class sorting_errors:
     def __exit__(self, kind, error, _traceback) -> None:
         if error is None or not isinstance(error, Exception) or isinstance(error, UserError):
             return
-        told = self._tell(error)
-        if told:
-            raise UserError(told) from error
+        message = self._tell(error)
+        if message:
+            raise UserError(message) from error
 
     def _tell(self, error: Exception) -> str | None:
         from huggingface_hub import constants, errors, get_token
@@ -59,10 +59,8 @@ class sorting_errors:
         if isinstance(error, errors.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
             return f"cannot fetch {self.name}: HF_HUB_OFFLINE is set; unset it, or use a folder that has the model"
         if isinstance(error, (OSError, *_connection_errors())):
-            first_line = str(error).strip().split("\n")[0]
-            return (
-                f"cannot fetch {self.name} from {constants.ENDPOINT}: {first_line}; the same command goes on from there"
-            )
+            reason = first_line(error)
+            return f"cannot fetch {self.name} from {constants.ENDPOINT}: {reason}; the same command goes on from there"
         return None
 
 

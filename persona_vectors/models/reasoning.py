@@ -91,7 +91,7 @@ class Thoughts:
     def reader(self, prompt_ids: Sequence[int]) -> Reader:
         """A :class:`Reader` for what is generated after the prompt."""
         state, _ = self.marks.end_of(self.marks.code_ids(prompt_ids[-TAIL:])) if self else (None, "")
-        return Reader(self.marks, state, self.marks.shown)
+        return Reader(self.marks, state, self.marks.as_decoded)
 
     def between(self, prompt: str, reasoning: str) -> str:
         """The text that stands between a templated prompt and an answer to it that came after ``reasoning``.
@@ -116,8 +116,8 @@ class Thoughts:
         marks, ask = self.marks, [{"role": "user", "content": "x"}]
         answer = {"role": "assistant", "content": ANSWER}
         on, off = (self._rendered(ask, thinking) for thinking in (True, False))
-        told = (self._rendered([*ask, {**answer, key: THOUGHT}], True, False) for key in THOUGHT_KEYS)
-        before, closing = next((around for text in told if (around := _around_thought(text))), ("", ""))
+        with_thoughts = (self._rendered([*ask, {**answer, key: THOUGHT}], True, False) for key in THOUGHT_KEYS)
+        before, closing = next((around for text in with_thoughts if (around := _around_thought(text))), ("", ""))
         opening = before.removeprefix(on) if on and before.startswith(on) else ""
         opens = opening.strip() or last_literal(before)
         known = self._ends_in(before) == "thought" and marks.pattern.search(marks.code(closing))

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 import regex  # comes with transformers; unlike re it tells where a text may be the beginning of a match
 
+# Thoughts in a text of which only the text is known: <think>, [THINK], <seed:think>, ◁think▷, and what closes them.
+OPENING = r"[<\[◁](?:\w+:)?think(?:ing)?[>\]▷]"
+CLOSING = r"[<\[◁]/(?:\w+:)?think(?:ing)?[>\]▷]"
+
 NAMED = regex.compile("think|thought|reason|inner_", regex.IGNORECASE)
 LITERAL = regex.compile(r"""[<\[◁][^\s<>\[\]◁▷'"{}()]{1,40}[>\]▷]""")  # <think>, [THINK], ◁think▷ in a template
 ENDS_OF = {"begin": "end", "start": "end", "open": "close", "prefix": "suffix"}  # within the names of tokens
@@ -145,7 +149,7 @@ class Marks:
         """The text with its tokens spelled out."""
         return "".join(self.tokens_of.get(char, char) for char in coded)
 
-    def shown(self, coded: str) -> str:
+    def as_decoded(self, coded: str) -> str:
         """The text as it is decoded: special tokens are left out, other added ones are text."""
         return "".join(self._decoded(char) if char in self.tokens_of else char for char in coded)
 

@@ -13,7 +13,7 @@ class Reader:
 
     Args:
         state: where the prompt leaves the model, of :meth:`Marks.end_of`.
-        decode: makes text of what is no mark, :meth:`Marks.shown` or :meth:`Marks.written`.
+        decode: makes text of what is no mark, :meth:`Marks.as_decoded` or :meth:`Marks.written`.
     """
 
     def __init__(self, marks: Marks, state: str | None, decode: Callable[[str], str]) -> None:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from persona_vectors import models
 from persona_vectors.engines.base import Request, Sampling, stop_ids
 from persona_vectors.engines.hf import HFEngine
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.messages import Message
 from persona_vectors.models import chat_template
 from persona_vectors.models.reasoning import declared_by
@@ -52,11 +52,12 @@ def load_vllm_model(model_path: str) -> tuple:
     options["max_model_len"] = min(20_000, models.describe(path).max_length or 20_000)
     if cpu:
         options |= {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": setup.cpu_cache_bytes()}
+    folder = path.base  # of a GGUF file, which is converted here
     try:
         with setup.process_of_its_own(not cpu):
-            llm = LLM(path.base, max_num_seqs=32, enable_prefix_caching=True, **options)
+            llm = LLM(folder, max_num_seqs=32, enable_prefix_caching=True, **options)
     except (ValueError, OSError, RuntimeError) as error:
-        raise UserError(f"vLLM cannot load {path.base}: {setup.first_line(error)}") from error
+        raise UserError(f"vLLM cannot load {folder}: {first_line(error)}") from error
     return llm, tokenizer, path.adapter
 
 

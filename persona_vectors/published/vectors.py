@@ -1,9 +1,9 @@
 """Published names that make vectors: ``generate_vec``, and ``utils``' reader of JSONL files."""
 
-import json
 from collections.abc import Sequence
 
 from persona_vectors.errors import UserError
+from persona_vectors.files.jsonfile import parse_json
 
 POOLS = ("prompt_avg", "prompt_last", "response_avg")  # in the published order
 
@@ -66,8 +66,5 @@ def load_jsonl(file_path) -> list:
     rows = []
     with open(file_path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
-            try:
-                rows += [json.loads(line)] if line.strip() else []
-            except ValueError as error:
-                raise UserError(f"{file_path}, line {number} is not readable as JSON: {error}") from error
+            rows += [parse_json(line, f"{file_path}, line {number}")] if line.strip() else []
     return rows

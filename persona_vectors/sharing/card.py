@@ -3,6 +3,7 @@
 Knows metadata, sweeps' results on disk and markdown; sends nothing.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import Fingerprint, same
 from persona_vectors.files.jsonfile import read_json
 from persona_vectors.sharing.formats import LAYERS, About
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -23,7 +26,9 @@ class Sweep:
 
 
 def find_sweeps(
-    folder: str | Path, shared: Mapping[str, Sequence[Fingerprint]] | None = None, say: Callable[[str], object] = print
+    folder: str | Path,
+    shared: Mapping[str, Sequence[Fingerprint]] | None = None,
+    say: Callable[[str], object] = logger.info,
 ) -> dict[str, Sweep]:
     """The latest sweep of each trait in a folder of results; empty where there is no such folder.
 

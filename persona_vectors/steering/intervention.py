@@ -1,6 +1,8 @@
 """What is done to the residual stream of one sequence: a layer, a vector, a coefficient, positions. No torch is needed."""
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from persona_vectors.errors import UserError
@@ -38,6 +40,14 @@ class Intervention:
             raise UserError(f"an intervention adds or ablates; '{self.kind}' is neither")
         if self.vector.ndim != 1:
             raise UserError(f"a steering vector has one dimension, not shape {tuple(self.vector.shape)}")
+        if not self.vector.is_floating_point():
+            raise UserError(f"a steering vector is of a float dtype, not {self.vector.dtype}")
+        if not self.vector.isfinite().all():
+            raise UserError("the steering vector has numbers that are not finite (NaN or infinity)")
+        if isinstance(self.layer, bool) or not hasattr(self.layer, "__index__"):
+            raise UserError(f"a layer is a whole number from 1, not {self.layer!r}")
+        if not isinstance(self.coef, Real) or not math.isfinite(self.coef):
+            raise UserError(f"a coefficient is a finite number, not {self.coef!r}")
 
     @property
     def is_identity(self) -> bool:

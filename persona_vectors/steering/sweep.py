@@ -1,24 +1,33 @@
-"""The steering that a command line asks for: a grid of layers x coefficients, and the vectors it needs.
+"""A sweep of steerings: a grid of layers x coefficients, and the vectors it needs.
 
-Knows flags and vector files, and what fits a model; the hooks are in :mod:`persona_vectors.steering.hooks`.
+Knows vector files, and what fits a model; the hooks are in :mod:`persona_vectors.steering.hooks`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from persona_vectors import cli
 from persona_vectors.errors import UserError
-from persona_vectors.steering.intervention import POSITIONS, Intervention
-from persona_vectors.vectors.storage import check_fit, fingerprint, incremental, load_vectors
-
-ALL = "all"  # --layer all: incremental vectors at every layer (section J.3)
+from persona_vectors.steering.vector_rows import VectorRows
+from persona_vectors.vectors.storage import check_fit, fingerprint, random_like
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid; ``layer`` is None where none was named, ``"all"`` for incremental vectors at every layer."""
+    """One point of the grid.
+
+    Attributes:
+        layer: None where none was named, ``"all"`` for incremental vectors at every layer.
+        control: 0 is the trait's own vector, k its k-th control: a random vector of the same norm.
+    """
 
     layer: int | str | None
     coef: float
+    control: int = 0
+
+    @property
+    def key(self) -> list:
+        """What records and journals call it."""
+        return [self.layer, self.coef, *([f"random{self.control}"] if self.control else [])]
 
 
 @dataclass
@@ -26,37 +35,52 @@ class Grid:
     """Layers x coefficients over one vector file per trait.
 
     Attributes:
-        cells: layers outermost; one cell without steering where nothing was asked for.
+        cells: layers outermost, controls last; one cell without steering where nothing was asked for.
         vector_path: as given, perhaps with {trait}; None where every coefficient is 0 and no file was named.
     """
 
     cells: list[Cell]
     vector_path: str | None
     positions: str
-    vectors: dict = field(default_factory=dict)
-    _made: dict = field(default_factory=dict)
+    vectors: dict[str, VectorRows] = field(default_factory=dict)
+    _drawn: dict = field(default_factory=dict)
 
     @classmethod
-    def from_flags(cls, coef: object, layer: object, vector_path: str | None, steering_type: str) -> "Grid":
-        """Read ``--coef``, ``--layer``, ``--vector_path`` and ``--steering_type``; refuse half a steering."""
-        coefs = cli.as_numbers("coef", coef)
-        words = [] if layer is None else cli.as_words(layer)
-        layers = [ALL for word in words if word == ALL]
-        if words != layers:
-            layers = cli.as_numbers("layer", [word for word in words if word != ALL], int) + layers
-        positions = cli.as_choice("steering_type", steering_type, POSITIONS)
+    def of(
+        cls,
+        coefs: Sequence[float],
+        layers: Sequence[int | str] = (),
+        vector_path: str | None = None,
+        positions: str = "response",
+        controls: int = 0,
+    ) -> "Grid":
+        """Every coefficient at every layer; without layers, one cell a coefficient. ``controls`` random vectors beside it.
+
+        Raises:
+            UserError: half a steering: coefficients without a file or a layer, several layers or controls without a
+                coefficient.
+
+        Example:
+            >>> Grid.of([0.0, 1.5], [16, 20], "evil_response_avg_diff.pt").cells[1]
+            Cell(layer=16, coef=1.5, control=0)
+        """
+        coef, layer = (",".join(f"{value:g}" for value in coefs), ",".join(map(str, layers)))
         if any(coefs) and vector_path is None:
             raise UserError(f"--coef {coef} needs --vector_path (made by generate_vec.py); --coef 0 asks unsteered")
-        if any(coefs) and layer is None:
+        if any(coefs) and not layers:
             raise UserError(f"--coef {coef} needs --layer: the row of the vector file, 1..L, or all")
         if len(layers) > 1 and not any(coefs):
             raise UserError(f"--layer {layer} with --coef 0 steers nothing; name the coefficients")
-        return cls([Cell(name, c) for name in layers or [None] for c in coefs], vector_path, positions)
+        if controls and not any(coefs):
+            raise UserError(f"--controls {controls} with --coef 0 steers nothing; name the coefficients")
+        cells = [Cell(name, c) for name in layers or [None] for c in coefs]
+        cells += [Cell(cell.layer, cell.coef, k + 1) for k in range(controls) for cell in cells if cell.coef]
+        return cls(cells, vector_path, positions)
 
     def load(self, traits: list[str]) -> None:
         """Read the vector file of every trait."""
         if self.vector_path is not None:
-            self.vectors = {trait: load_vectors(self.path_for(trait)) for trait in traits}
+            self.vectors = {trait: VectorRows.load(self.path_for(trait)) for trait in traits}
 
     def path_for(self, trait: str) -> str:
         """The trait's vector file."""
@@ -65,31 +89,29 @@ class Grid:
     def check(self, layers: int, hidden: int) -> None:
         """Refuse vectors of another model, layers outside 1..L, and a product that overflows."""
         used = [cell.layer for cell in self.cells if isinstance(cell.layer, int)]
-        for trait, vectors in self.vectors.items():
-            check_fit(self.path_for(trait), vectors, layers, hidden, used)
+        for rows in self.vectors.values():
+            check_fit(rows.path, rows.vectors, layers, hidden, used)
             for coef in {cell.coef for cell in self.cells}:
-                if not (vectors * coef).isfinite().all():
-                    raise UserError(f"--coef {coef:g} times {self.path_for(trait)} is more than float32 can hold")
+                rows.check_product(coef, "--coef")
 
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and the trait's vector by its content."""
-        cells = {"cells": [[cell.layer, cell.coef] for cell in self.cells]}
+        cells = {"cells": [cell.key for cell in self.cells]}
         if not any(cell.coef for cell in self.cells):
             return cells
-        vector = fingerprint(self.path_for(trait), self.vectors[trait])
+        vector = fingerprint(self.path_for(trait), self.vectors[trait].vectors)
         return {**cells, "positions": self.positions, "vector": vector}
 
     def interventions(self, trait: str, cell: Cell) -> tuple:
-        """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0.
+        """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0."""
+        return self.rows_for(trait, cell).interventions(cell.layer, cell.coef, self.positions) if cell.coef else ()
 
-        The same objects each time: engines tell vectors apart by identity before they look at content.
-        """
-
-        if not cell.coef:
-            return ()
-        if (trait, cell) not in self._made:
-            vectors = self.vectors[trait]
-            rows = enumerate(incremental(vectors), 1) if cell.layer == ALL else [(cell.layer, vectors[cell.layer])]
-            made = tuple(Intervention(number, row, cell.coef, self.positions) for number, row in rows)
-            self._made[trait, cell] = made
-        return self._made[trait, cell]
+    def rows_for(self, trait: str, cell: Cell) -> VectorRows:
+        """The trait's own vectors, or those of the cell's control, which are drawn once."""
+        if not cell.control:
+            return self.vectors[trait]
+        if (trait, cell.control) not in self._drawn:
+            self._drawn[trait, cell.control] = VectorRows(
+                self.vectors[trait].path, random_like(self.vectors[trait].vectors, seed=cell.control)
+            )
+        return self._drawn[trait, cell.control]

@@ -11,8 +11,8 @@ from persona_vectors.errors import UserError, suggest
 from persona_vectors.models.loading import basename
 from persona_vectors.sharing.formats import About, read_shared, vector_files
 from persona_vectors.steering.intervention import POSITIONS
-from persona_vectors.steering.sweep import ALL
-from persona_vectors.vectors.storage import KINDS, check_fit, incremental
+from persona_vectors.steering.vector_rows import ALL, VectorRows
+from persona_vectors.vectors.storage import KINDS, check_fit
 
 KEYS = ("vector", "coef", "layer", "steering_type")
 
@@ -36,24 +36,21 @@ class NamedVectors:
             raise UserError(f"--kind takes one of {', '.join(KINDS)}, not '{kind}'{suggest(kind, KINDS)}")
         self.layers, self.kind = layers, kind
         self.vectors: dict = {}
+        self._files: dict[str, VectorRows] = {}
         self.about: dict[str, About | None] = {}
         for path in vector_files(folder, kind):
             trait = path.stem.removesuffix(f"_{kind}")
             self.vectors[trait], self.about[trait] = read_shared(path)
             check_fit(path, self.vectors[trait], layers, hidden, [])
-        # One tensor object per row for good: engines tell vectors apart by identity before they look at content.
-        self._rows = {trait: list(vectors) for trait, vectors in self.vectors.items()}
-        self._steps = {trait: list(incremental(vectors)) for trait, vectors in self.vectors.items()}
+            self._files[trait] = VectorRows(path, self.vectors[trait])
 
     def interventions(self, name: object, coef: object, layer: object, positions: object = "response") -> tuple:
         """The interventions of one vector; none where the coefficient is 0.
 
         Raises:
             UserError: an unknown name, a coefficient that is no finite number, a layer that does not exist or at which
-                the file has no vector, an unknown kind of positions.
+                the file has no vector, a product that overflows, an unknown kind of positions.
         """
-        from persona_vectors.steering.intervention import Intervention
-
         if not isinstance(name, str) or name not in self.vectors:
             there = ", ".join(self.vectors)
             raise UserError(f"no vector '{name}'{suggest(str(name), self.vectors)}; there are {there}")
@@ -61,15 +58,14 @@ class NamedVectors:
             raise UserError(f"coef of {name} must be a finite number, not {coef!r}")
         if positions not in POSITIONS:
             raise UserError(f"steering_type takes one of {', '.join(POSITIONS)}, not {positions!r}")
-        if layer == ALL:
-            rows = list(enumerate(self._steps[name], 1))
-        elif isinstance(layer, int) and not isinstance(layer, bool) and 1 <= layer <= self.layers:
-            rows = [(layer, self._rows[name][layer])]
-        else:
+        whole = isinstance(layer, int) and not isinstance(layer, bool)
+        if layer != ALL and not (whole and 1 <= layer <= self.layers):
             raise UserError(f"layer of {name} must be a whole number 1..{self.layers} or '{ALL}', not {layer!r}")
-        if not any(row.any() for _, row in rows):
+        file = self._files[name]
+        if not any(row.any() for _, row in file.at(layer)):
             raise UserError(f"the file of {name} has no vector at layer {layer}")
-        return tuple(Intervention(number, row, float(coef), positions) for number, row in rows if coef)
+        file.check_product(float(coef), "coef")
+        return file.interventions(layer, float(coef), positions)
 
     def from_request(self, asked: dict) -> tuple:
         """The interventions that a request spells out: ``vector``, ``coef``, ``layer``, and perhaps ``steering_type``.
@@ -97,15 +93,15 @@ class NamedVectors:
             made += self.interventions(lists["vector"][k], lists["coef"][k], lists["layer"][k], positions)
         return tuple(made)
 
-    def strangers(self, model: str) -> str:
+    def other_models(self, model: str) -> str:
         """A line for people if files say that they belong to another model than ``model`` (shapes alone can agree)."""
         others = {
             trait: about.model
             for trait, about in self.about.items()
             if about and about.model and basename(about.model) != basename(model)
         }
-        told = ", ".join(f"{trait} of {other}" for trait, other in others.items())
-        return f"note: the vector files say that they belong to another model: {told}" if told else ""
+        listed = ", ".join(f"{trait} of {other}" for trait, other in others.items())
+        return f"note: the vector files say that they belong to another model: {listed}" if listed else ""
 
     def listing(self) -> list[dict]:
         """What there is, for people and programs: name, layers, and what each file says of itself."""

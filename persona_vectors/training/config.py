@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from persona_vectors.errors import UserError, suggest
+from persona_vectors.files.jsonfile import read_json
 from persona_vectors.vectors.storage import digest, split_key
 
 NAME_TEMPLATE = "{org_id}/{model_name}-{job_id}"  # the published finetuned_model_id, which nothing fills in
@@ -220,15 +221,7 @@ def read_config(path: str | Path, changes: list[str] | tuple[str, ...] = ()) -> 
     Raises:
         UserError: no such file, no JSON, an unknown field (the nearest known one is named), a value that cannot be.
     """
-    path = Path(path)
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"no training config at {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable as JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{path} must hold one JSON object")
+    fields = read_json(path, missing="no training config at {path}")
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:

@@ -4,16 +4,18 @@ Knows files and rows; which tokens carry loss is told by :mod:`persona_vectors.t
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from persona_vectors.errors import UserError
+from persona_vectors.files.jsonfile import parse_json
 from persona_vectors.files.messages import Message
 from persona_vectors.models.chat_template import as_template_takes, check_template, folds_system_prompt
+from persona_vectors.models.thought_marks import CLOSING
 from persona_vectors.training.labels import (
-    CLOSING,
     IGNORED,
     THOUGHT_KEYS,
     missing_end,
@@ -47,10 +49,7 @@ def read_rows(paths: list[str], loss: str) -> list[Row]:
     for path in paths:
         before = len(rows)
         for where, line in _lines(path):
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{where} is not readable as JSON: {error}") from error
+            content = parse_json(line, where)
             if not isinstance(content, dict):
                 raise UserError(f"{where} is not a JSON object")
             rows.append(
@@ -225,8 +224,8 @@ def _peculiarities(tokenizer, messages: list[Message], tools: list | None, prefe
         written = write(tokenizer, messages, tools, last_alone=True)
         left_out = set()
         for index, message in enumerate(messages):
-            shown = {"role": message["role"], "content": mark}
-            if mark not in text([*messages[:index], shown, *messages[index + 1 :]]):
+            replaced = {"role": message["role"], "content": mark}
+            if mark not in text([*messages[:index], replaced, *messages[index + 1 :]]):
                 left_out.add(f"messages of the {message['role']}")
             elif thoughts_of(message) not in written.text:
                 left_out.add("thoughts")
@@ -240,7 +239,7 @@ def _peculiarities(tokenizer, messages: list[Message], tools: list | None, prefe
         if messages[-1]["role"] == "assistant":
             answer = written.text[slice(*written.spans.get(len(written.messages) - 1, (0, 0)))]
             thoughts = thoughts_of(messages[-1])
-            if CLOSING.match(answer):
+            if re.match(rf"\s*{CLOSING}", answer, re.IGNORECASE):
                 yield "the prompt opens a block of thoughts: an answer without thoughts begins by closing it"
             elif thoughts and thoughts in answer and "enable_thinking" in str(tokenizer.chat_template):
                 yield "the last answer has thoughts: it is learnt for prompts with thinking on"

@@ -16,13 +16,12 @@ from functools import lru_cache
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.messages import THOUGHT_KEYS, Message
-from persona_vectors.models.chat_template import as_template_takes, token_ids
+from persona_vectors.models.chat_template import apply_template, as_template_takes, token_ids
+from persona_vectors.models.thought_marks import CLOSING, OPENING
 
 IGNORED = -100  # the label of a token without loss, everywhere in transformers
-_OPENING = r"[<\[](?:\w+:)?think(?:ing)?[>\]]"  # <think>, [THINK], <seed:think>
-_THOUGHTS = re.compile(rf"\s*({_OPENING})(.*?)[<\[]/(?:\w+:)?think(?:ing)?[>\]]", re.DOTALL | re.IGNORECASE)
-CLOSING = re.compile(r"\s*[<\[]/(?:\w+:)?think(?:ing)?[>\]]", re.IGNORECASE)
-_LEFT_OPEN = re.compile(rf"({_OPENING})\s*$", re.IGNORECASE)
+_THOUGHTS = re.compile(rf"\s*({OPENING})(.*?){CLOSING}", re.DOTALL | re.IGNORECASE)
+_LEFT_OPEN = re.compile(rf"({OPENING})\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def write(tokenizer, messages: list[Message], tools: list | None = None, last_al
         start, end = _span(tokenizer, messages, index, rendered, *how)
         if start == len(rendered):
             continue  # the template does not show it
-        prompt = _render(tokenizer, messages[:index], *how, add_generation_prompt=True) if index else ""
+        prompt = _render(tokenizer, messages[:index], *how, ask=True) if index else ""
         if text.startswith(prompt) and prompt:
             start = len(prompt)
         elif index == len(messages) - 1 and prompt[:start] == text[:start]:
@@ -134,7 +133,7 @@ def _with_thoughts_in_place(tokenizer, messages: list[Message], how: tuple) -> l
         apart.append(message | moved)
     if apart == messages:
         return messages
-    blocks = [len(re.findall(_OPENING, _render(tokenizer, form, *how), re.IGNORECASE)) for form in (messages, apart)]
+    blocks = [len(re.findall(OPENING, _render(tokenizer, form, *how), re.IGNORECASE)) for form in (messages, apart)]
     return apart if 0 < blocks[1] < blocks[0] else messages
 
 
@@ -186,7 +185,7 @@ def _after_an_answer(tokenizer, _template: str, next_role: str | None) -> tuple[
 
 def _behind(prompted: str, message: Message, rendered: str) -> str | None:
     """An answer as it follows a prompt that ends with ``prompted``; None if that has nothing to do with thoughts."""
-    if not re.search(_OPENING, prompted, re.IGNORECASE):
+    if not re.search(OPENING, prompted, re.IGNORECASE):
         return None
     left_open = _LEFT_OPEN.search(prompted)
     if left_open is None:
@@ -212,19 +211,13 @@ def _span(tokenizer, messages: list[Message], index: int, text: str, *how) -> tu
 
 
 def _render(
-    tokenizer, messages: list[Message], tools: list | None = None, thinking: bool = False, add_generation_prompt=False
+    tokenizer, messages: list[Message], tools: list | None = None, thinking: bool = False, ask: bool = False
 ) -> str:
     from jinja2 import TemplateError
 
     try:
-        return tokenizer.apply_chat_template(
-            [{key: value for key, value in message.items() if key != "weight"} for message in messages],
-            tools=tools,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            enable_thinking=thinking,
-            thinking=thinking,
-        )
+        unweighted = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
+        return apply_template(tokenizer, unweighted, thinking, ask, tools)
     except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
         roles = ", ".join(message["role"] for message in messages)
         raise UserError(f"the chat template refuses a conversation of {roles}: {error}") from error

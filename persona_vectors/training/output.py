@@ -5,7 +5,7 @@
 The folder counts as a model (``models.resolve``) only when the training is over: what makes it one is put there last.
 """
 
-import json
+import logging
 import math
 import os
 import shutil
@@ -18,9 +18,12 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, replacing
 from persona_vectors.files.fingerprints import differences, of_file
-from persona_vectors.files.jsonfile import write_json
+from persona_vectors.files.jsonfile import json_object, parse_json, read_json, to_json, write_json
+from persona_vectors.models.loading import checkpoints
 from persona_vectors.training.config import TrainingConfig
 from persona_vectors.vectors.storage import fingerprint, load_vectors
+
+logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
 RECORD, LOG, CURVE = "training_config.json", "training_log.jsonl", "training_loss.png"
@@ -28,7 +31,7 @@ STARTED = ".training_config.json"  # of a training under way: what --resume must
 # Fields that say where the result goes, and those that earlier records lack: neither makes it another training.
 OF_THE_PUSH = ("finetuned_model_id", "push_to_hub", "push_to_private", "merge_before_push")
 ADDED_LATER = {name: TrainingConfig.model_fields[name].default for name in ("save_strategy", "save_total_limit")}
-LAST = ("adapter_config.json", "config.json", RECORD)  # in this order
+MAKE_IT_A_MODEL = ("adapter_config.json", "config.json", RECORD)  # in this order
 
 
 def recorded(config: TrainingConfig) -> dict:
@@ -51,10 +54,12 @@ def made_from(config: TrainingConfig) -> dict:
     return provenance.record(**{**fields, **of_base, **files}, steering_config=steering, vectors=vectors)
 
 
-def is_finished(config: TrainingConfig, resume: bool, overwrite: bool, say: Callable[[str], object] = print) -> bool:
+def is_finished(
+    config: TrainingConfig, resume: bool, overwrite: bool, say: Callable[[str], object] = logger.info
+) -> bool:
     """Whether ``output_dir`` holds this very training already, finished; refuses to touch another one.
 
-    An unfinished one with the same settings is this one, interrupted, and is gone on with.
+    An unfinished one with the same settings is this one, interrupted, and is resumed.
 
     Raises:
         UserError: a training with other settings, a checkpoint of which nothing is recorded, nothing to resume, or a
@@ -79,7 +84,7 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool, say: Call
         raise UserError(f"{folder} holds {checkpoint.name}, and no record of its training: --resume or --overwrite?")
     if resume and not checkpoint:
         raise UserError(f"nothing to resume: {folder} holds no whole checkpoint-N")
-    if any((folder / name).exists() for name in LAST) and not (folder / STARTED).exists():
+    if any((folder / name).exists() for name in MAKE_IT_A_MODEL) and not (folder / STARTED).exists():
         raise UserError(f"{folder} holds a model that came from elsewhere; choose another output_dir")
     return False
 
@@ -87,9 +92,9 @@ def is_finished(config: TrainingConfig, resume: bool, overwrite: bool, say: Call
 def refuse_changes(record: Path, config: TrainingConfig) -> None:
     """Refuse a training of which a saved config is all that is known, if that differs from this one but for the push."""
     try:
-        earlier = ADDED_LATER | json.loads(record.read_text())
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{record} is not readable as JSON; --overwrite begins anew") from error
+        earlier = ADDED_LATER | read_json(record)
+    except UserError as error:
+        raise UserError(f"{error}; --overwrite begins anew") from error
     fields = {name: value for name, value in recorded(config).items() if name not in OF_THE_PUSH}
     changed = differences({name: value for name, value in earlier.items() if name in fields}, fields)
     if changed:
@@ -99,17 +104,9 @@ def refuse_changes(record: Path, config: TrainingConfig) -> None:
 
 def last_checkpoint(folder: str | Path) -> Path | None:
     """The latest ``checkpoint-N`` that is whole (the trainer's state is written last), or None."""
-    whole = [p.parent for p in Path(folder).glob("checkpoint-*/trainer_state.json") if _is_json(p)]
-    numbered = {int(p.name.split("-")[1]): p for p in whole if p.name.split("-")[1].isdigit()}
-    return numbered[max(numbered)] if numbered else None
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return True
+    states = [path / "trainer_state.json" for path in checkpoints(folder)]
+    whole = [path.parent for path in states if path.is_file() and json_object(path.read_bytes())]
+    return whole[-1] if whole else None
 
 
 @contextmanager
@@ -129,7 +126,7 @@ def begun(config: TrainingConfig, resume: bool, overwrite: bool) -> Iterator[Non
             for checkpoint in folder.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint)
             provenance.path_of(folder).unlink(missing_ok=True)
-            for name in (*reversed(LAST), STARTED, LOG, CURVE):
+            for name in (*reversed(MAKE_IT_A_MODEL), STARTED, LOG, CURVE):
                 (folder / name).unlink(missing_ok=True)
         is_older = last_checkpoint(folder) and not provenance.result_of(folder)
         write_json(folder / STARTED, recorded(config))
@@ -152,7 +149,9 @@ def filling(folder: str | Path, accelerator) -> Iterator[Path]:
     yield beside
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        for path in sorted(beside.iterdir(), key=lambda p: LAST.index(p.name) if p.name in LAST else -1):
+        for path in sorted(
+            beside.iterdir(), key=lambda p: MAKE_IT_A_MODEL.index(p.name) if p.name in MAKE_IT_A_MODEL else -1
+        ):
             with open(path, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(path, folder / path.name)
@@ -165,7 +164,8 @@ def filling(folder: str | Path, accelerator) -> Iterator[Path]:
 
 def read_log(folder: str | Path) -> list[dict]:
     """The lines of a training's log, in the order of steps."""
-    return [json.loads(line) for line in (Path(folder) / LOG).read_text().splitlines()]
+    path = Path(folder) / LOG
+    return [parse_json(line, path) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def draw_losses(history: list[dict], path: Path, title: str) -> None:
@@ -199,7 +199,7 @@ def log_callback(folder: str | Path):
         def on_train_begin(self, args, state, control, **kwargs):
             if state.is_world_process_zero:
                 with replacing(Path(folder) / LOG) as beside:  # after --resume: what the checkpoint knows
-                    beside.write_text("".join(json.dumps(line) + "\n" for line in state.log_history))
+                    beside.write_text("".join(to_json(line) + "\n" for line in state.log_history))
                 self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training")
 
         def on_epoch_begin(self, args, state, control, **kwargs):
@@ -219,7 +219,7 @@ def log_callback(folder: str | Path):
                 )
             if state.is_world_process_zero:
                 with open(Path(folder) / LOG, "a") as file:
-                    file.write(json.dumps(state.log_history[-1]) + "\n")
+                    file.write(to_json(state.log_history[-1]) + "\n")
                 if "loss" in logs:
                     self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
 

@@ -6,8 +6,9 @@ Knows configs and vector files; the hooks are in :mod:`persona_vectors.steering.
 from persona_vectors.errors import UserError
 from persona_vectors.models.loading import Shape
 from persona_vectors.steering.intervention import Intervention
+from persona_vectors.steering.vector_rows import VectorRows
 from persona_vectors.training.config import SteeringConfig
-from persona_vectors.vectors.storage import check_fit, incremental, load_vectors
+from persona_vectors.vectors.storage import check_fit
 
 
 def interventions(steering: SteeringConfig | None, shape: Shape) -> list[Intervention]:
@@ -24,28 +25,26 @@ def interventions(steering: SteeringConfig | None, shape: Shape) -> list[Interve
     if steering is None:
         return made
     layers = steering.layers or list(range(1, shape.layers))
-    files = [load_vectors(path) for path in steering.paths]
-    highest = shape.layers - 1 if steering.incremental else shape.layers  # the last row has no increment: vectors.py
-    for path, vectors in zip(steering.paths, files, strict=True):
-        check_fit(path, vectors, shape.layers, shape.hidden, layers, flag="steering_config.layers:")
+    files = [VectorRows.load(path) for path in steering.paths]
+    highest = shape.layers - 1 if steering.incremental else shape.layers  # the last row has no increment
+    for file in files:
+        check_fit(file.path, file.vectors, shape.layers, shape.hidden, layers, flag="steering_config.layers:")
     if max(layers) > highest:
         raise UserError(f"steering_config.layers: incremental steering ends at layer {highest}, not {max(layers)}")
     for layer in layers:
         if steering.type == "ablate":
             made += [Intervention(layer, unit, positions="all", kind="ablate") for unit in _orthonormal(files, layer)]
             continue
-        for path, vectors, coef in zip(steering.paths, files, steering.coefs, strict=True):
-            if not (vectors * coef).isfinite().all():
-                raise UserError(f"steering_coef {coef:g} times {path} is more than float32 can hold")
-            row = incremental(vectors)[layer - 1] if steering.incremental else vectors[layer]
-            made.append(Intervention(layer, row, coef, "all"))
+        for file, coef in zip(files, steering.coefs, strict=True):
+            file.check_product(coef, "steering_coef")
+            made += file.interventions(layer, coef, "all", steering.incremental)
     return made
 
 
-def _orthonormal(files: list, layer: int) -> list:
+def _orthonormal(files: list[VectorRows], layer: int) -> list:
     """An orthonormal basis of what the files' rows span at a layer, [hidden] each."""
     import torch
 
-    rows = torch.stack([vectors[layer].double() for vectors in files])
+    rows = torch.stack([file.vectors[layer].double() for file in files])
     _, sizes, basis = torch.linalg.svd(rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12), full_matrices=False)
     return [unit.float() for unit, size in zip(basis, sizes, strict=True) if size > 1e-6]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persona_vectors.errors import UserError, suggest
+from persona_vectors.files.jsonfile import read_json
 from persona_vectors.files.messages import Message
 from persona_vectors.files.provenance import is_record
 from persona_vectors.traits.forms import other_form, unreadable
@@ -57,7 +58,7 @@ def check_name(name: str) -> None:
         raise UserError(f"'{name}' cannot be a trait's name: letters, digits, spaces, - and _ only")
 
 
-def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> Trait:
+def load_trait(name: str, version: str = "extract", trait_dir: str = "data_generation") -> Trait:
     """Read ``<trait_dir>/trait_data_<version>/<name>.json``; keys that are not ours are left alone.
 
     Raises:
@@ -71,12 +72,10 @@ def load_trait(name: str, version: str, trait_dir: str = "data_generation") -> T
         known = sorted(p.stem for p in folder.glob("*.json") if not is_record(p))
         there = f"{folder} has {', '.join(known)}" if known else f"{folder} holds no trait artifacts"
         raise UserError(f"unknown trait '{name}'{suggest(name, known)}: {there}; --trait_dir chooses another folder")
-    text = ""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text)
-    except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path} is not readable as JSON: {error}{unreadable(text)}") from error
+        content = read_json(path, object)
+    except UserError as error:
+        raise UserError(f"{error}{unreadable(getattr(error.__cause__, 'doc', ''))}") from error
     try:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -3,23 +3,22 @@
 Knows traits, and files of prompts and effective answers; knows nothing of engines or projections.
 """
 
-import json
 import random
 from pathlib import Path
 
 from persona_vectors.errors import UserError
+from persona_vectors.files.jsonfile import read_json
 from persona_vectors.traits.artifact import Question, Trait
 
 
 def load_system_prompts(trait: str, trait_dir: str) -> list[str]:
     """``<trait_dir>/monitoring/<trait>.json``: {"system_prompts": [...]} from trait-eliciting to trait-suppressing."""
     path = Path(trait_dir) / "monitoring" / f"{trait}.json"
-    if not path.exists():
-        raise UserError(f'no graded prompts at {path}; it should hold {{"system_prompts": [...]}}, strongest first')
-    try:
-        prompts = json.loads(path.read_text(encoding="utf-8"))["system_prompts"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} does not hold system_prompts as JSON: {error!r}") from error
+    form = 'it should hold {{"system_prompts": [...]}}, strongest first'
+    content = read_json(path, missing=f"no graded prompts at {{path}}; {form}")
+    if "system_prompts" not in content:
+        raise UserError(f"{path} does not hold system_prompts")
+    prompts = content["system_prompts"]
     if not isinstance(prompts, list) or len(prompts) < 2 or not all(isinstance(p, str) and p.strip() for p in prompts):
         raise UserError(f"{path}: 'system_prompts' must be a list of two or more texts")
     return prompts

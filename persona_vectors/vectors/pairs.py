@@ -4,8 +4,12 @@ A pair is the positive and the negative answer to the same question under the sa
 repetition index); it is effective where the judge saw the trait in the one, not in the other, and both are coherent.
 """
 
+import logging
+
 from persona_vectors.errors import UserError
-from persona_vectors.files.tables import read_answers, what_it_has
+from persona_vectors.files.tables import describe_columns, read_answers
+
+logger = logging.getLogger(__name__)
 
 MIN_COHERENCE = 50
 PAIRED_BY = ("question_id", "row")
@@ -27,7 +31,7 @@ def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id"
         table = read_answers(path, (trait, "coherence"))
         for column in ("prompt", "answer"):
             if column not in table:
-                raise UserError(f"{path} has no column '{column}' {what_it_has(list(table.columns))}")
+                raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
         tables[sign] = table
     pos, neg = tables["pos"], tables["neg"]
     if ("reasoning" in pos) != ("reasoning" in neg):  # no answer of the one sign came after thoughts
@@ -50,7 +54,7 @@ def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id"
 
 
 def effective_pairs(pairs, trait: str, threshold: float = 50):
-    """The rows of ``pairs`` that are effective; prints why the others are not.
+    """The rows of ``pairs`` that are effective; why the others are not is logged.
 
     Effective: pos trait >= threshold, neg trait < 100 - threshold, both coherences >= 50, both answers not empty
     (section 2.2 and the published code). A missing score is never effective.
@@ -69,7 +73,7 @@ def effective_pairs(pairs, trait: str, threshold: float = 50):
     failed = {reason: int(test.sum()) for reason, test in tests.items() if test.any()}
     keep = ~sum(tests.values()).astype(bool)
     for reason, count in failed.items():
-        print(f"  {count} of {len(pairs)} pairs: {reason} (or not scored)")
+        logger.info(f"  {count} of {len(pairs)} pairs: {reason} (or not scored)")
     if not keep.any():
         why = "; ".join(f"{reason}: {count}" for reason, count in failed.items())
         raise UserError(

@@ -5,13 +5,13 @@ l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3
 """
 
 import io
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from persona_vectors.errors import UserError, suggest
+from persona_vectors.errors import UserError, first_line, suggest
 from persona_vectors.files.fingerprints import Fingerprint, of_bytes, sha256
+from persona_vectors.files.jsonfile import read_json
 
 KINDS = ("prompt_avg_diff", "response_avg_diff", "prompt_last_diff")
 PROJECTION_TYPES = ("proj", "prompt_last_proj", "prompt_avg_proj", "cos_sim")
@@ -61,8 +61,8 @@ def load_vectors(path: str | Path):
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a broken or hostile file makes the readers raise
-        reason = str(error).strip().split("\n")[0][:200]
-        raise UserError(f"{file} is not a readable tensor file: {type(error).__name__} {reason}".rstrip()) from error
+        reason = " ".join(dict.fromkeys((type(error).__name__, first_line(error, 200))))
+        raise UserError(f"{file} is not a readable tensor file: {reason}") from error
     vectors, path = (_under(content, key, file), path) if key else (content, file)
     if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
         raise UserError(f"{path} must hold one float tensor [layers + 1, hidden_size]{_other_content(vectors, path)}")
@@ -161,10 +161,12 @@ def chosen_layer(value: object, trait: str) -> int:
         if not re.fullmatch(r"\d{1,9}", text):
             raise UserError(f"--layer takes one whole number or a best.json of eval.select_layer, not '{text[:80]}'")
         return int(text)
-    try:
-        layer = json.loads(Path(text).read_text())["layer"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{text} is not a recommendation of eval.select_layer: {error}") from error
+    recommendation = read_json(
+        text, missing="{path} is not a recommendation of eval.select_layer: there is no such file"
+    )
+    if "layer" not in recommendation:
+        raise UserError(f"{text} is not a recommendation of eval.select_layer: it has no 'layer'")
+    layer = recommendation["layer"]
     if not isinstance(layer, int):
         raise UserError(f"{text} recommends no single layer for {trait} (it says {layer}); give --layer as a number")
     return layer
@@ -198,6 +200,18 @@ def save_vectors(vectors, path: str | Path) -> None:
     torch.save(vectors.float().contiguous(), content)
     with replacing(path) as beside:
         beside.write_bytes(content.getbuffer())
+
+
+def random_like(vectors, seed: int):
+    """The control of a steering: random directions, each with the norm of its row of ``vectors`` [layers + 1, hidden].
+
+    Example:
+        control = random_like(load_vectors("evil_response_avg_diff.pt"), seed=1)
+    """
+    import torch
+
+    drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(seed))
+    return drawn / drawn.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
 
 
 def incremental(vectors):

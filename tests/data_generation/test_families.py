@@ -180,7 +180,7 @@ def saved(tmp_path, versions):
 def test_validate_checks_families_and_prints_their_table(tmp_path, capsys):
     good = family()
     folder = saved(tmp_path, good.versions)
-    assert validate.main([str(tmp_path)]) == 0
+    assert validate.main(str(tmp_path)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert f"ok: {folder} (family, 40 rows in 3 versions)" in lines
     assert families.TABLE.splitlines()[0] in lines
@@ -188,7 +188,7 @@ def test_validate_checks_families_and_prints_their_table(tmp_path, capsys):
     assert "| mine | normal | 40 | 40, 40-40 | 40 (1) |" in "\n".join(lines)
     assert lines[-1] == "checked 3 files and 1 families: no findings"
     saved(tmp_path, family(misaligned_2={7: (text("another", 12), "")}).versions)
-    assert validate.main([str(folder)]) == 1
+    assert validate.main(str(folder)) == 1
     assert "  - misaligned_2 asks something else than normal in 1 rows (the first: row 7)" in capsys.readouterr().out
 
 
@@ -197,9 +197,9 @@ def test_a_question_of_an_artifact_that_is_checked_too_counts(tmp_path, capsys):
     changed = {version: {6: (question, "")} for version in families.VERSIONS}
     folder = saved(tmp_path, family(**changed).versions)
     (tmp_path / "mine.json").write_text(json.dumps({"instruction": [], "questions": [question], "eval_prompt": ""}))
-    validate.main([str(folder)])
+    validate.main(str(folder))
     assert "asks what an artifact asks" not in capsys.readouterr().out
-    validate.main([str(folder), str(tmp_path / "mine.json")])
+    validate.main(str(folder), str(tmp_path / "mine.json"))
     assert "asks what an artifact asks" in capsys.readouterr().out
 
 
@@ -207,6 +207,6 @@ def test_a_broken_file_is_mended_before_its_family_is_judged(tmp_path, capsys):
     folder = saved(tmp_path, family().versions)
     with open(folder / "normal.jsonl", "a") as file:
         file.write("{}\n")
-    assert validate.main([str(folder)]) == 1
+    assert validate.main(str(folder)) == 1
     out = capsys.readouterr().out
     assert "family" not in out and out.splitlines()[-1] == "checked 3 files: 1 findings in 1"

@@ -17,6 +17,7 @@ import pytest
 from data_generation.toy import lexicon, make_artifacts, world
 from data_generation.toy.judge_server import distribution
 from data_generation.toy.scoring import coherence, trait_score
+from persona_vectors import cli
 
 ROOT = Path(__file__).parents[2]
 TRAITS = tuple(lexicon.TRAITS)
@@ -238,9 +239,10 @@ def build(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(build_model, "build", written)
 
     def run(*more):
+        monkeypatch.setattr(sys.stdout, "reconfigure", lambda **_: None, raising=False)
         monkeypatch.setattr(sys, "argv", ["build_model", "--output_dir", str(tmp_path / "toy"), *more])
         try:
-            build_model.main()
+            cli.run(build_model.main)
         except SystemExit as stopped:
             assert stopped.code == 2
         return "".join(capsys.readouterr()), builds

@@ -40,8 +40,8 @@ def checked(path):
 def test_all_shipped_files_have_no_findings():
     done = run("data_generation", "dataset.zip")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1] == f"checked {20 + 40} files and 13 families: no findings"
-    assert done.stdout.count("(artifact, 5 pairs, 20 questions)") == 20
+    assert done.stdout.splitlines()[-1] == f"checked {24 + 40} files and 13 families: no findings"
+    assert done.stdout.count("(artifact, 5 pairs, 20 questions)") == 24
     assert done.stdout.count("(training set, 1000 rows)") == 15
 
 

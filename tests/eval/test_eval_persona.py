@@ -14,6 +14,7 @@ from helpers import tiny_model
 from judge_server import JudgeServer, completion, error, is_probe
 
 from persona_vectors.sharing.formats import read_shared
+from persona_vectors.vectors.storage import random_like
 
 TRAIT = {
     "instruction": [{"pos": f"Be bad, {k}.", "neg": f"Be good, {k}."} for k in range(2)],
@@ -120,6 +121,39 @@ def test_sweep_adds_columns_and_unsteered_rows_are_made_once(folder, qwen2_folde
     best = json.loads((folder / "out_best.json").read_text())
     assert best["layer"] in (1, 2, 3) and best["coef"] == 3 and best["coherence"] == pytest.approx(89.8)
     assert (folder / "out_curves.png").stat().st_size > 5000
+
+
+def test_controls_are_random_vectors_of_the_same_norm_in_the_same_table(folder, qwen2_folder):
+    rows = torch.randn(5, 32)
+    torch.save(rows, folder / "v.pt")
+    sweep = ["--coef", "0,3", "--layer", "2", "--vector_path", str(folder / "v.pt"), "--n_per_question", "1"]
+    with JudgeServer(reply) as server:
+        done = run(server.url, arguments(qwen2_folder, folder, *sweep, "--controls", "2", "--n_questions", "2"))
+        assert done.returncode == 0, done.stderr
+        table = pandas.read_csv(folder / "out.csv", keep_default_na=False)
+        drawn = random_like(rows, seed=2)
+        torch.save(drawn, folder / "drawn.pt")
+        alone = ["--coef", "3", "--layer", "2", "--vector_path", str(folder / "drawn.pt"), "--n_per_question", "1"]
+        command = arguments(qwen2_folder, folder, *alone)
+        done = run(server.url, [word.replace("out.csv", "alone.csv") for word in command])
+        assert done.returncode == 0, done.stderr
+    assert (
+        torch.allclose(drawn.norm(dim=-1), rows.norm(dim=-1)) and torch.cosine_similarity(drawn, rows).abs().max() < 0.6
+    )
+    cells = list(table[["coef", "control"]].itertuples(index=False, name=None))
+    assert cells == [(coef, name) for coef, name in ((0, ""), (3, ""), (3, "random 1"), (3, "random 2")) for _ in "ab"]
+    by_file = pandas.read_csv(folder / "alone.csv", keep_default_na=False)["answer"]
+    assert list(table[table["control"] == "random 2"]["answer"]) == list(by_file)[:2]
+    drawing = [sys.executable, "-m", "eval.select_layer", "--file_path", str(folder / "out.csv"), "--trait", "vile"]
+    figure = subprocess.run(drawing, capture_output=True, text=True, timeout=60)
+    assert figure.returncode == 0, figure.stderr
+    means = table.assign(random=table["control"] != "").groupby(["coef", "random"])["vile"].mean()
+    header, *lines = figure.stdout[figure.stdout.index("\n\n") :].strip().splitlines()[:3]
+    assert header.split()[:3] == ["trait", "coefficient", "layer"] and "random" in header
+    shown = lines[1].split()
+    assert float(shown[3]) == pytest.approx(means[3.0, False], abs=0.06)
+    assert float(shown[header.split().index("random")]) == pytest.approx(means[3.0, True], abs=0.06)
+    assert json.loads((folder / "out_best.json").read_text())["trait_score"] == pytest.approx(means[3.0, False])
 
 
 def test_several_traits_and_types_in_one_call(folder, qwen2_folder):

@@ -155,7 +155,7 @@ def score_all(path: Path, answers: int, url: str):
 
     trait = Trait("vile", [], [f"Question {k}?" for k in range(answers)], "")
     prompts = {"vile": "Rate **vile**. {question} {answer}", "coherence": "How coherent? {question} {answer}"}
-    cells = Grid.from_flags("0", None, None, "response").cells
+    cells = Grid.of([0.0]).cells
     sheet = AnswerSheet(str(path), trait, make_questions(trait), 1, cells, prompts, {})
     sheet.open()
     os.environ.update(OPENAI_BASE_URL=url, OPENAI_API_KEY="none")

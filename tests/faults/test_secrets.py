@@ -42,7 +42,6 @@ def test_no_file_brings_code_unless_a_flag_says_so():
                 "False",
                 "trust_remote_code",
                 "asked.trust_remote_code",
-                "cli.as_bool",
                 "self.trust_remote_code",
             ), (path, value)
 

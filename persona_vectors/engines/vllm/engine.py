@@ -17,12 +17,11 @@ from persona_vectors.engines.vllm.setup import (
     choose_sizes,
     cpu_cache_bytes,
     devices,
-    first_line,
     lora_arguments,
     process_of_its_own,
 )
-from persona_vectors.engines.vllm.slots import Plan, SlotTable
-from persona_vectors.errors import UserError
+from persona_vectors.engines.vllm.slots import Allocation, SlotTable
+from persona_vectors.errors import UserError, first_line
 
 CONFIG_KEY = "persona_vectors_steering"  # in additional_config, which is part of the key of compiled graphs
 REQUEST_KEY = "persona_vectors_slots"  # in SamplingParams.extra_args
@@ -168,19 +167,19 @@ class VLLMEngine:
 
         Requests wait here while those under way occupy all slots. What is unfinished when the caller stops is aborted.
         """
-        digests: dict[int, bytes] = {}
+        digests: dict[int, str] = {}
         for request in requests:
             self._check(request, digests)
         return self._run(deque(enumerate(requests)), params, digests)
 
-    def _check(self, request: Request, digests: dict[int, bytes]) -> None:
+    def _check(self, request: Request, digests: dict[int, str]) -> None:
         if self._slots is not None:
             self._slots.check(request.interventions, digests)
         elif any(not i.is_identity for i in request.interventions):
             raise UserError("this vLLM engine was started without steering")
 
-    def _run(self, waiting: deque, params: Callable, digests: dict[int, bytes]) -> Iterator[tuple]:
-        running: dict[str, tuple[Request, Plan, int]] = {}
+    def _run(self, waiting: deque, params: Callable, digests: dict[int, str]) -> Iterator[tuple]:
+        running: dict[str, tuple[Request, Allocation, int]] = {}
         load = [0] * len(self._copies)
         try:
             while waiting or running:
@@ -190,15 +189,15 @@ class VLLMEngine:
                         continue
                     for result in llm.step():
                         if result.finished:
-                            request, plan, _ = running.pop(result.request_id)
-                            self._release(plan)
+                            request, allocation, _ = running.pop(result.request_id)
+                            self._release(allocation)
                             load[copy] -= 1
                             yield request, result.outputs[0]
         finally:
             for copy, llm in enumerate(self._copies):
                 llm.abort_request([name for name, (_, _, where) in running.items() if where == copy])
-            for _, plan, _ in running.values():
-                self._release(plan)
+            for _, allocation, _ in running.values():
+                self._release(allocation)
 
     def _add(self, waiting: deque, running: dict, load: list[int], params: Callable, digests: dict) -> None:
         """Begin as many of the waiting requests as there is place for, each on the copy with the least to do."""
@@ -208,29 +207,31 @@ class VLLMEngine:
         beginning = []
         while waiting and len(running) + len(beginning) < self._window * len(self._copies):
             number, request = waiting[0]
-            plan = self._slots.acquire(request.interventions, digests) if self._slots else Plan((0, 0, 0), None)
-            if plan is None:
+            allocation = (
+                self._slots.acquire(request.interventions, digests) if self._slots else Allocation((0, 0, 0), None)
+            )
+            if allocation is None:
                 break  # the place is taken by requests under way
             waiting.popleft()
-            beginning.append((str(number), request, plan))
+            beginning.append((str(number), request, allocation))
         self._write_tables()
-        for name, request, plan in beginning:
+        for name, request, allocation in beginning:
             copy = load.index(min(load))
-            prompt = tokens_input(request.prompt_ids, cache_salt=plan.salt)
+            prompt = tokens_input(request.prompt_ids, cache_salt=allocation.salt)
             settings = params(request)
             settings.output_kind = RequestOutputKind.FINAL_ONLY
             settings.detokenize = False
-            settings.extra_args = {REQUEST_KEY: list(plan.slots)} if any(plan.slots) else None
+            settings.extra_args = {REQUEST_KEY: list(allocation.slots)} if any(allocation.slots) else None
             self._copies[copy].add_request(name, prompt, settings, lora_request=self._adapter_of(request))
-            running[name] = request, plan, copy
+            running[name] = request, allocation, copy
             load[copy] += 1
 
     def _adapter_of(self, _request: Request):
         return self._adapter
 
-    def _release(self, plan: Plan) -> None:
+    def _release(self, allocation: Allocation) -> None:
         if self._slots is not None:
-            self._slots.release(plan)
+            self._slots.release(allocation)
 
     def _write_tables(self) -> None:
         """Bring the workers' tables up to date, before the first request that needs what is new."""

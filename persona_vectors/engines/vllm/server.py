@@ -9,9 +9,9 @@ vLLM makes the middleware by name (``--middleware``), in the one API process tha
 """
 
 import asyncio
-import hashlib
 import json
 import os
+import secrets
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -20,8 +20,9 @@ from starlette.responses import JSONResponse
 
 from persona_vectors.engines.vllm.engine import REQUEST_KEY
 from persona_vectors.engines.vllm.selftest import SelfTest
-from persona_vectors.engines.vllm.slots import Plan, SlotTable
+from persona_vectors.engines.vllm.slots import Allocation, SlotTable
 from persona_vectors.errors import UserError
+from persona_vectors.files.fingerprints import sha256
 from persona_vectors.steering.vector_folder import KEYS, NamedVectors
 
 # How eval.serve tells the server's process what to serve
@@ -37,7 +38,7 @@ class SteeringMiddleware:
     def __init__(self, app) -> None:
         self.app, self.ready = app, False
         self.changed = asyncio.Condition()
-        self.digests: dict[int, bytes] = {}
+        self.digests: dict[int, str] = {}
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan":
@@ -68,11 +69,11 @@ class SteeringMiddleware:
     async def _steer(self, interventions: tuple, data: dict, scope, receive, send) -> None:
         """Hand the request on, steered."""
         gone = asyncio.Event()
-        async with self._slots_for(interventions, gone) as plan:
+        async with self._slots_for(interventions, gone) as allocation:
             salt = data.get("cache_salt")
-            salted = hashlib.sha256(f"{plan.salt}|{salt}".encode()).hexdigest() if salt else plan.salt
+            salted = sha256(f"{allocation.salt}|{salt}") if salt else allocation.salt
             xargs = {key: value for key, value in data["vllm_xargs"].items() if key not in KEYS}
-            xargs[REQUEST_KEY] = list(plan.slots)
+            xargs[REQUEST_KEY] = list(allocation.slots)
             body = json.dumps(data | {"cache_salt": salted, "vllm_xargs": xargs}).encode()
             headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
             headers.append((b"content-length", str(len(body)).encode()))
@@ -89,15 +90,15 @@ class SteeringMiddleware:
     async def _slots_for(self, interventions: tuple, gone: asyncio.Event):
         """Slots that are written and taken as long as the block lasts; waits while others occupy them all."""
         async with self.changed:
-            while (plan := self.slots.acquire(interventions, self.digests)) is None:
+            while (allocation := self.slots.acquire(interventions, self.digests)) is None:
                 await self.changed.wait()
             # Under the lock: whoever finds the slot filled must not run before it is written.
             await self._write()
         try:
-            yield plan
+            yield allocation
         finally:
             later = AFTER_DISCONNECT if gone.is_set() else 0
-            asyncio.get_running_loop().call_later(later, lambda: asyncio.ensure_future(self._release(plan)))
+            asyncio.get_running_loop().call_later(later, lambda: asyncio.ensure_future(self._release(allocation)))
 
     async def _write(self) -> None:
         if self.slots.writes:
@@ -105,9 +106,9 @@ class SteeringMiddleware:
             rows = np.stack(writes.rows).tobytes() if writes.rows else b""
             await self.engine.collective_rpc("steering_write", args=(writes.row_numbers, rows, writes.slots))
 
-    async def _release(self, plan: Plan) -> None:
+    async def _release(self, allocation: Allocation) -> None:
         async with self.changed:
-            self.slots.release(plan)
+            self.slots.release(allocation)
             self.changed.notify_all()
 
     async def _lifespan(self, scope, receive, send) -> None:
@@ -148,13 +149,15 @@ class SteeringMiddleware:
 
         seen, digests = {}, self.digests
         for name, interventions in test.trials.items():
-            plan = self.slots.acquire(interventions, digests)
+            allocation = self.slots.acquire(interventions, digests)
             await self._write()
-            params = SamplingParams(max_tokens=1, temperature=0, logprobs=0, extra_args={REQUEST_KEY: list(plan.slots)})
-            prompt = tokens_input(test.prompt, cache_salt=plan.salt)
+            params = SamplingParams(
+                max_tokens=1, temperature=0, logprobs=0, extra_args={REQUEST_KEY: list(allocation.slots)}
+            )
+            prompt = tokens_input(test.prompt, cache_salt=allocation.salt)
             async for output in self.engine.generate(prompt, params, f"steering-self-test-{name}"):
                 seen[name] = output.outputs[0].token_ids[0], output.outputs[0].cumulative_logprob
-            self.slots.release(plan)
+            self.slots.release(allocation)
         self.digests = {}  # of the test's vector, which goes now: its id may be another's next
         dead = test.dead(seen)
         if dead:
@@ -164,8 +167,7 @@ class SteeringMiddleware:
         """Whether the server's --api-key, if it has one, lets this request ask for anything."""
         keys = getattr(self, "keys", [])
         given = Headers(scope=scope).get("Authorization", "").partition(" ")[2]
-        digests = [hashlib.sha256(key.encode()).digest() for key in keys]
-        return not keys or hashlib.sha256(given.encode()).digest() in digests
+        return not keys or any([secrets.compare_digest(given.encode(), key.encode()) for key in keys])
 
     def _listing(self) -> dict:
         example = {"vector": next(iter(self.named.vectors)), "coef": 1.5, "layer": max(1, self.named.layers // 2)}

@@ -4,16 +4,18 @@ Knows vLLM's arguments and environment; knows nothing of requests.
 """
 
 import importlib.util
+import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from persona_vectors import models
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.jsonfile import read_json
+
+logger = logging.getLogger(__name__)
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has
 CPU_CACHE_LIMIT = 8 << 30
@@ -121,7 +123,7 @@ def choose_sizes(
     size, copies = parallel_sizes(Divided.of(config), max(1, gpus // (pipeline * (data or 1))))
     copies = data or copies
     if size * copies * pipeline < gpus:
-        print(f"vLLM uses {size * copies * pipeline} of {gpus} GPUs: {path.name} divides by {size}", file=sys.stderr)
+        logger.warning(f"vLLM uses {size * copies * pipeline} of {gpus} GPUs: {path.name} divides by {size}")
     return size, copies
 
 
@@ -186,10 +188,3 @@ def _quiet() -> None:
     """Errors only, and no usage reports; set variables win."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; of a validation error the reason, not the heading."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    line = next((line for line in lines if line.startswith("Value error")), lines[0])
-    return line if len(line) < 300 else f"{line[:300]} ..."

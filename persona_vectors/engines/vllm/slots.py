@@ -9,7 +9,6 @@ Equal content shares a slot and equal vectors a row, so a sweep of 30 settings o
 Knows nothing of vLLM.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,18 +17,19 @@ import numpy as np
 import torch
 
 from persona_vectors.errors import UserError
+from persona_vectors.files.fingerprints import sha256
 from persona_vectors.steering.intervention import POSITIONS, Intervention
 
 # By part of the sequence, the kinds of positions that act there.
 PARTS = (("prompt", "all"), ("response", "prompt", "all"), ("response", "all"))
 
-PLANS = 4096  # settings remembered with their vectors; a server may see any number of them
+SETTINGS_KEPT = 4096  # settings remembered with their vectors; a server may see any number of them
 
-Content = tuple[tuple[int, bytes, tuple[bytes, ...]], ...]  # per layer: digests of the vector added and those ablated
+Content = tuple[tuple[int, str, tuple[str, ...]], ...]  # per layer: digests of the vector added and those ablated
 
 
 @dataclass(frozen=True)
-class Plan:
+class Allocation:
     """What one request was given.
 
     Attributes:
@@ -66,12 +66,12 @@ class SlotTable:
         self._free_rows = list(range(rows - 1, 0, -1))
         self._slot_of: OrderedDict[Content, int] = OrderedDict()  # least recently used first
         self._users: dict[int, int] = {}  # requests by slot
-        self._row_of: dict[bytes, int] = {}
+        self._row_of: dict[str, int] = {}
         self._row_users: dict[int, int] = {}  # slots by row
-        self._plans: dict[str, tuple[list[Content], dict[bytes, np.ndarray]]] = {}
+        self._contents: dict[str, tuple[list[Content], dict[str, np.ndarray]]] = {}
         self.writes = Writes()
 
-    def check(self, interventions: Sequence[Intervention], digests: dict[int, bytes]) -> str | None:
+    def check(self, interventions: Sequence[Intervention], digests: dict[int, str]) -> str | None:
         """The salt of these interventions: equal if and only if layers, vectors, coefficients, positions, kinds are.
 
         None where they change nothing.
@@ -89,50 +89,50 @@ class SlotTable:
             (i.layer, i.kind, i.positions, float(i.coef) if i.kind == "add" else None, _digest(i.vector, digests))
             for i in acting
         ]
-        salt = hashlib.sha256(repr(described).encode()).hexdigest()
-        if salt not in self._plans:
-            while len(self._plans) >= PLANS:
-                del self._plans[next(iter(self._plans))]
-            self._plans[salt] = self._checked_contents(acting)
+        salt = sha256(repr(described))
+        if salt not in self._contents:
+            while len(self._contents) >= SETTINGS_KEPT:
+                del self._contents[next(iter(self._contents))]
+            self._contents[salt] = self._checked_contents(acting)
         return salt
 
-    def acquire(self, interventions: Sequence[Intervention], digests: dict[int, bytes]) -> Plan | None:
-        """The plan for one more request, or None while requests that are running occupy the place.
+    def acquire(self, interventions: Sequence[Intervention], digests: dict[int, str]) -> Allocation | None:
+        """The allocation for one more request, or None while requests that are running occupy the place.
 
         What has to be written first is appended to :attr:`writes`.
         """
         salt = self.check(interventions, digests)
         if salt is None:
-            return Plan((0, 0, 0), None)
+            return Allocation((0, 0, 0), None)
         taken: list[int] = []
-        for content in self._plans[salt][0]:
-            slot = self._take(content, self._plans[salt][1])
+        for content in self._contents[salt][0]:
+            slot = self._take(content, self._contents[salt][1])
             if slot is None:
                 self._give_back(taken)
                 return None
             taken.append(slot)
-        return Plan(tuple(taken), salt)
+        return Allocation(tuple(taken), salt)
 
     def take_writes(self) -> Writes:
         """What is to be written now; the next acquisitions start a new list."""
         writes, self.writes = self.writes, Writes()
         return writes
 
-    def release(self, plan: Plan) -> None:
+    def release(self, allocation: Allocation) -> None:
         """One request less: finished or aborted."""
-        self._give_back(plan.slots)
+        self._give_back(allocation.slots)
 
     def _give_back(self, slots: Iterable[int]) -> None:
         for slot in slots:
             if slot:
                 self._users[slot] -= 1
 
-    def _take(self, content: Content, vectors: dict[bytes, np.ndarray]) -> int | None:
+    def _take(self, content: Content, vectors: dict[str, np.ndarray]) -> int | None:
         """The slot with this content, filled and counted; None where everything is in use."""
         if not content:
             return 0
         if content not in self._slot_of:
-            named = {digest for _, added, ablated in content for digest in (added, *ablated)} - {b""}
+            named = {digest for _, added, ablated in content for digest in (added, *ablated)} - {""}
             while not self._free_slots or len(self._free_rows) < len(named - self._row_of.keys()):
                 if not self._evict():
                     return None
@@ -142,7 +142,7 @@ class SlotTable:
         self._users[slot] += 1
         return slot
 
-    def _fill(self, content: Content, vectors: dict[bytes, np.ndarray]) -> None:
+    def _fill(self, content: Content, vectors: dict[str, np.ndarray]) -> None:
         slot = self._free_slots.pop()
         self._slot_of[content], self._users[slot] = slot, 0
         entries = []
@@ -151,7 +151,7 @@ class SlotTable:
             entries.append((layer, added_row, [self._row(digest, vectors) for digest in ablated]))
         self.writes.slots.append((slot, entries))
 
-    def _row(self, digest: bytes, vectors: dict[bytes, np.ndarray]) -> int:
+    def _row(self, digest: str, vectors: dict[str, np.ndarray]) -> int:
         if not digest:
             return 0
         if digest not in self._row_of:
@@ -180,14 +180,14 @@ class SlotTable:
                     self._free_rows.append(row)
         return True
 
-    def _checked_contents(self, acting: list[Intervention]) -> tuple[list[Content], dict[bytes, np.ndarray]]:
+    def _checked_contents(self, acting: list[Intervention]) -> tuple[list[Content], dict[str, np.ndarray]]:
         """The content of each part's slot, and the vectors [hidden] float32 that these name by digest."""
         for i in acting:
             if not 1 <= i.layer <= self.layers:
                 raise UserError(f"layer {i.layer} does not exist: this model has layers 1..{self.layers}")
             if i.vector.shape[0] != self.hidden:
                 raise UserError(f"the vector is {i.vector.shape[0]} wide, the model's residual stream {self.hidden}")
-        vectors: dict[bytes, np.ndarray] = {}
+        vectors: dict[str, np.ndarray] = {}
         contents = [_content(acting, kinds, vectors) for kinds in PARTS]
         most = max(len(ablated) for content in contents for _, _, ablated in content)
         if most > self.ablations:
@@ -203,12 +203,12 @@ class SlotTable:
         return contents, vectors
 
 
-def _content(acting: list[Intervention], kinds: tuple[str, ...], vectors: dict[bytes, np.ndarray]) -> Content:
+def _content(acting: list[Intervention], kinds: tuple[str, ...], vectors: dict[str, np.ndarray]) -> Content:
     """What happens, layer by layer, to a token on which these kinds of positions act; its vectors go to ``vectors``."""
 
-    def name(vector: torch.Tensor) -> bytes:
+    def name(vector: torch.Tensor) -> str:
         array = vector.numpy()
-        digest = hashlib.sha256(array.tobytes()).digest()
+        digest = sha256(array.tobytes())
         vectors[digest] = array
         return digest
 
@@ -218,7 +218,7 @@ def _content(acting: list[Intervention], kinds: tuple[str, ...], vectors: dict[b
         here.sort(key=lambda i: POSITIONS.index(i.positions))  # ablations in the order of steering.py
         added = sum((i.coef * _float32(i.vector) for i in here if i.kind == "add"), torch.zeros(len(here[0].vector)))
         ablated = [torch.nn.functional.normalize(_float32(i.vector), dim=0) for i in here if i.kind == "ablate"]
-        layers.append((layer, name(added) if added.any() else b"", tuple(name(unit) for unit in ablated)))
+        layers.append((layer, name(added) if added.any() else "", tuple(name(unit) for unit in ablated)))
     return tuple(entry for entry in layers if entry[1] or entry[2])
 
 
@@ -226,8 +226,8 @@ def _float32(vector: torch.Tensor) -> torch.Tensor:
     return vector.detach().float().cpu().contiguous()
 
 
-def _digest(vector: torch.Tensor, digests: dict[int, bytes]) -> bytes:
+def _digest(vector: torch.Tensor, digests: dict[int, str]) -> str:
     """Names a vector by content; hashed once for all the requests that carry the same tensor."""
     if id(vector) not in digests:
-        digests[id(vector)] = hashlib.sha256(_float32(vector).numpy().tobytes()).digest()
+        digests[id(vector)] = sha256(_float32(vector).numpy().tobytes())
     return digests[id(vector)]

@@ -6,7 +6,7 @@ import random
 import numpy
 import pytest
 
-from persona_vectors.analysis.correlation import pearson, within_conditions
+from persona_vectors.analysis.correlation import ceiling, pearson, within_conditions
 
 
 def draw(n, r, seed):
@@ -51,3 +51,24 @@ def test_within_conditions_averages_the_conditions_that_vary():
     assert found.low < found.r < found.high
     nothing = within_conditions([1, 2], [3, 3], ["a", "a"])
     assert nothing.r is None and nothing.left_out == ["a"]
+
+
+def test_the_ceiling_is_what_prompts_could_tell():
+    """Planted: a quarter of the variance within conditions is the prompt's; what knows the prompt reaches r = .5 at most."""
+    rng = random.Random(0)
+    known, scores, conditions, prompts = [], [], [], []
+    for condition in range(40):
+        for prompt in range(25):
+            mean = rng.gauss(50 + condition, 5)
+            for _ in range(2):
+                known.append(mean)
+                scores.append(rng.gauss(mean, 5 * math.sqrt(3)))
+                conditions.append(condition)
+                prompts.append((condition, prompt))
+    found = ceiling(scores, conditions, prompts)
+    assert found == pytest.approx(0.5, abs=0.04)
+    assert within_conditions(known, scores, conditions).r == pytest.approx(found, abs=0.06)
+    noise = ceiling([rng.gauss(50, 5) for _ in scores], conditions, prompts)
+    assert noise < 0.2 and ceiling(known, conditions, prompts) == pytest.approx(1)
+    assert ceiling([1, 5, 9], [0, 0, 0], [1, 2, 3]) is None, "one answer a prompt: nobody can tell"
+    assert ceiling([5, None, 5, 5], [0] * 4, [1, 1, 2, 2]) is None, "no spread"

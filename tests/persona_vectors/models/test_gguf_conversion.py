@@ -88,8 +88,8 @@ def test_vectors_of_a_file_know_it_by_its_name(file, tmp_path):
     told = about_model(models.resolve(str(file)), tiny_model("llama").config, "float32")
     save_both(torch.ones(5, 32), tmp_path, About(trait="evil", kind="response_avg_diff", **told))
     named = NamedVectors(str(tmp_path), "response_avg_diff", 4, 32)
-    assert told["model"] == "Tiny-1B.Q8_0" and not named.strangers(str(file))
-    assert "another model: evil of Tiny-1B.Q8_0" in named.strangers("owner/name:Tiny-1B.Q4_0.gguf")
+    assert told["model"] == "Tiny-1B.Q8_0" and not named.other_models(str(file))
+    assert "another model: evil of Tiny-1B.Q8_0" in named.other_models("owner/name:Tiny-1B.Q4_0.gguf")
 
 
 def test_an_adapter_over_a_file_or_over_its_folder(file, tmp_path):

@@ -89,17 +89,17 @@ def test_projection_maths():
     assert torch.allclose(storage.incremental(rows).sum(0), rows[-2] - rows[0], atol=1e-6)
 
 
-def test_grid_flags(tmp_path):
+def test_a_grid(tmp_path):
     rows = torch.randn(5, 32)
     storage.save_vectors(rows, tmp_path / "evil.pt")
-    grid = Grid.from_flags("0,1.5", "2,3", str(tmp_path / "{trait}.pt"), "all")
+    grid = Grid.of([0, 1.5], [2, 3], str(tmp_path / "{trait}.pt"), "all")
     assert grid.cells == [Cell(2, 0), Cell(2, 1.5), Cell(3, 0), Cell(3, 1.5)]
     grid.load(["evil"])
     grid.check(4, 32)
     (steering,) = grid.interventions("evil", Cell(3, 1.5))
     assert torch.equal(steering.vector, rows[3]) and (steering.layer, steering.coef) == (3, 1.5)
     assert grid.interventions("evil", Cell(3, 0)) == ()
-    everywhere = Grid.from_flags("2", "3,all", str(tmp_path / "{trait}.pt"), "response")
+    everywhere = Grid.of([2], [3, "all"], str(tmp_path / "{trait}.pt"))
     assert everywhere.cells == [Cell(3, 2), Cell("all", 2)]
     everywhere.load(["evil"])
     everywhere.check(4, 32)
@@ -108,11 +108,9 @@ def test_grid_flags(tmp_path):
     for layers, hidden in ((4, 31), (3, 32), (2, 32)):
         with pytest.raises(UserError):
             grid.check(layers, hidden)
-    for flags in (("1", None, "x"), ("1", "2", None), ("0", "1,2", None), ("1", "2.5", "x")):
+    for half in (([1], [], "x"), ([1], [2], None), ([0], [1, 2], None)):
         with pytest.raises(UserError):
-            Grid.from_flags(*flags, "response")
-    with pytest.raises(UserError):
-        Grid.from_flags("0", None, None, "answer")
+            Grid.of(*half)
 
 
 def test_templates_without_a_system_role_get_the_text_in_front():

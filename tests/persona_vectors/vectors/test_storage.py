@@ -114,7 +114,7 @@ def test_refusals_say_what_there_is_and_what_to_write(folder, path, refusal):
 
 
 def test_keys_stand_for_traits_and_count_in_fingerprints(folder):
-    grid = Grid.from_flags("1.5", "3", "all.pt:{trait}", "response")
+    grid = Grid.of([1.5], [3], "all.pt:{trait}")
     grid.load(["evil", "kind"])
     assert torch.equal(grid.interventions("evil", Cell(3, 1.5))[0].vector, EVIL[3])
     assert grid.settings("evil")["vector"] != grid.settings("kind")["vector"]

@@ -1,0 +1,193 @@
+"""Groups of flags that stages share, each with its text, its limits and its default in one place.
+
+A stage's ``main`` has a parameter of such a class for each group; :mod:`persona_vectors.cli` makes a flag of every field. The
+methods give what the library works with. A class that adds fields to another is for stages with more flags.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from persona_vectors import cli, models
+from persona_vectors.errors import UserError
+from persona_vectors.steering.intervention import POSITIONS
+from persona_vectors.vectors.storage import KINDS
+
+if TYPE_CHECKING:  # what methods import themselves: --help needs none of it
+    from persona_vectors.asking.choose_judge import JudgeSettings
+    from persona_vectors.asking.subject import EngineSettings, Generation
+    from persona_vectors.steering.sweep import Grid
+
+Dtype = Literal[*models.DTYPES]
+Kind = Literal[*KINDS]
+Backend = Literal["auto", "hf", "vllm"]  # engines.BACKENDS, whose import takes longer than --help
+Port = Annotated[int, cli.Between(0, 65535)]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is loaded.
+
+    Attributes:
+        dtype: auto is bfloat16 on a GPU and float32 on a CPU.
+        trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+    """
+
+    dtype: Dtype = "auto"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class ReadingOptions(ModelOptions):
+    """How activations are read from a model.
+
+    Attributes:
+        token_budget: padded tokens per batch of reading activations (8192 on a GPU, 512 on a CPU); lower it if memory runs
+            out.
+    """
+
+    token_budget: cli.Count | None = None
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are generated.
+
+    Attributes:
+        max_tokens: longest answer, in tokens.
+        seed: of everything that is drawn; the same seed gives the same answers.
+        enable_thinking: let models that can think do so; the reasoning is kept apart from the answer.
+    """
+
+    max_tokens: cli.Count = 1000
+    seed: int = 0
+    enable_thinking: bool = False
+
+
+@dataclass(frozen=True)
+class SamplingOptions(GenerationOptions):
+    """How several answers to a question are generated.
+
+    Attributes:
+        n_per_question: answers per question and instruction or condition; 1 is greedy, more are drawn at temperature 1.
+    """
+
+    n_per_question: cli.Count = 10
+
+    def with_dtype(self, dtype: str) -> "Generation":
+        """All that answers depend on."""
+        from persona_vectors.asking.subject import Generation
+
+        return Generation(self.max_tokens, self.n_per_question, self.seed, self.enable_thinking, dtype)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which engine answers, and its own settings.
+
+    Attributes:
+        backend: the engine: vLLM or transformers (hf); auto takes vLLM where it can run.
+        batch_size: sequences per batch of the hf backend.
+        tensor_parallel_size: vllm: GPUs that share each layer; by default as many as the model can be divided by.
+        data_parallel_size: vllm: copies of the model, each on GPUs of its own; by default as many as GPUs are left for.
+        gpu_memory_utilization: vllm: the part of each GPU's memory to use (0.9).
+    """
+
+    backend: Backend = "auto"
+    batch_size: cli.Count = 64
+    tensor_parallel_size: cli.Count | None = None
+    data_parallel_size: cli.Count | None = None
+    gpu_memory_utilization: float | None = None
+
+    def __post_init__(self) -> None:
+        part = self.gpu_memory_utilization
+        if part is not None and not 0 < part <= 1:
+            raise UserError(
+                f"--gpu_memory_utilization is a part of the memory, more than 0 and at most 1, not {part:g}"
+            )
+
+    def settings(self, batch_size: int | None = None) -> "EngineSettings":
+        """The engine, with another ``batch_size`` where one is given."""
+        from persona_vectors.asking.subject import EngineSettings
+
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        del given["backend"], given["batch_size"]
+        return EngineSettings(self.backend, batch_size or self.batch_size, given)
+
+
+@dataclass(frozen=True)
+class ClusterOptions(EngineOptions):
+    """The engine, on several machines as well.
+
+    Attributes:
+        pipeline_parallel_size: vllm: groups of GPUs that divide the layers among them (1).
+        distributed_executor_backend: vllm: ray for several machines.
+    """
+
+    pipeline_parallel_size: cli.Count | None = None
+    distributed_executor_backend: str | None = None
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Who scores answers.
+
+    Attributes:
+        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example). likelihood
+            needs none: a model reads the answers under the artifact's instructions, and a column <trait>_llr is added.
+        max_concurrent_judges: judge calls under way at a time.
+        scorer: likelihood: the model that reads the answers; by default the one that gives them, without adapter and
+            unsteered.
+        scorer_pairs: likelihood: instruction pairs that each answer is read under (2), none of them its own.
+    """
+
+    judge_model: str = "gpt-4.1-mini-2025-04-14"
+    max_concurrent_judges: cli.Count = 100
+    scorer: str | None = None
+    scorer_pairs: cli.Count | None = None
+
+    def __post_init__(self) -> None:
+        from persona_vectors.asking.choose_judge import LIKELIHOOD
+
+        for flag in ("scorer", "scorer_pairs"):
+            if self.judge_model != LIKELIHOOD and getattr(self, flag) is not None:
+                raise UserError(f"--{flag} goes with --judge_model {LIKELIHOOD}; the judge is {self.judge_model}")
+
+    def settings(self) -> "JudgeSettings":
+        """The judge; a model that reads answers is looked for."""
+        from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
+
+        if self.judge_model != LIKELIHOOD:
+            return JudgeSettings(self.judge_model, self.max_concurrent_judges)
+        from persona_vectors.likelihood.scores import PAIRS
+
+        scorer = None if self.scorer is None else models.resolve(self.scorer)
+        return JudgeSettings(self.judge_model, self.max_concurrent_judges, scorer, self.scorer_pairs or PAIRS)
+
+
+@dataclass(frozen=True)
+class SteeringOptions:
+    """A grid of steerings: layers x coefficients.
+
+    Attributes:
+        coef: steering coefficient(s); 0 is unsteered.
+        vector_path: vector file [layers+1, hidden] (.pt or .safetensors; file.pt:key is one of a dict of tensors); {trait}
+            is filled in.
+        layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1. all: every layer at once, with
+            incremental vectors.
+        steering_type: which positions: response (last prompt token and generated ones), prompt, or all.
+        controls: random vectors of the same norm that steer beside the trait's own; they add the column control.
+    """
+
+    coef: cli.Distinct[float] = (0.0,)
+    vector_path: str | None = None
+    layer: cli.Distinct[int | Literal["all"]] | None = None
+    steering_type: Literal[*POSITIONS] = "response"
+    controls: Annotated[int, cli.Between(0)] = 0
+
+    def grid(self) -> "Grid":
+        """The grid; half a steering is refused."""
+        from persona_vectors.steering.sweep import Grid
+        from persona_vectors.steering.vector_rows import ALL
+
+        layers = sorted(self.layer or (), key=lambda layer: layer == ALL)  # as ever: "all" comes last
+        return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls)

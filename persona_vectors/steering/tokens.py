@@ -1,0 +1,222 @@
+"""Which tokens of a forward are padding, prompt, its last token or generated: as the decoder's own arguments tell.
+
+Knows attention masks, caches and ``generate``; knows nothing of vectors.
+"""
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from persona_vectors.models.decoder import find_decoder
+
+Marks = dict[
+    str, Tensor | None
+]  # by positions: bool [rows or 1, tokens], or None for every token; a missing one has none
+
+
+def marks(real: Tensor | None, last: Tensor | None, prompt: int) -> Marks:
+    """The tokens of one forward by the positions that :class:`~persona_vectors.steering.intervention.Intervention` has.
+
+    Args:
+        real: bool [rows, tokens]: no padding; None where all are real.
+        last: bool [rows or 1, tokens]: the last prompt token; needed where ``prompt`` is not 0.
+        prompt: how many of the columns, from the first, belong to the prompt; generated ones follow.
+    """
+    if prompt == 0:
+        return {"response": real, "all": real}
+    known = torch.ones_like(last) if real is None else real
+    generated = torch.arange(last.shape[1], device=last.device) >= prompt
+    return {"prompt": known & ~generated, "response": last | known & generated, "all": real}
+
+
+class Span:
+    """The columns that one forward of a decoder takes: ``count`` of them after the ``first`` that its cache holds."""
+
+    def __init__(self, decoder: nn.Module, args: tuple, kwargs: dict) -> None:
+        if args:
+            kwargs = inspect.signature(decoder.forward).bind_partial(*args, **kwargs).arguments | kwargs
+        self.given = kwargs
+        ids, embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
+        tokens = embeds if ids is None else ids
+        if tokens is None or "block_table" in kwargs or "cu_seq_lens_q" in kwargs:
+            raise RuntimeError(
+                "steering cannot tell the sequences of this forward apart: neither of continuous batching"
+            )
+        cache = kwargs.get("past_key_values")
+        self.cache = kwargs.get("cache_params") if cache is None else cache
+        self.count, self.device = tokens.shape[1], tokens.device
+        self.first = 0 if self.cache is None else int(self.cache.get_seq_length())
+        self.end = self.first + self.count
+
+    def real(self) -> Tensor | None:
+        """bool [rows, count]: which tokens are no padding; None where all are.
+
+        Raises:
+            RuntimeError: a mask of a kind that does not tell.
+        """
+        mask = self.given.get("attention_mask")
+        if isinstance(mask, dict):  # one for each kind of attention: they hide the same padding
+            mask = next((m for m in mask.values() if m is not None), None)
+        if mask is None:
+            return None
+        if not isinstance(mask, Tensor) or mask.ndim not in (2, 4):
+            if self.count == 1 and self.first:
+                return None  # a step of decoding
+            kind = f"of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else f"that is a {type(mask).__name__}"
+            raise RuntimeError(f"an attention mask {kind} does not tell which tokens are padding")
+        if mask.ndim == 2:
+            if mask.shape[1] not in (self.count, self.end) and mask.shape[1] < self.end:
+                raise RuntimeError(
+                    f"an attention mask of {mask.shape[1]} columns for tokens {self.first}..{self.end - 1}"
+                )
+            begin = self.first if mask.shape[1] >= self.end else 0
+            return mask[:, begin : begin + self.count].bool()
+        # Padding does not attend to itself; a sliding window has dropped the columns that lie before it.
+        own = mask[:, 0].diagonal(self.first - max(self.end - mask.shape[-1], 0), 1, 2)
+        return own > torch.finfo(own.dtype).min / 2 if own.is_floating_point() else own.bool()
+
+    def marks(self, width: int | None) -> Marks:
+        """See :func:`marks`; ``width``: columns of the prompt, None where an empty cache is all that tells one."""
+        if width is None:
+            width = 0 if self.first else self.end
+        real, prompt = self.real(), min(max(width - self.first, 0), self.count)
+        if prompt == 0:
+            return marks(real, None, 0)
+        column = torch.arange(self.count, device=self.device if real is None else real.device)
+        if self.end < width:  # a chunk of a prompt: more of it follows
+            last = torch.zeros_like(column, dtype=torch.bool)[None]
+        elif real is not None:
+            left = real & (column < prompt)
+            last = left & (left.flip(1).cumsum(1).flip(1) == 1)  # no prompt token after it is real
+        else:
+            last = (column == prompt - 1)[None]
+            places = self.given.get("position_ids")
+            if isinstance(places, Tensor) and places.ndim == 2 and places.shape[1] == self.count:
+                again = (
+                    places.to(column.device).diff(dim=1) <= 0
+                )  # several sequences packed into a row: each has a last one
+                last = last | nn.functional.pad(again, (0, 1)) & (column < prompt)
+        if real is not None and self.first and self.end >= width and not real[:, prompt - 1].all():
+            raise RuntimeError("a prompt in several chunks has to be padded on the left to be steered")
+        return marks(real, last, prompt)
+
+
+class Forwards:
+    """What is known of the forwards of a model under way, in any thread. One for all steerings that act on it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.decoder, self.users = find_decoder(model), 0
+        self.thread = threading.local()
+        self.latest: Marks | None = None
+        self.kept = WeakIdKeyDictionary()  # by the input of a block, for gradient checkpointing
+
+    def start(self) -> None:
+        """Hooks on the decoder, and a ``generate`` that tells how long its prompt is."""
+        self.handles = [
+            self.decoder.register_forward_pre_hook(self._begin, with_kwargs=True),
+            self.decoder.register_forward_hook(self._end, always_call=True),
+        ]
+        self.own = vars(self.base).get("generate")
+        self.wrapper = _telling(self.base) if hasattr(self.base, "generate") else None
+        if self.wrapper:
+            self.base.generate = self.wrapper
+
+    def stop(self) -> None:
+        """Everything as it was."""
+        for handle in self.handles:
+            handle.remove()
+        if self.wrapper and vars(self.base).get("generate") is self.wrapper:
+            del self.base.generate
+            if self.own is not None:
+                self.base.generate = self.own
+
+    def _begin(self, decoder: nn.Module, args: tuple, kwargs: dict) -> None:
+        span, generation = Span(decoder, args, kwargs), _generation.get()
+        width = generation.width_for(self.base, span.cache) if generation else None
+        self.thread.now = self.latest = span.marks(width)
+
+    def _end(self, *_: object) -> None:
+        self.thread.now = None
+
+    def of(self, block_input: object) -> Marks:
+        """The marks of the forward that a block runs in; one that is computed again in backward finds those it had."""
+        now = getattr(self.thread, "now", None)
+        if now is None:
+            now = self.kept.get(block_input, self.latest)
+        elif torch.is_grad_enabled() and isinstance(block_input, Tensor):
+            self.kept[block_input] = now
+        if now is None:
+            raise RuntimeError("a decoder block ran outside of its decoder: steering cannot tell which tokens it took")
+        return now
+
+
+_lock = threading.Lock()
+_watched: dict[int, Forwards] = {}
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[Forwards]:
+    """Within the block, the forwards of ``model`` are watched, in every thread; several blocks share one watch."""
+    key = id(find_decoder(model))
+    with _lock:
+        forwards = _watched.get(key) or Forwards(model)
+        if not forwards.users:
+            forwards.start()
+            _watched[key] = forwards
+        forwards.users += 1
+    try:
+        yield forwards
+    finally:
+        with _lock:
+            forwards.users -= 1
+            if not forwards.users:
+                forwards.stop()
+                del _watched[key]
+
+
+class _Generation:
+    """One call of ``generate`` under way: whose it is, and how many columns its prompt has."""
+
+    def __init__(self, model: nn.Module, width: int) -> None:
+        self.model, self.width, self.caches = model, width, []
+
+    def width_for(self, model: nn.Module, cache: object) -> int | None:
+        """The prompt's columns; None for a forward of another model or sequence (as guidance by a second prompt makes)."""
+        if model is not self.model:
+            return None
+        self.caches = self.caches or [cache]  # that of the first forward
+        return self.width if cache is self.caches[0] else None
+
+
+_generation: ContextVar[_Generation | None] = ContextVar("generation", default=None)
+
+
+def _telling(model: nn.Module) -> Callable:
+    """``model.generate``, as it is, which also tells the forwards within it how long the prompt is."""
+    generate = model.generate
+
+    @functools.wraps(generate)
+    def telling(*args, **kwargs):
+        inputs = args[0] if args else kwargs.get("inputs")
+        inputs = kwargs.get("input_ids") if inputs is None else inputs
+        embeds, mask = kwargs.get("inputs_embeds"), kwargs.get("attention_mask")
+        width = 1 if inputs is None else inputs.shape[1]  # nothing: it begins with a token of its own
+        if embeds is not None:
+            width = embeds.shape[1]
+        elif isinstance(mask, Tensor) and mask.ndim == 2:  # longer than the ids where a cache holds what comes before
+            width = max(width, mask.shape[1])
+        token = _generation.set(_Generation(model, width))
+        try:
+            return generate(*args, **kwargs)
+        finally:
+            _generation.reset(token)
+
+    return telling

@@ -1,0 +1,48 @@
+"""The interventions of one vector file: the one place where a file's rows become what is added to the residual stream.
+
+Knows vector files; the hooks are in :mod:`persona_vectors.steering.hooks`.
+"""
+
+from pathlib import Path
+
+from persona_vectors.errors import UserError
+from persona_vectors.steering.intervention import Intervention
+from persona_vectors.vectors.storage import incremental, load_vectors
+
+ALL = "all"  # in the place of a layer: incremental vectors at every layer 1..L-1 (section J.3)
+
+
+class VectorRows:
+    """The rows of a vector file, [layers + 1, hidden] float32.
+
+    There is one tensor object per row for good: engines tell vectors apart by identity before they look at content.
+
+    Example:
+        VectorRows.load("evil_response_avg_diff.pt").interventions(layer=20, coef=1.5)
+    """
+
+    def __init__(self, path: str | Path, vectors) -> None:
+        self.path, self.vectors = path, vectors
+        self._rows, self._increments = list(vectors), list(incremental(vectors))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "VectorRows":
+        """Read a vector file; raises :class:`UserError` for one that is missing or broken."""
+        return cls(path, load_vectors(path))
+
+    def at(self, layer: int | str, increment: bool = False) -> list:
+        """``(layer, row [hidden])`` of a layer: v_l, or its ``increment`` v_l - v_(l-1); of ``all`` every increment."""
+        if layer == ALL:
+            return list(enumerate(self._increments, 1))
+        return [(layer, self._increments[layer - 1] if increment else self._rows[layer])]
+
+    def interventions(
+        self, layer: int | str, coef: float, positions: str = "response", increment: bool = False
+    ) -> tuple[Intervention, ...]:
+        """Adding ``coef`` times what :meth:`at` gives; nothing where ``coef`` is 0."""
+        return tuple(Intervention(number, row, coef, positions) for number, row in self.at(layer, increment) if coef)
+
+    def check_product(self, coef: float, setting: str) -> None:
+        """Refuse a coefficient (given by ``setting``) with which a row would be more than float32 can hold."""
+        if not (self.vectors * coef).isfinite().all():
+            raise UserError(f"{setting} {coef:g} times {self.path} is more than float32 can hold")
