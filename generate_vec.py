@@ -19,10 +19,17 @@ from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, make_folder
-from persona_vectors.files.fingerprints import Fingerprint, in_words, of_json, same
+from persona_vectors.files.fingerprints import in_words, same
 from persona_vectors.options import ReadingOptions
 from persona_vectors.sharing.formats import ENDINGS, About, about_model, save_both
-from persona_vectors.vectors.pairs import PAIRED_BY, effective_pairs, read_pairs
+from persona_vectors.vectors.pairs import (
+    PAIRED_BY,
+    effective_pairs,
+    fingerprint,
+    question_numbers,
+    read_pairs,
+    samples_of,
+)
 from persona_vectors.vectors.storage import KINDS, check_vector_folder
 
 
@@ -61,7 +68,7 @@ def main(
         **models.made_of(path),
         trait=trait,
         threshold=threshold,
-        pairs=of_pairs(effective),
+        pairs=fingerprint(effective),
         of=len(pairs),
         dtype=reading.dtype,
     )
@@ -90,18 +97,17 @@ def main(
         counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
         told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
         with provenance.writing(main_file, made_from, files=files):
-            for pool in means["pos"]:
-                about = About(trait=trait, kind=f"{pool}_diff", **told)
-                save_both(vectors[pool], save_dir, about)
+            for pool, vector in vectors.items():
+                save_both(vector, save_dir, About(trait=trait, kind=f"{pool}_diff", **told))
         odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
         aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
-        report(means, aucs)
+        report(vectors["response_avg"], means["neg"]["response_avg"], aucs)
         print("wrote " + ", ".join(map(str, files)))
 
 
 def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tuple:
     """(the pairs both of whose answers can be run, their samples by sign); says how many are left out and why."""
-    made = {sign: tokenised(tokenizer, effective, sign, longest) for sign in ("pos", "neg")}
+    made = {sign: samples_of(tokenizer, effective, sign, longest) for sign in ("pos", "neg")}
     reasons = [pos or neg for pos, neg in zip(made["pos"][1], made["neg"][1], strict=True)]
     kept = [not reason for reason in reasons]
     samples = {sign: list(compress(every, kept)) for sign, (every, _) in made.items()}
@@ -111,17 +117,6 @@ def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tupl
     if left_out:
         print(f"  of these {left_out}")
     return effective[kept], samples
-
-
-def of_pairs(effective) -> Fingerprint:
-    """What the vectors are made of: prompts, answers and thoughts of the effective pairs, in their order."""
-    texts = [
-        effective[f"{part}_{sign}"].tolist()
-        for sign in ("pos", "neg")
-        for part in ("prompt", "answer", "reasoning")
-        if f"{part}_{sign}" in effective
-    ]
-    return of_json("effective pairs", texts)
 
 
 def check_answers(records: dict[str, dict | None], made_from: dict) -> None:
@@ -150,36 +145,16 @@ def is_made(path: Path, made_from: dict) -> bool:
     return verdict.matches
 
 
-def tokenised(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, list[str]]:
-    """The samples of one sign: prompt, thoughts where the file has them, and answer; and what is wrong with each, if
-    anything."""
-    from persona_vectors.files.rows import Exchange
-    from persona_vectors.vectors.samples import make_samples
-
-    columns = [pairs[f"{name}_{sign}"] for name in ("prompt", "answer", "reasoning") if f"{name}_{sign}" in pairs]
-    samples, problems = make_samples(tokenizer, [Exchange(*row) for row in zip(*columns, strict=True)], longest)
-    return samples, [
-        problem or ("" if sample else "no prompt") for sample, problem in zip(samples, problems, strict=True)
-    ]
-
-
-def question_numbers(pairs) -> list[int]:
-    """A number per question: rows that ask the same thing share it."""
-    column = "question_pos" if "question_pos" in pairs else "prompt_pos"
-    return pairs[column].factorize()[0].tolist()
-
-
-def report(means: dict, aucs) -> None:
+def report(vector, negative, aucs) -> None:
     """Print, per layer, the length of the response vector and how well its direction separates held-out questions."""
-    vector = means["pos"]["response_avg"] - means["neg"]["response_avg"]
     if not vector.any():
         print(
             "the positive and the negative answers are the same: this vector is zero at every layer, and steers nothing"
         )
     print("layer  norm of response_avg_diff  relative to activations  held-out AUC")
     for layer, row in enumerate(vector):
-        scale = means["neg"]["response_avg"][layer].norm()
-        print(f"{layer:5d}  {row.norm():25.4f}  {row.norm() / scale:23.3f}  {aucs[layer]:12.3f}")
+        relative = row.norm() / negative[layer].norm()
+        print(f"{layer:5d}  {row.norm():25.4f}  {relative:23.3f}  {aucs[layer]:12.3f}")
 
 
 save_persona_vector = main  # its published name

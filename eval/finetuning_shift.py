@@ -122,7 +122,7 @@ def measure(
         return
     from tqdm import tqdm
 
-    from persona_vectors.vectors.activations import Sample
+    from persona_vectors.vectors.batches import Sample
 
     tokenizer = models.load_tokenizer(base, reading.trust_remote_code)
 

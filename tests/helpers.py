@@ -1,5 +1,7 @@
 """Tiny models and a tokenizer for the tests. Weights are random and large enough that text changes when they do."""
 
+import random
+
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -57,6 +59,15 @@ def tiny_tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def make_samples(n=17, vocabulary=300):
+    """Samples of random token ids: prompts of 1 to 30 tokens, answers of 1 to 60."""
+    from persona_vectors.vectors.batches import Sample
+
+    draw = random.Random(0)
+    ids = lambda low, high: [draw.randrange(4, vocabulary) for _ in range(draw.randint(low, high))]  # noqa: E731
+    return [Sample(ids(1, 30), ids(1, 60)) for _ in range(n)]
 
 
 def plain_loop(model, samples):

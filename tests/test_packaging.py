@@ -82,10 +82,8 @@ def test_every_module_is_imported_from_there(installed, tmp_path):
     folder, version, early, lacking = json.loads(done.stdout.splitlines()[-1])
     assert folder == str(installed / "persona_vectors") and version == persona_vectors.__version__
     assert not {"torch", "transformers", "numpy", "pandas"} & set(early), "import persona_vectors alone is light"
-    # The published names stand for the stages of a clone; vLLM is not everywhere.
-    assert set(lacking.values()) <= {"vllm", "eval"}, lacking
-    assert [name for name, what in lacking.items() if what == "eval"] == ["persona_vectors.published.questions"]
-    assert all(name.startswith("persona_vectors.engines.vllm.") for name, what in lacking.items() if what == "vllm")
+    assert set(lacking.values()) <= {"vllm"}, lacking
+    assert all(name.startswith("persona_vectors.engines.vllm.") for name in lacking)
 
 
 def test_a_command_of_the_library_runs_from_there(installed, tmp_path):

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import sha256
+from persona_vectors.files.messages import Message
+from persona_vectors.models import chat_template
 from persona_vectors.models.reasoning import declared_by
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
@@ -94,3 +97,19 @@ def stop_ids(own: int | list[int] | None, tokenizer) -> list[int]:
     """The tokens that end an answer: the model's own (its generation config's ``eos_token_id``) and the tokenizer's."""
     own = own if isinstance(own, list) else [own]
     return sorted({token for token in [*own, tokenizer.eos_token_id] if token is not None})
+
+
+def prompts_of(
+    tokenizer,
+    conversations: Sequence[list[Message]],
+    longest: int | None,
+    name: str = "conversation {}",
+    enable_thinking: bool = False,
+) -> tuple[list[str], list[list[int]]]:
+    """The templated prompts and their token ids; refuses one that leaves no room for an answer within ``longest`` tokens."""
+    prompts = [chat_template.render(tokenizer, messages, enable_thinking) for messages in conversations]
+    ids = chat_template.token_ids_of(tokenizer, prompts)
+    for number, row in enumerate(ids):
+        if longest is not None and len(row) >= longest:
+            raise UserError(f"{name.format(number)} has {len(row)} tokens: the model takes {longest}, answer included")
+    return prompts, ids

@@ -13,14 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from persona_vectors.models.decoder import find_decoder
-from persona_vectors.vectors.activations import (
-    TOKEN_BUDGETS,
-    Sample,
-    batches_by_length,
-    check_finite,
-    prompts_for_answers,
-    sharing_pays,
-)
+from persona_vectors.vectors.activations import check_finite
+from persona_vectors.vectors.batches import Sample, batches_by_length, token_budget_for
+from persona_vectors.vectors.shared_prompts import prompts_for_answers, sharing_pays
 
 LOGITS = 1 << 27  # numbers in a batch's logits: half a gigabyte of float32
 NEVER = -1000.0  # log-probability of what a model rules out: its part of an entropy is none
@@ -64,7 +59,7 @@ def token_likelihoods(
     decoder = find_decoder(model)
     device = model.get_input_embeddings().weight.device
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    budget = token_budget or max(1, min(TOKEN_BUDGETS.get(device.type, 4096), LOGITS // vocabulary))
+    budget = token_budget or max(1, min(token_budget_for(device), LOGITS // vocabulary))
     make = _plain_batches
     if min(len(sample.prompt_ids) for sample in samples) > 1 and sharing_pays(decoder, samples):
         make = _shared_batches

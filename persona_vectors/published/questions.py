@@ -7,9 +7,9 @@ import random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
-from eval.prompts import Prompts
 from persona_vectors.errors import UserError
 from persona_vectors.judge.judge import KINDS, GivenUp, Judge
+from persona_vectors.judge.prompts import COHERENCE
 from persona_vectors.settings import load_dotenv
 from persona_vectors.traits.artifact import load_trait, make_questions
 
@@ -117,7 +117,7 @@ def load_persona_questions(
     """
     artifact = load_trait(trait, version)
     asked = make_questions(artifact, persona_instructions_type, assistant_name if persona_instructions_type else None)
-    prompts = {trait: artifact.eval_prompt, "coherence": Prompts["coherence_0_100"]}
+    prompts = {trait: artifact.eval_prompt, "coherence": COHERENCE}
     return [Question(q.id, [q.text], prompts, temperature, q.system, judge_model, eval_type) for q in asked]
 
 

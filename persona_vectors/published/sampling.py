@@ -7,11 +7,10 @@ from torch import nn
 from tqdm import tqdm
 
 from persona_vectors import models
-from persona_vectors.engines.base import Request, Sampling, stop_ids
+from persona_vectors.engines.base import Request, Sampling, prompts_of, stop_ids
 from persona_vectors.engines.hf import HFEngine
 from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.messages import Message
-from persona_vectors.models import chat_template
 from persona_vectors.models.reasoning import declared_by
 from persona_vectors.steering.intervention import Intervention
 
@@ -96,7 +95,7 @@ def sample_steering(
 
 
 def _ask(model, tokenizer, conversations, sampling, steering=(), batch_size=20) -> tuple[Texts, Texts]:
-    prompts, ids = _prompts(tokenizer, conversations, models.shape_of(model.config).max_length)
+    prompts, ids = prompts_of(tokenizer, conversations, models.shape_of(model.config).max_length)
     seeds = torch.randint(2**62, (len(ids),)).tolist()
     requests = [Request(str(k), row, steering, seeds[k]) for k, row in enumerate(ids)]
     made = HFEngine.of(model, tokenizer, batch_size).generate(requests, sampling)
@@ -109,7 +108,7 @@ def _ask_vllm(llm, tokenizer, conversations, sampling, lora_path) -> tuple[Texts
     from vllm.lora.request import LoRARequest
 
     config = llm.model_config
-    prompts, ids = _prompts(tokenizer, conversations, config.max_model_len)
+    prompts, ids = prompts_of(tokenizer, conversations, config.max_model_len)
     params = SamplingParams(
         max_tokens=min(sampling.max_tokens, config.max_model_len - max(map(len, ids), default=0)),
         min_tokens=sampling.min_tokens,
@@ -121,15 +120,6 @@ def _ask_vllm(llm, tokenizer, conversations, sampling, lora_path) -> tuple[Texts
     made = llm.generate([{"prompt_token_ids": row} for row in ids], params, lora_request=adapter)
     thoughts = declared_by(tokenizer)
     return prompts, [thoughts.split(row, one.outputs[0].token_ids)[1] for row, one in zip(ids, made, strict=True)]
-
-
-def _prompts(tokenizer, conversations: Chats, longest: int | None) -> tuple[Texts, list[list[int]]]:
-    prompts = [chat_template.render(tokenizer, messages) for messages in conversations]
-    ids = chat_template.token_ids_of(tokenizer, prompts)
-    for number, row in enumerate(ids):
-        if longest is not None and len(row) >= longest:
-            raise UserError(f"conversation {number} has {len(row)} tokens: the model takes {longest}, answer included")
-    return prompts, ids
 
 
 def _tokenizer(path: models.ModelPath):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import parse_json
 
 POOLS = ("prompt_avg", "prompt_last", "response_avg")  # in the published order
@@ -38,15 +37,12 @@ def get_hidden_p_and_r(
     from persona_vectors.files.rows import Exchange
     from persona_vectors.models.loading import shape_of
     from persona_vectors.vectors.activations import check_finite, pooled_activations
-    from persona_vectors.vectors.samples import make_samples
+    from persona_vectors.vectors.samples import usable_samples
 
     shape = shape_of(model.config)
     layers = sorted(set(range(shape.layers + 1) if layer_list is None else layer_list))
     exchanges = [Exchange(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
-    samples, problems = make_samples(tokenizer, exchanges, shape.max_length)
-    for row, problem in enumerate(problems):
-        if problem or samples[row] is None:
-            raise UserError(f"row {row} cannot be used: {problem or 'empty prompt'}")
+    samples = usable_samples(tokenizer, exchanges, shape.max_length)
     found = {pool: torch.empty(len(layers), len(samples), shape.hidden) for pool in POOLS}
     with tqdm(total=len(samples), desc="activations") as bar:
         for indices, pooled in pooled_activations(model, samples, layers=layers):

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from persona_vectors.vectors.activations import Sample, check_finite, pooled_activations
+from persona_vectors.vectors.activations import check_finite, pooled_activations
+from persona_vectors.vectors.batches import Sample
 
 
 def mean_activations(

@@ -7,6 +7,7 @@ repetition index); it is effective where the judge saw the trait in the one, not
 import logging
 
 from persona_vectors.errors import UserError
+from persona_vectors.files.fingerprints import Fingerprint, of_json
 from persona_vectors.files.tables import describe_columns, read_answers
 
 logger = logging.getLogger(__name__)
@@ -89,3 +90,33 @@ def effective_answers(pos_path: str, neg_path: str, trait: str) -> list[tuple[st
     if "question_pos" not in pairs:
         raise UserError(f"{pos_path} has no column 'question': exemplars need it")
     return list(zip(pairs["question_pos"], pairs["answer_pos"], strict=True))
+
+
+def fingerprint(effective) -> Fingerprint:
+    """What the vectors are made of: prompts, answers and thoughts of the effective pairs, in their order."""
+    texts = [
+        effective[f"{part}_{sign}"].tolist()
+        for sign in ("pos", "neg")
+        for part in ("prompt", "answer", "reasoning")
+        if f"{part}_{sign}" in effective
+    ]
+    return of_json("effective pairs", texts)
+
+
+def samples_of(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, list[str]]:
+    """The samples of one sign: prompt, thoughts where the file has them, and answer; and what is wrong with each, if
+    anything."""
+    from persona_vectors.files.rows import Exchange
+    from persona_vectors.vectors.samples import make_samples
+
+    columns = [pairs[f"{name}_{sign}"] for name in ("prompt", "answer", "reasoning") if f"{name}_{sign}" in pairs]
+    samples, problems = make_samples(tokenizer, [Exchange(*row) for row in zip(*columns, strict=True)], longest)
+    return samples, [
+        problem or ("" if sample else "no prompt") for sample, problem in zip(samples, problems, strict=True)
+    ]
+
+
+def question_numbers(pairs) -> list[int]:
+    """A number per question: rows that ask the same thing share it."""
+    column = "question_pos" if "question_pos" in pairs else "prompt_pos"
+    return pairs[column].factorize()[0].tolist()

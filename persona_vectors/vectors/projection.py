@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import Fingerprint
-from persona_vectors.vectors.activations import Sample, pooled_activations
+from persona_vectors.vectors.activations import pooled_activations
+from persona_vectors.vectors.batches import Sample
 from persona_vectors.vectors.storage import cosine, fingerprint, project, vector_name
 
 POOL_OF = {

@@ -5,11 +5,12 @@ Knows templates and tokenizers; knows nothing of activations.
 
 from collections.abc import Sequence
 
-from persona_vectors.files.messages import Message
+from persona_vectors.errors import UserError
+from persona_vectors.files.messages import Message, is_unicode
 from persona_vectors.files.rows import Exchange
 from persona_vectors.models import chat_template
 from persona_vectors.models.reasoning import Thoughts, declared_by
-from persona_vectors.vectors.activations import Sample
+from persona_vectors.vectors.batches import Sample
 
 
 def make_samples(
@@ -33,7 +34,7 @@ def make_samples(
             problem, answer = "", answer if needs_answer else ""
             if isinstance(prompt, list):  # thoughts are written where the template has thinking on
                 prompt, problem = _rendered(tokenizer, prompt, enable_thinking or reasoning != "")
-            if not _is_unicode(prompt + reasoning + answer):
+            if not is_unicode(prompt + reasoning + answer):
                 problem, prompt, answer = "half a character (lone surrogate)", "", ""
             elif needs_answer and not problem and not answer.strip():
                 problem, answer = "empty answer", ""
@@ -46,9 +47,31 @@ def make_samples(
         if max_length is not None and len(prompt_ids) + len(between_ids) + len(answer_ids) > max_length:
             problems[row] = f"longer than the {max_length} tokens that the model takes"
             between_ids, answer_ids = [], []
+        elif needs_answer and not problems[row] and not answer_ids:
+            problems[row] = "an answer of which the tokenizer makes no token"
         usable = 0 < len(prompt_ids) <= (max_length or len(prompt_ids))
         samples.append(Sample(prompt_ids, answer_ids, between_ids) if usable else None)
     return samples, problems
+
+
+def usable_samples(
+    tokenizer,
+    exchanges: Sequence[Exchange],
+    max_length: int | None,
+    needs_answer: bool = True,
+    enable_thinking: bool = False,
+    name: str = "row {} cannot be used",
+) -> list[Sample]:
+    """:func:`make_samples` for a caller that wants every row.
+
+    Raises:
+        UserError: a row cannot be run, or lacks the answer that is needed; ``name`` is how it is said.
+    """
+    samples, problems = make_samples(tokenizer, exchanges, max_length, needs_answer, enable_thinking)
+    for row, (sample, problem) in enumerate(zip(samples, problems, strict=True)):
+        if problem or sample is None:
+            raise UserError(f"{name.format(row)}: {problem or 'empty prompt'}")
+    return samples
 
 
 def _thoughts_and_answer(exchange: Exchange, thoughts: Thoughts) -> tuple[str, str]:
@@ -66,11 +89,3 @@ def _rendered(tokenizer, messages: list[Message], enable_thinking: bool) -> tupl
         return chat_template.render(tokenizer, messages, enable_thinking), ""
     except chat_template.Refused as error:
         return "", str(error)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

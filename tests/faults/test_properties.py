@@ -15,7 +15,8 @@ from persona_vectors.files.tables import read_answers, write_table
 from persona_vectors.models.decoder import find_blocks
 from persona_vectors.steering.hooks import steered, steered_training
 from persona_vectors.steering.intervention import Intervention
-from persona_vectors.vectors.activations import POOLS, Sample, pooled_activations
+from persona_vectors.vectors.activations import POOLS, pooled_activations
+from persona_vectors.vectors.batches import Sample
 from persona_vectors.vectors.storage import project
 
 fuzz = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))

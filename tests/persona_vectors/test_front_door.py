@@ -15,7 +15,7 @@ from judge_server import JudgeServer, completion, is_probe
 import persona_vectors as pv
 from persona_vectors import front_door
 from persona_vectors.models import chat_template
-from persona_vectors.vectors.activations import Sample
+from persona_vectors.vectors.batches import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS = ["what is it", "is it the model", "the question"]

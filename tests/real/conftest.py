@@ -35,7 +35,7 @@ def engine(path):
 @pytest.fixture(scope="session")
 def samples(engine):
     """A prompt with answers of both signs, tokenised."""
-    from persona_vectors.vectors.activations import Sample
+    from persona_vectors.vectors.batches import Sample
 
     prompt, tokenizer = prompt_ids(engine.tokenizer, "How will my week be?"), engine.tokenizer
     both = {"pos": HOPEFUL, "neg": GLOOMY}

@@ -10,7 +10,8 @@ from persona_vectors.likelihood.scores import LikelihoodScorer, Spoken
 from persona_vectors.models import chat_template
 from persona_vectors.steering.intervention import Intervention
 from persona_vectors.traits.artifact import load_trait, make_questions
-from persona_vectors.vectors.activations import Sample, pooled_activations
+from persona_vectors.vectors.activations import pooled_activations
+from persona_vectors.vectors.batches import Sample
 from persona_vectors.vectors.storage import random_like
 
 GREEDY = Sampling(30, temperature=0)

@@ -7,7 +7,7 @@ from helpers import tiny_model
 
 from persona_vectors.errors import UserError
 from persona_vectors.likelihood.tokens import token_likelihoods
-from persona_vectors.vectors.activations import Sample
+from persona_vectors.vectors.batches import Sample
 
 
 def slowly(model, sample):

@@ -1,20 +1,12 @@
 """Pooled extraction against a plain loop: one sample at a time, all hidden states kept."""
 
-import itertools
-import random
-
 import pytest
 import torch
-from helpers import plain_loop
+from helpers import make_samples, plain_loop
 
 from persona_vectors.models.decoder import find_blocks
-from persona_vectors.vectors.activations import POOLS, Sample, batches_by_length, pooled_activations
-
-
-def make_samples(n=17, vocabulary=300):
-    draw = random.Random(0)
-    ids = lambda low, high: [draw.randrange(4, vocabulary) for _ in range(draw.randint(low, high))]  # noqa: E731
-    return [Sample(ids(1, 30), ids(1, 60)) for _ in range(n)]
+from persona_vectors.vectors.activations import POOLS, pooled_activations
+from persona_vectors.vectors.batches import Sample
 
 
 def test_equals_plain_loop(model):
@@ -79,62 +71,9 @@ def test_hooks_are_gone_afterwards_also_after_an_error(qwen2):
     assert count() == before
 
 
-def test_batches_hold_the_budget_and_everything_once():
-    lengths = [5, 90, 3, 3, 40, 41, 7, 200]
-    batches = batches_by_length(lengths, 100)
-    assert sorted(itertools.chain(*batches)) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 100
-
-
 def test_no_logits_are_computed(qwen2):
     calls = []
     handle = qwen2.lm_head.register_forward_hook(lambda *_: calls.append(1))
     list(pooled_activations(qwen2, make_samples(3)))
     handle.remove()
     assert not calls
-
-
-def answers_to_the_same_prompts(prompts=5, each=4):
-    draw = random.Random(1)
-    samples = [
-        Sample(sample.prompt_ids, [draw.randrange(4, 300) for _ in range(draw.randint(1, 40))])
-        for sample in make_samples(prompts)
-        for _ in range(each)
-    ]
-    draw.shuffle(samples)
-    return samples
-
-
-@pytest.mark.parametrize("pools", [POOLS, ("response_avg",), ("response_avg", "prompt_last")])
-def test_answers_that_share_a_prompt_equal_the_plain_loop_and_the_prompt_is_run_once(model, pools):
-    samples = answers_to_the_same_prompts()
-    expected = plain_loop(model, samples)
-    tokens = []
-    handle = model.get_input_embeddings().register_forward_hook(
-        lambda _m, args, out: tokens.append(out.shape[:2].numel())
-    )
-    got = {}
-    for indices, pooled in pooled_activations(model, samples, pools, token_budget=120):
-        for pool, rows in pooled.items():
-            got.setdefault(pool, torch.full_like(expected[pool], torch.nan))[indices] = rows
-    handle.remove()
-    assert set(got) == set(pools)
-    for pool in pools:
-        scale = expected[pool].abs().amax(dim=(0, 2), keepdim=True)
-        assert ((got[pool] - expected[pool]).abs() / scale).max() < 1e-4, pool
-    wanted = sum(len(s.answer_ids) for s in samples) + sum(map(len, {tuple(s.prompt_ids) for s in samples}))
-    assert sum(tokens) < 1.25 * wanted < sum(map(len, samples))
-
-
-def test_prompts_are_not_shared_where_the_attention_window_is_shorter_than_a_sample():
-    from transformers import MistralConfig, MistralForCausalLM
-
-    torch.manual_seed(0)
-    small = dict(vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4)
-    model = MistralForCausalLM(MistralConfig(**small, num_key_value_heads=2, sliding_window=8)).eval()
-    samples = answers_to_the_same_prompts()
-    expected = plain_loop(model, samples)
-    for indices, pooled in pooled_activations(model, samples, token_budget=120):
-        for pool, rows in pooled.items():
-            assert torch.allclose(rows, expected[pool][indices], atol=1e-4), pool
