@@ -56,7 +56,7 @@ def read(output: str | Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        known = read_json(path)
+        known: dict = read_json(path)
     except UserError as error:
         raise UserError(f"{error}; {REMEDY}") from error
     if not isinstance(known.get("parts", {}), dict) or not isinstance(known.get("content", {}), dict | str):
@@ -72,7 +72,7 @@ def result_of(output: str | Path) -> dict | None:
 
 def is_unfinished(output: str | Path, part: str) -> bool:
     """Whether a column or row was being written when its run was stopped."""
-    return read(output).get("parts", {}).get(part) == UNFINISHED
+    return bool(read(output).get("parts", {}).get(part) == UNFINISHED)
 
 
 @dataclass(frozen=True)
@@ -154,18 +154,18 @@ def writing(
         known = {} if result is not None else read(output)
     except UserError:  # taken up it was not: whoever writes has been told to make it anew
         known = {}
-    parts, names = plain(parts or {}), [Path(file).name for file in files] or [ITSELF]
+    added, names = plain(parts or {}), [Path(file).name for file in files] or [ITSELF]
     before = known.get("content", {})
     ours = result is not None or _is_content(output, before)
     kept = known.get("parts", {}) if result is None else {}
-    in_between = {name: UNFINISHED for name, entry in parts.items() if kept.get(name) != entry}
+    in_between = {name: UNFINISHED for name, entry in added.items() if kept.get(name) != entry}
     known["result"] = known.get("result") if result is None else UNFINISHED
     known |= {"parts": {**kept, **in_between}, "content": UNFINISHED if ours else before}
     _save(output, known)
     yield
     if result is not None:
         known["result"] = plain(result)
-    known["parts"] = {name: entry for name, entry in {**kept, **parts}.items() if entry is not None}
+    known["parts"] = {name: entry for name, entry in {**kept, **added}.items() if entry is not None}
     known["content"] = _content(output, names) if ours else before
     _save(output, known)
 

@@ -12,7 +12,7 @@ from persona_vectors import models
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import Fingerprint, of_bytes
 from persona_vectors.files.resumable import WindowedWork, ahead, missing, tidy
-from persona_vectors.files.rows import CsvRows, JsonlRows
+from persona_vectors.files.rows import Rows
 from persona_vectors.processes import ALONE, Processes
 from persona_vectors.vectors.projection import Column, Projector, made_from
 from persona_vectors.vectors.samples import make_samples
@@ -86,7 +86,7 @@ class FileProjector:
         """What every projection depends on, besides rows and vectors."""
         return projections_from(self.path, None, self.dtype, self.enable_thinking)
 
-    def missing(self, rows: CsvRows | JsonlRows, columns: Sequence[Column], remedy: str) -> list[Column]:
+    def missing(self, rows: Rows, columns: Sequence[Column], remedy: str) -> list[Column]:
         """The columns that the file lacks; ``remedy`` says what to do about others.
 
         Raises:
@@ -96,7 +96,7 @@ class FileProjector:
         names = missing(rows, made_from(columns, self.common), remedy=remedy)
         return [column for column in columns if column.name in names]
 
-    def add(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> None:
+    def add(self, rows: Rows, columns: Sequence[Column]) -> None:
         """Add columns, in the place of any of their names; nothing happens where there are none to add."""
         if not columns:
             return
