@@ -1,12 +1,12 @@
-"""Which slot and rows of the workers' tables a request's interventions occupy: the engine's side of steering in vLLM.
+"""Allocate slots and rows of the workers' tables to requests: the engine's side of steering in vLLM.
 
-A worker adds and ablates by table: ``rows`` [n, hidden] holds vectors (coefficients multiplied in, row 0 is zero),
-and a slot names, per layer, the row to add and the rows to ablate (slot 0 names row 0 everywhere). Each token of a
-batch carries the number of its slot. A request needs three slots, because ``prompt``, ``response`` and ``all`` divide
-its tokens in three: the prompt without its last token, the last prompt token, and what is generated.
+A worker steers by table. ``rows`` [n, hidden] holds vectors, multiplied by their coefficients; row 0 is zero. A slot
+names, per layer, the row to add and the rows to ablate; slot 0 names row 0 everywhere. Each token of a batch has a
+slot. A request needs up to three slots, because ``prompt``, ``response`` and ``all`` split its tokens into three
+parts: the prompt without its last token, the last prompt token, and the generated tokens.
 
-Equal content shares a slot and equal vectors a row, so a sweep of 30 settings over 1,000 questions takes 30 slots.
-Knows nothing of vLLM.
+Equal content shares a slot and equal vectors share a row, so a sweep of 30 settings over 1,000 questions takes 30
+slots. Does not import vLLM.
 """
 
 import hashlib
@@ -20,21 +20,21 @@ import torch
 from persona_vectors.errors import UserError
 from persona_vectors.steering.intervention import POSITIONS, Intervention
 
-# By part of the sequence, the kinds of positions that act there.
+# For each part of the sequence, the kinds of positions that act there.
 PARTS = (("prompt", "all"), ("response", "prompt", "all"), ("response", "all"))
 
-PLANS = 4096  # settings remembered with their vectors; a server may see any number of them
+PLANS = 4096  # settings to keep with their vectors; a server may see any number of settings
 
 Content = tuple[tuple[int, bytes, tuple[bytes, ...]], ...]  # per layer: digests of the vector added and those ablated
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one request was given.
+    """The slots of one request.
 
     Attributes:
-        slots: of the prompt without its last token, of the last prompt token, of every generated token.
-        salt: names the content; requests with different salts never share blocks of the prefix cache.
+        slots: for the prompt without its last token, the last prompt token, and every generated token.
+        salt: digest of the steering, None without any. Requests with different salts never share prefix-cache blocks.
     """
 
     slots: tuple[int, int, int]
@@ -43,7 +43,7 @@ class Plan:
 
 @dataclass
 class Writes:
-    """What the workers have to write before the requests that need it are added."""
+    """Table entries that the workers must write before the requests that need them are added."""
 
     row_numbers: list[int] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)  # [hidden] float32 each
@@ -54,9 +54,14 @@ class Writes:
 
 
 class SlotTable:
-    """Hands out slots and rows and takes them back; the workers' tables are a mirror of this one.
+    """Allocates and releases slots and rows; the workers' tables mirror this one.
 
-    A slot stays filled after its last request, until another one needs the place: the same settings come again.
+    A slot stays filled after its last request until its place is needed, since settings tend to come again.
+
+    Example:
+        table = SlotTable(layers=28, hidden=3584, slots=1024, rows=1024, ablations=0)
+        plan = table.acquire([Intervention(20, vectors[20], 1.5)], digests={})
+        table.release(plan)  # after table.take_writes() has gone to the workers and the request has finished
     """
 
     def __init__(self, layers: int, hidden: int, slots: int, rows: int, ablations: int) -> None:
@@ -65,19 +70,19 @@ class SlotTable:
         self._free_slots = list(range(slots - 1, 0, -1))
         self._free_rows = list(range(rows - 1, 0, -1))
         self._slot_of: OrderedDict[Content, int] = OrderedDict()  # least recently used first
-        self._users: dict[int, int] = {}  # requests by slot
+        self._users: dict[int, int] = {}  # slot -> number of requests
         self._row_of: dict[bytes, int] = {}
-        self._row_users: dict[int, int] = {}  # slots by row
+        self._row_users: dict[int, int] = {}  # row -> number of slots
         self._plans: dict[str, tuple[list[Content], dict[bytes, np.ndarray]]] = {}
         self.writes = Writes()
 
     def check(self, interventions: Sequence[Intervention], digests: dict[int, bytes]) -> str | None:
-        """The salt of these interventions: equal if and only if layers, vectors, coefficients, positions, kinds are.
+        """A salt for these interventions: equal if and only if layers, vectors, coefficients, positions, kinds are.
 
-        None where they change nothing.
+        None if they change nothing.
 
         Args:
-            digests: digests of vectors by ``id``, filled here; valid while the caller keeps the vectors unchanged.
+            digests: cache of vector digests by ``id``, filled here; valid while the caller keeps the vectors unchanged.
 
         Raises:
             UserError: a layer, a vector or a number of interventions that this engine cannot serve.
@@ -97,9 +102,9 @@ class SlotTable:
         return salt
 
     def acquire(self, interventions: Sequence[Intervention], digests: dict[int, bytes]) -> Plan | None:
-        """The plan for one more request, or None while requests that are running occupy the place.
+        """The plan for one more request, or None while running requests occupy the slots or rows that it needs.
 
-        What has to be written first is appended to :attr:`writes`.
+        Entries that the workers must write first are appended to :attr:`writes`. Errors are those of :meth:`check`.
         """
         salt = self.check(interventions, digests)
         if salt is None:
@@ -114,12 +119,12 @@ class SlotTable:
         return Plan(tuple(taken), salt)
 
     def take_writes(self) -> Writes:
-        """What is to be written now; the next acquisitions start a new list."""
+        """Return the pending writes and start a new list."""
         writes, self.writes = self.writes, Writes()
         return writes
 
     def release(self, plan: Plan) -> None:
-        """One request less: finished or aborted."""
+        """Release the slots of a request that has finished or was aborted."""
         self._give_back(plan.slots)
 
     def _give_back(self, slots: Iterable[int]) -> None:
@@ -128,7 +133,7 @@ class SlotTable:
                 self._users[slot] -= 1
 
     def _take(self, content: Content, vectors: dict[bytes, np.ndarray]) -> int | None:
-        """The slot with this content, filled and counted; None where everything is in use."""
+        """Take the slot with this content, filling it if necessary; None if everything is in use."""
         if not content:
             return 0
         if content not in self._slot_of:
@@ -164,7 +169,7 @@ class SlotTable:
         return row
 
     def _evict(self) -> bool:
-        """Forget the slot that was unused for longest, with the rows that only it named; False if all are in use."""
+        """Free the least recently used idle slot and the rows that only it uses; False if all slots are in use."""
         content = next((c for c, slot in self._slot_of.items() if not self._users[slot]), None)
         if content is None:
             return False
@@ -181,7 +186,7 @@ class SlotTable:
         return True
 
     def _checked_contents(self, acting: list[Intervention]) -> tuple[list[Content], dict[bytes, np.ndarray]]:
-        """The content of each part's slot, and the vectors [hidden] float32 that these name by digest."""
+        """The slot content of each part, and the vectors [hidden] float32 by digest."""
         for i in acting:
             if not 1 <= i.layer <= self.layers:
                 raise UserError(f"layer {i.layer} does not exist: this model has layers 1..{self.layers}")
@@ -204,7 +209,7 @@ class SlotTable:
 
 
 def _content(acting: list[Intervention], kinds: tuple[str, ...], vectors: dict[bytes, np.ndarray]) -> Content:
-    """What happens, layer by layer, to a token on which these kinds of positions act; its vectors go to ``vectors``."""
+    """The steering, per layer, of tokens on which these kinds of positions act; its vectors go into ``vectors``."""
 
     def name(vector: torch.Tensor) -> bytes:
         array = vector.numpy()
@@ -215,7 +220,7 @@ def _content(acting: list[Intervention], kinds: tuple[str, ...], vectors: dict[b
     layers = []
     for layer in sorted({i.layer for i in acting if i.positions in kinds}):
         here = [i for i in acting if i.layer == layer and i.positions in kinds]
-        here.sort(key=lambda i: POSITIONS.index(i.positions))  # ablations in the order of steering.py
+        here.sort(key=lambda i: POSITIONS.index(i.positions))  # ablations act in the order of persona_vectors.steering
         added = sum((i.coef * _float32(i.vector) for i in here if i.kind == "add"), torch.zeros(len(here[0].vector)))
         ablated = [torch.nn.functional.normalize(_float32(i.vector), dim=0) for i in here if i.kind == "ablate"]
         layers.append((layer, name(added) if added.any() else b"", tuple(name(unit) for unit in ablated)))
@@ -227,7 +232,7 @@ def _float32(vector: torch.Tensor) -> torch.Tensor:
 
 
 def _digest(vector: torch.Tensor, digests: dict[int, bytes]) -> bytes:
-    """Names a vector by content; hashed once for all the requests that carry the same tensor."""
+    """Digest of a vector's content, computed once for all requests that carry the same tensor."""
     if id(vector) not in digests:
         digests[id(vector)] = hashlib.sha256(_float32(vector).numpy().tobytes()).digest()
     return digests[id(vector)]
