@@ -1,6 +1,6 @@
-"""Whether the results that a report shows belong together: one base model, and of each trait one vector.
+"""Check that the results in a report belong together: one base model, and one vector per trait.
 
-Knows where scripts/reproduce.sh leaves results, and their records; knows nothing of pages.
+Depends on where scripts/reproduce.sh puts results, and on their provenance records.
 """
 
 import json
@@ -12,15 +12,18 @@ from persona_vectors.sharing.formats import name_of
 
 
 def refuse_strangers(traits: list[str], folder: Path, steering: str | None, mitigation: str | None) -> list[str]:
-    """Compare the records of a report's results; returns the files that are there and have none.
+    """Refuse results of different models or vectors; returns the existing files that have no provenance record.
 
     Args:
-        folder: what scripts/reproduce.sh filled.
-        steering: beginning of the files of a sweep; {trait} is filled in.
-        mitigation: beginning of eval.mitigation's files.
+        folder: the output folder of scripts/reproduce.sh.
+        steering: path prefix of the sweep's files; {trait} is filled in.
+        mitigation: path prefix of eval.mitigation's files.
 
     Raises:
-        UserError: two results are of different base models, or of different vectors of one trait.
+        UserError: two results come from different base models, or from different vectors of one trait.
+
+    Example:
+        unrecorded = refuse_strangers(["evil"], Path("output/reproduce/toy"), None, None)
     """
     models: dict = {}
     vectors: dict = defaultdict(dict)
@@ -45,7 +48,7 @@ def refuse_strangers(traits: list[str], folder: Path, steering: str | None, miti
             record = provenance.result_of(path) if path.stem in ("high", "low", "random") else {}
             see(
                 path, None if record is None else record if record.get("adapter") else {}
-            )  # else all weights were trained
+            )  # without an adapter, all weights were trained
     table = folder / "shift.csv"
     shifts = provenance.read(table).get("parts", {})
     for row, record in shifts.items() or [("", None)]:
@@ -65,7 +68,7 @@ def refuse_strangers(traits: list[str], folder: Path, steering: str | None, miti
 
 
 def _column(path: Path) -> str:
-    """The column of projections whose correlation a file of eval.monitor tells."""
+    """The projection column that a result file of eval.monitor is about."""
     try:
         return str(json.loads(path.read_bytes()).get("column"))
     except (OSError, ValueError, RecursionError, AttributeError):
