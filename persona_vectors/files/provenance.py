@@ -56,7 +56,7 @@ def read(output: str | Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        known: dict = read_json(path)
+        known = read_json(path)
     except UserError as error:
         raise UserError(f"{error}; {REMEDY}") from error
     if not isinstance(known.get("parts", {}), dict) or not isinstance(known.get("content", {}), dict | str):
@@ -72,7 +72,7 @@ def result_of(output: str | Path) -> dict | None:
 
 def is_unfinished(output: str | Path, part: str) -> bool:
     """Whether a column or row was being written when its run was stopped."""
-    return bool(read(output).get("parts", {}).get(part) == UNFINISHED)
+    return read(output).get("parts", {}).get(part) == UNFINISHED
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ traits or files. Reports hold neither request bodies nor keys.
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.judge.abilities import Abilities, speaks_of_room
@@ -220,7 +220,7 @@ def _choices(content: bytes, key: str) -> list[dict]:
         )
     if not choices:
         raise GivenUp("the reply holds no choices")
-    return cast("list[dict]", choices)
+    return choices
 
 
 def _detail(detail: object) -> str | None:

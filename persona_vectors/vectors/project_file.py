@@ -4,7 +4,8 @@ What cal_projection does to any file and the analyses do to their own.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -21,7 +22,7 @@ from persona_vectors.vectors.samples import make_samples
 def project_windows(
     work: WindowedWork,
     sizes: Sequence[int],
-    tokenizer,
+    tokenizer: Any,
     projector: Projector,
     max_length: int | None,
     enable_thinking: bool = False,
@@ -35,7 +36,7 @@ def project_windows(
     """
     needs_answer = any(column.needs_answer for column in projector.columns)
 
-    def prepared():
+    def prepared() -> Iterator[tuple[int, list, list[str]]]:
         for window in work.unfinished(processes.rank, processes.world):
             exchanges = [work.rows.exchange(record) for record in window.records]
             yield window.number, *make_samples(tokenizer, exchanges, max_length, needs_answer, enable_thinking)
@@ -73,7 +74,8 @@ class FileProjector:
     ) -> None:
         self.path, self.dtype, self.trust, self.token_budget = path, dtype, trust_remote_code, token_budget
         self.enable_thinking = enable_thinking
-        self.model = self.tokenizer = None
+        self.model: Any = None
+        self.tokenizer: Any = None
 
     def load(self) -> None:
         """Load model and tokenizer, once."""
