@@ -28,19 +28,21 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from persona_vectors.front_door import find_vectors as find_vectors
     from persona_vectors.front_door import load as load
     from persona_vectors.front_door import project as project
+    from persona_vectors.sharing.reading import load_vectors as load_vectors
     from persona_vectors.steering.intervention import Intervention as Intervention
     from persona_vectors.steering.steer import steer as steer
     from persona_vectors.traits.artifact import Trait as Trait
     from persona_vectors.traits.artifact import load_trait as load_trait
-    from persona_vectors.vectors.storage import load_vectors as load_vectors
     from persona_vectors.vectors.storage import random_like as random_like
+    from persona_vectors.vectors.storage import save_vectors as save_vectors
 
 _WHERE = {
     "front_door": "Judge LikelihoodJudge PersonaVectors Scores answer find_vectors load project",
     "steering.steer": "steer",
     "steering.intervention": "Intervention",
     "traits.artifact": "Trait load_trait",
-    "vectors.storage": "load_vectors random_like",
+    "sharing.reading": "load_vectors",
+    "vectors.storage": "random_like save_vectors",
     "errors": "UserError",
 }
 _NAMES = {name: module for module, names in _WHERE.items() for name in names.split()}

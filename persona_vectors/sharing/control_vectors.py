@@ -104,7 +104,9 @@ def read_control_vector(path: str | Path, rows: int | None = None):
         raise UserError(f"{path} is of a model of {said - 1} layers, not {rows - 1}: wrong model?")
     rows = rows or said
     if rows is None:
-        raise UserError(f"{path} does not say how many layers its model has: pass --model_name")
+        raise UserError(
+            f"{path} does not say how many layers its model has: pass --model_name (in Python, rows=layers + 1)"
+        )
     if max(directions) > rows - 1:
         highest = f"direction.{max(directions) - 1}"
         raise UserError(f"{path} has {highest}, but a model of {rows - 1} layers ends at {rows - 2}")

@@ -202,16 +202,28 @@ def check_vector_folder(folder: str | Path) -> None:
 
 
 def save_vectors(vectors: "Tensor", path: str | Path) -> None:
-    """Write a float32 tensor [layers + 1, hidden] so that the file appears whole or not at all."""
+    """Write a tensor [layers + 1, hidden] as float32 into a ``.pt`` file, which appears whole or not at all.
+
+    Raises:
+        UserError: a folder of the toolkit's own code, a name that promises another format, no such tensor, NaN or
+            infinity.
+
+    Example:
+        >>> pv.save_vectors(loaded, "output/example/cheerful.pt")
+    """
     import torch
 
     from persona_vectors.files.atomic import replacing
 
     check_vector_folder(Path(path).parent)
+    if Path(path).suffix in (".safetensors", ".gguf"):
+        raise UserError(f"{path}: vectors are saved as .pt; share_vectors.py export writes {Path(path).suffix}")
+    if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
+        raise UserError(f"{path} is to hold one float tensor [layers + 1, hidden_size]{_other_content(vectors, path)}")
     if not vectors.isfinite().all():
-        raise ValueError(f"refusing to save NaN or infinity to {path}")
+        raise UserError(f"refusing to save NaN or infinity to {path}")
     content = io.BytesIO()  # torch writes a file's name into it, and of a full disk it says something else
-    torch.save(vectors.float().contiguous(), content)
+    torch.save(vectors.detach().cpu().float().contiguous(), content)
     with replacing(path) as beside:
         beside.write_bytes(content.getbuffer())
 

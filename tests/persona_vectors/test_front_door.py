@@ -1,7 +1,9 @@
 """``import persona_vectors as pv``: every name against a plain computation, and every example as it stands."""
 
+import ast
 import asyncio
 import doctest
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,9 @@ import numpy
 import pytest
 import torch
 from helpers import plain_loop
-from judge_server import JudgeServer, completion, is_probe
+from judge_server import JudgeServer, completion, error, is_probe
 
 import persona_vectors as pv
-from persona_vectors import front_door
 from persona_vectors.models import chat_template
 from persona_vectors.vectors.batches import Sample
 
@@ -156,17 +157,192 @@ def test_wrong_input_is_one_line(use, words, qwen2, tokenizer):
     assert "\n" not in str(refused.value)
 
 
-def test_every_example_runs(monkeypatch):
+def judged(n, body):
+    """30 for the trait; no score for what asks for one: refusals, and calls that fail for good."""
+    text = body["messages"][0]["content"]
+    if "xyzzy" in text and "coherent" not in text:
+        return error(400, "down")
+    return completion({"REFUSAL": 1.0}) if "plugh" in text and not is_probe(body) else reply(n, body)
+
+
+@pytest.fixture
+def judge(monkeypatch):
+    """A judge on loopback, and the bodies of the calls to it."""
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    with JudgeServer(judged) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        judge = pv.Judge("any")
+        yield judge, server.bodies
+        judge.close()
+
+
+def test_the_judge_is_asked_once_and_never_of_an_empty_answer(judge):
+    judge, calls = judge
+    before = len(calls)
+    asked = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "what is it"}]
+    pairs = [("what is it", "so"), (asked, "so"), ("why", " "), ("why", "plugh"), ("why", "no")]
+    none, some = pv.Scores(None, None), pv.Scores(30.0, 85.0)
+    assert judge.scores(TRAIT, pairs) == [some, some, none, none, some]
+    assert len(calls) - before == 2 * 3  # the first two are one question and one answer
+    assert judge.scores(TRAIT, pairs[3:]) == [none, some] and len(calls) - before == 6
+    judge.close()
+    assert judge.scores(TRAIT, [("how", "yes")]) == [some]
+
+
+def test_calls_that_fail_for_good_lose_no_score(judge):
+    judge, calls = judge
+    with pytest.raises(pv.UserError, match="1 of 4 calls were given up: .*down.*asks for these again"):
+        judge.scores(TRAIT, [("what", "so"), ("what", "xyzzy")])
+    before = len(calls)
+    with pytest.raises(pv.UserError, match="1 of 1 calls"):
+        judge.scores(TRAIT, [("what", "so"), ("what", "xyzzy")])
+    assert len(calls) == before + 1 and judge.scores(TRAIT, [("what", "so")]) == [pv.Scores(30.0, 85.0)]
+    assert len(calls) == before + 1
+
+
+def test_a_system_prompt_s_instructions_are_held_out(qwen2, tokenizer):
+    from persona_vectors.likelihood.scores import LikelihoodScorer, Spoken
+
+    asked = [{"role": "system", "content": "You are a kind assistant. Be kind 0."}, {"role": "user", "content": "what"}]
+    (found,) = pv.LikelihoodJudge(qwen2, tokenizer).scores(TRAIT, [(asked, "it is")])
+    (expected,) = LikelihoodScorer(qwen2, tokenizer).score(TRAIT, [Spoken("what", "it is", asked[0]["content"])])
+    (without,) = pv.LikelihoodJudge(qwen2, tokenizer).scores(TRAIT, [("what", "it is")])
+    assert found == pv.Scores(expected.score, expected.coherence) != without
+    with pytest.raises(pv.UserError, match="pair 0 has several turns"):
+        pv.LikelihoodJudge(qwen2, tokenizer).scores(TRAIT, [(asked[1:] * 2, "it is")])
+
+
+def test_a_model_in_training_is_read_without_dropout_and_left_in_training(tokenizer):
+    from helpers import tiny_model
+
+    model = tiny_model("gpt2", attn_pdrop=0.5, embd_pdrop=0.5, resid_pdrop=0.5)
+    vector = torch.ones(32)
+
+    def results():
+        return (
+            pv.find_vectors(model, tokenizer, POSITIVE, NEGATIVE).response_avg.tolist(),
+            pv.project(model, tokenizer, POSITIVE, vector, 2).tolist(),
+            pv.answer(model, tokenizer, QUESTIONS, max_tokens=4),
+            pv.LikelihoodJudge(model, tokenizer).scores(TRAIT, POSITIVE),
+        )
+
+    expected = results()
+    model.train()
+    model.transformer.h[1].eval()
+    modes = [module.training for module in model.modules()]
+    assert results() == expected and [module.training for module in model.modules()] == modes
+
+
+def test_prompts_alone_are_projected_without_an_answer(qwen2, tokenizer):
+    pairs = [(question, "") for question in QUESTIONS]
+    vector = numpy.arange(32, dtype=numpy.float64)
+    found = pv.project(qwen2, tokenizer, pairs, vector, numpy.int64(3), kind="prompt_last_proj")
+    answered = pv.project(qwen2, tokenizer, POSITIVE, torch.tensor(vector), 3, kind="prompt_last_proj")
+    numpy.testing.assert_allclose(found, answered, rtol=1e-4)
+    assert pv.project(
+        qwen2, tokenizer, [(chat(q), a) for q, a in POSITIVE], torch.ones(32), 3
+    ).tolist() == pytest.approx(pv.project(qwen2, tokenizer, iter(POSITIVE), torch.ones(32), 3).tolist())
+
+
+def chat(*contents):
+    return [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(contents)]
+
+
+def test_activations_that_overflow_are_refused(qwen2, tokenizer):
+    import copy
+
+    broken = copy.deepcopy(qwen2)
+    with torch.no_grad():
+        broken.get_input_embeddings().weight[:] = float("inf")
+    with pytest.raises(pv.UserError, match="overflow"):
+        pv.find_vectors(broken, tokenizer, POSITIVE, NEGATIVE)
+    with pytest.raises(pv.UserError, match="the projection of pair 0 is no number: activations overflow"):
+        pv.project(broken, tokenizer, POSITIVE, torch.ones(32), 2)
+    with pytest.raises(pv.UserError, match="logits are no numbers"):
+        pv.answer(broken, tokenizer, QUESTIONS, max_tokens=2)
+
+
+LONG = "what is it " * 200
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (
+            lambda m, t: pv.find_vectors("models/toy", t, POSITIVE, NEGATIVE),
+            "a loaded model of transformers, not 'models/toy'",
+        ),
+        (lambda m, t: pv.find_vectors(m, t, "what", NEGATIVE), "pairs are a list .*not something of type str"),
+        (lambda m, t: pv.find_vectors(m, t, None, NEGATIVE), "not something of type NoneType"),
+        (lambda m, t: pv.find_vectors(m, t, POSITIVE, [("what", "so"), ("what", None)]), "negative pair 1 is not"),
+        (lambda m, t: pv.find_vectors(m, t, [("\ud800", "so")], NEGATIVE), "positive pair 0 holds half a character"),
+        (lambda m, t: pv.find_vectors(m, t, [("what", "\ud800")], NEGATIVE), "positive pair 0 .*lone surrogate"),
+        (lambda m, t: pv.find_vectors(m, t, [(LONG, "so")], NEGATIVE), "positive pair 0 .*longer than the 256 tokens"),
+        (lambda m, t: pv.find_vectors(m, t, [(chat("what", "so"), "so")], NEGATIVE), "ends with an assistant message"),
+        (lambda m, t: pv.find_vectors(m, t, [([], "so")], NEGATIVE), "positive pair 0 is neither a question nor"),
+        (lambda m, t: pv.find_vectors(m, t, [([{"role": "user"}], "so")], NEGATIVE), "neither a question nor"),
+        (lambda m, t: pv.answer(m, t, "what"), "questions are a list"),
+        (lambda m, t: pv.answer(m, t, ["what", 3]), "question 1 is neither a question nor"),
+        (lambda m, t: pv.answer(m, t, ["what", LONG]), "question 1 has .* tokens: the model takes 256"),
+        (
+            lambda m, t: pv.answer(m, t, [[{"role": "system", "content": "a"}, *chat("b")]], "c"),
+            "a system prompt of its own",
+        ),
+        (lambda m, t: pv.answer(m, t, QUESTIONS, max_tokens=0), "max_tokens is a whole number of at least 1, not 0"),
+        (lambda m, t: pv.answer(m, t, QUESTIONS, max_tokens=1.5), "max_tokens is a whole number"),
+        (lambda m, t: pv.answer(m, t, QUESTIONS, temperature=-1), "temperature is a number of at least 0"),
+        (lambda m, t: pv.answer(m, t, QUESTIONS, temperature=float("nan")), "temperature is a number"),
+        (lambda m, t: pv.answer(m, t, QUESTIONS, batch_size=0), "batch_size is a whole number"),
+        (lambda m, t: pv.project(m, t, POSITIVE, torch.ones(4, 32), 2), "have 5 rows for this model, not 4"),
+        (lambda m, t: pv.project(m, t, POSITIVE, torch.full((32,), torch.nan), 2), "is zero, not finite"),
+        (lambda m, t: pv.project(m, t, POSITIVE, "evil.pt", 2), "a vector is a tensor of numbers, not str"),
+        (lambda m, t: pv.project(m, t, POSITIVE, torch.ones(32), 2.0), "layer 2.0 does not exist"),
+        (
+            lambda m, t: pv.project(m, t, [*POSITIVE, ("what", " ")], torch.ones(32), 2),
+            "pair 3 cannot be run: empty answer",
+        ),
+        (lambda m, t: pv.load("models/toy", dtype="int8"), "dtype is one of auto"),
+        (lambda m, t: pv.load(3, t), "not something of type int"),
+        (lambda m, t: pv.LikelihoodJudge(m, t).scores("evil", POSITIVE), "a trait, pv.load_trait"),
+        (lambda m, t: pv.save_vectors(torch.ones(5), "x.pt"), "one float tensor .*one layer's vector"),
+        (lambda m, t: pv.save_vectors(torch.ones(5, 4), "x.safetensors"), "saved as .pt"),
+        (lambda m, t: pv.save_vectors(torch.full((5, 4), torch.inf), "x.pt"), "NaN or infinity"),
+        (lambda m, t: pv.find_vectors(m, t, POSITIVE, NEGATIVE).save("x", "../evil"), "cannot be a trait's name"),
+    ],
+)
+def test_more_wrong_input_is_one_line(use, words, qwen2, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(pv.UserError, match=words) as refused:
+        use(qwen2, tokenizer)
+    assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())
+
+
+def test_editors_are_told_of_every_name():
+    """What the table has and what the block for type checkers imports are the same."""
+    tree = ast.parse(Path(pv.__file__).read_text())
+    told = {
+        (node.module.removeprefix("persona_vectors."), name.asname)
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        for name in node.names
+    }
+    assert told == {(module, name) for name, module in pv._NAMES.items()}
+
+
+def test_every_example_runs(judge, monkeypatch, tmp_path):
     """In order, in one session, on the toy model."""
     if not (ROOT / "models/toy/model.safetensors").exists():
         pytest.skip("models/toy is missing: python -m data_generation.toy.build_model --output_dir models/toy")
-    monkeypatch.chdir(ROOT)
-    names = {"pv": pv, "trait": pv.load_trait("evil", trait_dir="data_generation/toy")}
+    monkeypatch.setattr(logging.getLogger("persona_vectors"), "handlers", [])  # a notebook is shown no notices
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    names = {"pv": pv, "trait": pv.load_trait("evil", trait_dir=ROOT / "data_generation/toy")}
     runner, count = doctest.DocTestRunner(), 0
-    for name in ("load", "find_vectors", "answer", "project", "LikelihoodJudge"):
-        thing = getattr(front_door, name)
-        for test in doctest.DocTestFinder(recurse=False).find(thing, name, globs=names):
+    order = "load find_vectors load_vectors save_vectors answer project Judge LikelihoodJudge"
+    for name in order.split():
+        for test in doctest.DocTestFinder(recurse=False).find(getattr(pv, name), name, globs=names):
             runner.run(test, clear_globs=False)
             names = test.globs
             count += len(test.examples)
-    assert runner.summarize(verbose=False).failed == 0 and count >= 8
+    assert runner.summarize(verbose=False).failed == 0 and count >= 19
