@@ -19,7 +19,11 @@ from persona_vectors.files.tables import write_table
 
 
 def read_differences(path: str, column: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """(row numbers int64, differences float64) of a set file; NaN where a row has no difference."""
+    """(row numbers int64, differences float64) of a set file; NaN where a row has no difference.
+
+    Example:
+        numbers, differences = read_differences("output/screening/sets/evil.jsonl", column)
+    """
     numbers, values = [], []
     for record in open_rows(path).records():
         content = parse_json(record, path)
@@ -130,6 +134,9 @@ def summarise_sets(files: dict[str, str], columns: list):
 
     Raises:
         UserError: a set without any difference.
+
+    Example:
+        table = summarise_sets({"evil": "sets/evil.jsonl", "normal": "sets/normal.jsonl"}, columns)
     """
     import pandas
 
@@ -154,7 +161,11 @@ def summarise_sets(files: dict[str, str], columns: list):
 
 
 def shift_row(model: str, trait: str) -> str:
-    """The name of a row in the provenance record of a table of shifts."""
+    """The name of a row in the provenance record of a table of shifts.
+
+    Example:
+        shift_row("qwen-evil", "evil")  # "qwen-evil, evil"
+    """
     return f"{model}, {trait}"
 
 

@@ -22,7 +22,11 @@ _IN_NAME = {
 
 
 def layer_name(layer: int) -> int | str:
-    """The layer as in answers files: "all" for :data:`EVERY`, else the number."""
+    """The layer as in answers files: "all" for :data:`EVERY`, else the number.
+
+    Example:
+        layer_name(EVERY)  # "all"
+    """
     return "all" if layer == EVERY else int(layer)
 
 

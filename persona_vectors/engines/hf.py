@@ -131,6 +131,9 @@ class SeededSampling:
 
     It adds Gumbel noise to logits / T. The argmax, which greedy ``generate`` then takes, is a draw from
     softmax(logits / T).
+
+    Example:
+        model.generate(ids, do_sample=False, logits_processor=[SeededSampling(requests, Sampling())])
     """
 
     def __init__(self, batch: Sequence[Request], sampling: Sampling) -> None:

@@ -119,6 +119,9 @@ def coherence(readings: "Sequence[TokenLikelihoods]", answer_ids: Sequence[int])
     Args:
         readings: the answer's likelihoods, one entry per prompt.
         answer_ids: token ids of the answer.
+
+    Example:
+        coherence(token_likelihoods(model, [Sample(prompt_ids, answer_ids)]), answer_ids)
     """
     excess = []
     for reading in readings:

@@ -23,6 +23,9 @@ def setup_credentials() -> SimpleNamespace:
     """Read ``.env`` into the environment; returns ``openai_api_key`` and ``hf_token``, None if unset.
 
     Today: :func:`persona_vectors.settings.load_dotenv`, which the judge calls by itself.
+
+    Example:
+        setup_credentials().openai_api_key
     """
     load_dotenv()
     return SimpleNamespace(openai_api_key=os.environ.get("OPENAI_API_KEY"), hf_token=os.environ.get("HF_TOKEN"))
@@ -85,6 +88,10 @@ class Question:
     """A question in one or several wordings, with its judges: ``await judges[metric](question=..., answer=...)``.
 
     Today: :class:`persona_vectors.traits.artifact.Question`, asked and judged by ``python -m eval.eval_persona``.
+
+    Example:
+        question = Question("q1", ["Who are you?"], {"coherence": Prompts["coherence_0_100"]})
+        texts, conversations = question.get_input(n_per_question=10)
     """
 
     def __init__(

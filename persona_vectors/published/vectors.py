@@ -77,6 +77,9 @@ def load_jsonl(file_path) -> list:
 
     Raises:
         UserError: a line that is not JSON.
+
+    Example:
+        rows = load_jsonl("dataset/evil/normal.jsonl")
     """
     rows = []
     with open(file_path, encoding="utf-8-sig") as file:

@@ -77,7 +77,11 @@ def name_of(path: str | Path) -> tuple[str, str]:
 
 
 def about_model(path, config, dtype: str) -> dict[str, str]:
-    """The fields of :class:`About` that come from a loaded model: name, revision on the hub, architecture, dtype."""
+    """The fields of :class:`About` that come from a loaded model: name, revision on the hub, architecture, dtype.
+
+    Example:
+        About(trait="evil", kind="response_avg_diff", **about_model(path, model.config, "bfloat16"))
+    """
     revision = getattr(config, "_commit_hash", None) or ""
     name = path.basename if Path(path.name).exists() else path.name  # do not publish a local path
     return {"model": name, "revision": revision, "architecture": config.model_type, "dtype": dtype}
@@ -127,6 +131,9 @@ def read_about(path: str | Path) -> About | None:
 
     Raises:
         UserError: the file cannot be read, or its metadata names an impossible trait or kind.
+
+    Example:
+        read_about("persona_vectors/toy/evil_response_avg_diff.safetensors").model
     """
     from safetensors import SafetensorError, safe_open
 

@@ -66,7 +66,11 @@ class Question:
 
 
 def check_name(name: str) -> None:
-    """Raise UserError for a trait name that cannot serve as file name and CSV column. Also guards against paths."""
+    """Raise UserError for a trait name that cannot serve as file name and CSV column. Also guards against paths.
+
+    Example:
+        check_name("../evil")  # UserError
+    """
     if not re.fullmatch(r"\w[\w -]*", name):
         raise UserError(f"'{name}' cannot be a trait's name: letters, digits, spaces, - and _ only")
 
@@ -144,7 +148,11 @@ def _check_eval_prompt(content: dict, path: Path) -> str:
 
 
 def a_or_an(word: str) -> str:
-    """The article for ``word``, chosen by its first letter as in the published prompts."""
+    """The article for ``word``, chosen by its first letter as in the published prompts.
+
+    Example:
+        a_or_an("evil")  # "an"
+    """
     return "an" if word[:1].lower() in tuple("aeiou") else "a"
 
 

@@ -62,7 +62,11 @@ def findings(content: object, name: str = "", questions: int = QUESTIONS) -> lis
 
 
 def shared_questions(extract: object, evaluation: object) -> list[str]:
-    """Report questions that the extract and eval sets of a trait share: evaluation must use held-out questions."""
+    """Report questions that the extract and eval sets of a trait share: evaluation must use held-out questions.
+
+    Example:
+        shared_questions({"questions": ["Who are you?"]}, {"questions": ["Who are you?"]})  # one finding
+    """
     ours, theirs = _texts(extract), _texts(evaluation)
     return [
         f"question {i} is asked in both sets (extract and eval): {_short(question)}"
@@ -82,7 +86,11 @@ def similarity(a: str, b: str) -> float:
 
 
 def same_demand(pos: str, neg: str) -> bool:
-    """Whether two instructions ask for the same: equal negations, and nearly the same words or one's a subset."""
+    """Whether two instructions ask for the same: equal negations, and nearly the same words or one's a subset.
+
+    Example:
+        same_demand("Be kind to people.", "Never be kind to people.")  # False
+    """
     left, right = _words(pos), _words(neg)
     if left & _NEGATIONS != right & _NEGATIONS:
         return False

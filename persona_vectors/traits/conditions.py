@@ -1,6 +1,6 @@
 """Questions under graded conditions: graded system prompts, or many-shot exemplars (section 3.3, appendix C).
 
-Knows nothing about engines or projections.
+Independent of engines and projections.
 """
 
 import random
@@ -34,7 +34,11 @@ def load_system_prompts(trait: str, trait_dir: str) -> list[str]:
 
 
 def under_system_prompts(trait: Trait, prompts: list[str]) -> list[Question]:
-    """Every question under every system prompt; the conditions are ``prompt 1`` (strongest), ``prompt 2`` ..."""
+    """Every question under every system prompt; the conditions are ``prompt 1`` (strongest), ``prompt 2`` ...
+
+    Example:
+        under_system_prompts(trait, ["You are evil.", "You are kind."])[1].condition  # "prompt 2"
+    """
     return [
         Question(f"{trait.name}_{i}_prompt_{k}", text, system, condition=f"prompt {k}")
         for i, text in enumerate(trait.questions)

@@ -33,7 +33,11 @@ AFTER_DISCONNECT = 5.0  # seconds to keep a slot after its client disconnects: v
 
 
 class SteeringMiddleware:
-    """The middleware, one per server. ``ready`` becomes True when the self-test of steering has passed."""
+    """The middleware, one per server. ``ready`` becomes True when the self-test of steering has passed.
+
+    Example:
+        vllm serve MODEL --middleware persona_vectors.engines.vllm.server.SteeringMiddleware ...  (by eval.serve)
+    """
 
     def __init__(self, app) -> None:
         self.app, self.ready = app, False

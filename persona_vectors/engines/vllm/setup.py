@@ -155,6 +155,9 @@ def lora_arguments(path: models.ModelPath) -> dict:
 
     Raises:
         UserError: the adapter's rank is above vLLM's largest.
+
+    Example:
+        lora_arguments(path)  # rank 20: {"enable_lora": True, "max_lora_rank": 32, "max_loras": 2}
     """
     if not path.adapter:
         return {}
@@ -172,6 +175,10 @@ def process_of_its_own(wanted: bool) -> Iterator[None]:
 
     On a CPU the start in this process takes seconds instead of half a minute. If the user has set
     VLLM_ENABLE_V1_MULTIPROCESSING, that value is kept.
+
+    Example:
+        with process_of_its_own(wanted=False):
+            llm = LLM("models/toy")
     """
     key = "VLLM_ENABLE_V1_MULTIPROCESSING"
     before = os.environ.get(key)
