@@ -36,9 +36,9 @@ def watch() -> None:
 
     import signal
 
-    def note(number: int, frame: object) -> None:
+    def note(number: int, _frame: object) -> None:
         _came.append(number)
-        signal.default_int_handler(number, frame)
+        signal.default_int_handler(number, None)
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, note)

@@ -3,6 +3,7 @@
 Knows matplotlib and tables; knows nothing of models.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from persona_vectors.files.atomic import replacing
@@ -35,7 +36,7 @@ def save_figure(figure, path: str | Path) -> None:
     pyplot.close(figure)
 
 
-def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", controls: list = ()) -> None:
+def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", controls: Sequence = ()) -> None:
     """Trait score and coherence against the coefficient, one line per layer, with 95 % bands.
 
     Args:
@@ -142,11 +143,11 @@ def _colours(count: int) -> list:
     return [colormaps["viridis"](k / (count - 1)) for k in range(count)]
 
 
-def _line_with_band(axis, x: list[float], y: list[float]) -> None:
+def _line_with_band(axis, of_x: list[float], of_y: list[float]) -> None:
     """The least-squares line and the 95 % band of its mean; nothing under three points or without spread."""
     import numpy
 
-    x, y = numpy.asarray(x, float), numpy.asarray(y, float)
+    x, y = numpy.asarray(of_x, float), numpy.asarray(of_y, float)
     n = len(x)
     if n < 3 or x.std() == 0:
         return

@@ -36,12 +36,14 @@ TABLE = """
         model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
         trust_remote_code=false
     eval.eval_persona:
-        model trait output_path coef=0 vector_path= layer= steering_type=response max_tokens=1000 n_per_question=10
-        batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
+        model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 n_questions=
+        max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
         judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
         trust_remote_code=false tensor_parallel_size= pipeline_parallel_size= data_parallel_size=
         gpu_memory_utilization= distributed_executor_backend=
+    eval.compare:
+        *file_path trait= output=comparison seed=0
     eval.finetuning_shift:
         base_model model_list trait vector_path layer output=finetuning_shift answers= trait_dir=data_generation
         dtype=auto token_budget= enable_thinking=false overwrite=false trust_remote_code=false
@@ -64,6 +66,8 @@ TABLE = """
         model trait folder steering= mitigation= output=
     eval.select_layer:
         file_path trait min_coherence=75 output=
+    eval.sentiment:
+        file_path trait
     eval.serve:
         model vectors port=8000 host=127.0.0.1 kind=response_avg_diff dtype=auto slots=1024 vllm_flags=
         trust_remote_code=false

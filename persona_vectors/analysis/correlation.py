@@ -79,7 +79,7 @@ def within_conditions(
     found, left_out = {}, []
     for name, points in groups.items():
         spread = stdev(b for _, b in points) if len(points) > 1 else 0.0
-        r = pearson(*zip(*points, strict=True)).r if spread >= min_spread else None
+        r = pearson([a for a, _ in points], [b for _, b in points]).r if spread >= min_spread else None
         if r is None:
             left_out.append(str(name))
         else:
@@ -125,5 +125,5 @@ def ceiling(
     return math.sqrt(between / (between + within)) if between + within else None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(float(value))

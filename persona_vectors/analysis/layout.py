@@ -38,13 +38,13 @@ def refuse_mixed_results(traits: list[str], folder: Path, steering: str | None, 
             for ending in (".csv", "_best.json"):
                 path = steering.replace("{trait}", trait) + ending
                 vectors[trait][path] = see(path, provenance.result_of(path))
-        for path in sorted(folder.glob(f"monitoring/{trait}_*.csv")):
-            see(path, provenance.result_of(path))
-            vectors[trait][path] = provenance.read(path).get("parts", {}).get(_column(path.with_suffix(".json")))
-        for path in sorted((folder / "selected" / trait).glob("*.csv")):
-            record = provenance.result_of(path) if path.stem in ("high", "low", "random") else {}
+        for file in sorted(folder.glob(f"monitoring/{trait}_*.csv")):
+            see(file, provenance.result_of(file))
+            vectors[trait][file] = provenance.read(file).get("parts", {}).get(_column(file.with_suffix(".json")))
+        for file in sorted((folder / "selected" / trait).glob("*.csv")):
+            record = provenance.result_of(file) if file.stem in ("high", "low", "random") else {}
             see(
-                path, None if record is None else record if record.get("adapter") else {}
+                file, None if record is None else record if record.get("adapter") else {}
             )  # else all weights were trained
     table = folder / "shift.csv"
     shifts = provenance.read(table).get("parts", {})
@@ -55,9 +55,9 @@ def refuse_mixed_results(traits: list[str], folder: Path, steering: str | None, 
     for name, vector in see(sets, provenance.result_of(sets)).get("vectors", {}).items():
         vectors[name_of(f"{name}.pt")[0] if "_diff" in name else name][f"{name} in {sets}"] = {"vector": vector}
     if mitigation:
-        table = f"{mitigation}.csv"
-        for trait, known in see(table, provenance.result_of(table)).get("vectors", {}).items():
-            vectors[trait][table] = {"vector": known[0]} if known else {}
+        compared = f"{mitigation}.csv"
+        for trait, known in see(compared, provenance.result_of(compared)).get("vectors", {}).items():
+            vectors[trait][compared] = {"vector": known[0]} if known else {}
     provenance.refuse_mixture(models, ("model",))
     for records in vectors.values():
         provenance.refuse_mixture(records, ("vector",))

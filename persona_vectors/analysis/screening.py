@@ -88,14 +88,14 @@ def join_base_answers(path: str, given: str) -> None:
 
     def answers(file) -> Iterator[list]:
         lines = enumerate(line for line in file if line.strip())
-        number, line = -1, ""
+        at, line = -1, ""
         for record in rows.records():
             wanted = parse_json(record, path)["row"]
-            while number < wanted:
-                number, line = next(lines, (None, ""))
-                if number is None:
+            while at < wanted:
+                at, line = next(lines, (-1, ""))
+                if at < 0:
                     raise UserError(f"{given} has no line for row {wanted} of the set; it needs one per row")
-            yield [_given_answer(line, given, number)]
+            yield [_given_answer(line, given, at)]
 
     try:
         records[BASE_ANSWER]["file"] = fingerprint(rows)

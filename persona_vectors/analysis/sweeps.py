@@ -41,7 +41,8 @@ def read_sweep(paths: Sequence[str], trait: str):
     """
     import pandas
 
-    tables, owners = [], {}
+    tables = []
+    owners: dict = {}
     for file, by_pattern in _files(paths):
         answers = read_answers(file, (trait, "coherence"))
         if answers.empty:
@@ -66,7 +67,7 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Each file once, with what the placeholders of its pattern say: {"layer": "20", "coef": "1.5"} or less."""
     seen = set()
     for path in paths:
-        found = [(path, {})]
+        found: list[tuple[str, dict[str, str]]] = [(path, {})]
         if re.search(r"\{(layer|coef)\}|\*", path) and not os.path.exists(path):
             found = list(_called(path))
         for file, by_pattern in found:

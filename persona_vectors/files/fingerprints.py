@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import json_object, write_json
@@ -194,7 +195,7 @@ def _write_cache(entries: dict[str, list]) -> None:
         write_json(_cache_path(), {file: entry for file, entry in entries.items() if os.path.exists(file)}, None)
 
 
-def plain(value: object) -> object:
+def plain(value: object) -> Any:
     """A value of a description as JSON has it."""
     if isinstance(value, Fingerprint):
         return {"name": value.name, "id": value.id}

@@ -47,7 +47,7 @@ class Journal:
             )
         else:
             self.records.pop(0)
-        self.is_older = begun and "method" in settings and "method" not in earlier
+        self.is_older = begun and "method" in settings and "method" not in (earlier or {})
 
     @staticmethod
     def path_of(output_path: str | Path) -> Path:

@@ -154,18 +154,18 @@ def writing(
         known = {} if result is not None else read(output)
     except UserError:  # taken up it was not: whoever writes has been told to make it anew
         known = {}
-    parts, names = plain(parts or {}), [Path(file).name for file in files] or [ITSELF]
+    added, names = plain(parts or {}), [Path(file).name for file in files] or [ITSELF]
     before = known.get("content", {})
     ours = result is not None or _is_content(output, before)
     kept = known.get("parts", {}) if result is None else {}
-    in_between = {name: UNFINISHED for name, entry in parts.items() if kept.get(name) != entry}
+    in_between = {name: UNFINISHED for name, entry in added.items() if kept.get(name) != entry}
     known["result"] = known.get("result") if result is None else UNFINISHED
     known |= {"parts": {**kept, **in_between}, "content": UNFINISHED if ours else before}
     _save(output, known)
     yield
     if result is not None:
         known["result"] = plain(result)
-    known["parts"] = {name: entry for name, entry in {**kept, **parts}.items() if entry is not None}
+    known["parts"] = {name: entry for name, entry in {**kept, **added}.items() if entry is not None}
     known["content"] = _content(output, names) if ours else before
     _save(output, known)
 

@@ -21,7 +21,7 @@ from persona_vectors.files import provenance
 from persona_vectors.files.atomic import make_folder, replacing, take_lock
 from persona_vectors.files.fingerprints import of_file
 from persona_vectors.files.journal import Journal
-from persona_vectors.files.rows import WINDOW_ROWS, CsvRows, JsonlRows, Window, fingerprint, windows
+from persona_vectors.files.rows import WINDOW_ROWS, Rows, Window, fingerprint, windows
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class WindowedWork:
 
     def __init__(
         self,
-        rows: CsvRows | JsonlRows,
+        rows: Rows,
         columns: Mapping[str, Mapping],
         settings: dict,
         most_rows: int = WINDOW_ROWS,
@@ -51,7 +51,7 @@ class WindowedWork:
         self.rows, self.columns, self.settings, self.most_rows = rows, list(columns), settings, most_rows
         self.records, self.also = columns, also
         self.folder = Path(f"{rows.path}.parts")
-        self.journal: Journal | None = None
+        self.journal: Journal  # from begin() on
         self._state = self._file_state()
 
     def begin(self, overwrite: bool = False) -> list[int]:
@@ -153,7 +153,7 @@ def tidy(path: str | Path) -> None:
 
 
 def missing(
-    rows: CsvRows | JsonlRows,
+    rows: Rows,
     columns: Mapping[str, Mapping],
     also: str = "",
     say: Callable[[str], object] = logger.info,

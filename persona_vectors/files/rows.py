@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing
@@ -44,7 +45,30 @@ class Window:
     records: list
 
 
-def open_rows(path: str | Path) -> "CsvRows | JsonlRows":
+class Rows(Protocol):
+    """A file of prompts and answers: :class:`CsvRows` or :class:`JsonlRows`. What a record is they alone know."""
+
+    path: Path
+    columns: list[str]
+
+    def records(self) -> Iterator[Any]:
+        """Every row as the file has it."""
+        ...
+
+    def length(self, record: Any) -> int:
+        """Characters of a row."""
+        ...
+
+    def exchange(self, record: Any) -> Exchange | str:
+        """What was asked and answered, or what is wrong with the row."""
+        ...
+
+    def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
+        """Add columns (or replace them) and put the file in the place of the old one."""
+        ...
+
+
+def open_rows(path: str | Path) -> Rows:
     """The rows of ``path``: CSV with the columns prompt and answer, or JSONL with messages. Refuses anything else."""
     path = Path(path)
     if not path.is_file():
@@ -54,7 +78,7 @@ def open_rows(path: str | Path) -> "CsvRows | JsonlRows":
     return (CsvRows if path.suffix == ".csv" else JsonlRows)(path)
 
 
-def windows(rows: "CsvRows | JsonlRows", most_rows: int = WINDOW_ROWS) -> Iterator[Window]:
+def windows(rows: Rows, most_rows: int = WINDOW_ROWS) -> Iterator[Window]:
     """The file in windows of at most ``most_rows`` rows and about :data:`WINDOW_CHARACTERS`, always the same."""
     records, characters, number = [], 0, 0
     for record in rows.records():
@@ -67,7 +91,7 @@ def windows(rows: "CsvRows | JsonlRows", most_rows: int = WINDOW_ROWS) -> Iterat
         yield Window(number, records)
 
 
-def fingerprint(rows: "CsvRows | JsonlRows", also: str = "") -> Fingerprint:
+def fingerprint(rows: Rows, also: str = "") -> Fingerprint:
     """What was asked and answered in a file's rows, in their order; its other columns do not count.
 
     ``also`` is a further field of JSONL rows that counts.
@@ -76,7 +100,7 @@ def fingerprint(rows: "CsvRows | JsonlRows", also: str = "") -> Fingerprint:
     def lines() -> Iterator[str]:
         for record in rows.records():
             exchange = rows.exchange(record)
-            parts = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
+            parts: list = [exchange.prompt, exchange.answer] if isinstance(exchange, Exchange) else [exchange]
             if isinstance(exchange, Exchange) and exchange.reasoning:
                 parts.append(exchange.reasoning)
             if also:
@@ -201,7 +225,7 @@ class JsonlRows:
                 file.write(record + "\n")
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> object:
     """A text or None as it is; of a float32 the shortest number that is read as the same one, None for NaN."""
     if value is None or isinstance(value, str):
         return value

@@ -2,9 +2,13 @@
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing
+
+if TYPE_CHECKING:
+    import pandas
 
 ANSWER_COLUMNS = ("question", "prompt", "answer", "question_id")
 
@@ -20,7 +24,7 @@ def describe_columns(columns: list[str]) -> str:
     return f"(it has {', '.join(columns) or 'nothing'}{hint})"
 
 
-def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
+def read_answers(path: str | Path, scores: tuple[str, ...] = ()) -> "pandas.DataFrame":
     """Read an answers CSV (ours, the published toolkit's, or one like it) as a pandas DataFrame.
 
     Texts stay texts: an answer "NA" or "null" is an answer, a missing one is "". ``scores`` are required columns of
@@ -32,7 +36,7 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no answers file at {path}; python -m eval.eval_persona makes one")
-    options = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+    options: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
         names = pandas.read_csv(path, header=None, nrows=1, **options).iloc[0].tolist()
         table = pandas.read_csv(path, **options)
@@ -60,7 +64,7 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()):
     return table
 
 
-def write_table(table, path: str | Path) -> None:
+def write_table(table: "pandas.DataFrame", path: str | Path) -> None:
     """Write a DataFrame as CSV, whole or not at all."""
     # a bare carriage return is left unquoted otherwise, and readers take it for the end of the row
     texts = table.select_dtypes(["object", "string"])

@@ -13,6 +13,8 @@ from persona_vectors.traits.artifact import Trait
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import nn
 
+    from persona_vectors.asking.judge_thread import JudgeThread
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -46,17 +48,18 @@ class Judge:
     def __init__(self, model: str, max_concurrent: int = 100) -> None:
         self.model, self.max_concurrent, self.how = model, max_concurrent, ""
         self._found: dict[str, float | None] = {}  # by filled-in judge prompt
-        self._open()
+        self._thread: JudgeThread | None = self._open()
 
-    def _open(self) -> None:
+    def _open(self) -> "JudgeThread":
         """Probe the judge; scores that came about otherwise than those to come are forgotten."""
         from persona_vectors.asking.judge_thread import JudgeThread
         from persona_vectors.judge.judge import Judge as AsyncJudge
 
-        self._thread = JudgeThread(AsyncJudge(self.model, max_concurrent=self.max_concurrent))
-        if self.how != self._thread.how:
+        thread = JudgeThread(AsyncJudge(self.model, max_concurrent=self.max_concurrent))
+        if self.how != thread.how:
             self._found.clear()
-        self.how = self._thread.how
+        self.how = thread.how
+        return thread
 
     def scores(self, trait: Trait, pairs: Iterable[Pair]) -> list[Scores]:
         """The scores of (question, answer) or (messages, answer) pairs, in their order; the judge sees the last question.
@@ -80,19 +83,18 @@ class Judge:
 
     def _ask(self, prompts: list[str]) -> None:
         """Have filled-in judge prompts scored."""
-        if self._thread is None:
-            self._open()
+        thread = self._thread = self._thread or self._open()
         try:
             for prompt in prompts:
                 keep = lambda score, prompt=prompt: self._found.__setitem__(prompt, score)  # noqa: E731
-                self._thread.submit(prompt, keep, lambda: None)
-            self._thread.finish()
+                thread.submit(prompt, keep, lambda: None)
+            thread.finish()
         except BaseException:  # an interrupt too: calls under way are dropped, and the next call begins anew
             self.close()
             raise
         lost = sum(prompt not in self._found for prompt in prompts)
         if lost:
-            why = self._thread.judge.counts.last_error
+            why = thread.judge.counts.last_error
             raise UserError(f"{lost} of {len(prompts)} calls were given up: {why}; the same call asks for these again")
 
     def close(self) -> None:

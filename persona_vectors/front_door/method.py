@@ -7,7 +7,7 @@ or the list of messages that ends with it; an answer is a text. A loaded model i
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from persona_vectors import models
 from persona_vectors.errors import UserError, first_line, suggest
@@ -48,12 +48,14 @@ def load(
     if isinstance(model, str | Path):
         path = models.resolve(str(model))
         tokenizer = models.load_tokenizer(path, trust_remote_code) if tokenizer is None else tokenizer
-        model = models.load_model(path, name, trust_remote_code)
+        loaded: Any = models.load_model(path, name, trust_remote_code)
     elif tokenizer is None:
         raise UserError("a model that is loaded already needs its tokenizer: pv.load(model, tokenizer)")
-    check_loaded(model)
+    else:
+        loaded = model
+    check_loaded(loaded)
     models.ensure_padding(tokenizer)
-    return model.eval(), tokenizer
+    return loaded.eval(), tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +232,7 @@ def _check_number(name: str, value: object, lowest: float, whole: bool = False) 
         raise UserError(f"{name} is a {'whole ' * whole}number of at least {lowest}, not {value!r}")
 
 
-def _row(model, vector, layer: object) -> "Tensor":
+def _row(model: Any, vector: object, layer: Any) -> "Tensor":
     """One layer's vector, float32 [hidden], of whatever holds it; refuses what nothing can be projected onto."""
     import torch
 

@@ -8,11 +8,15 @@ traits or files. Reports hold neither request bodies nor keys.
 import asyncio
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.judge.abilities import Abilities, speaks_of_room
 from persona_vectors.models.chat_template import split_reasoning
 from persona_vectors.settings import judge_endpoint, without_secrets
+
+if TYPE_CHECKING:
+    import openai
 
 # Seconds between the beginnings of two calls: about what one costs this process. Calls that begin together end together,
 # and a hundred replies that come at once are all read before the first new call is made, wave after wave.
@@ -89,7 +93,7 @@ class ChatClient:
         """Close the client's connections."""
         await self._client.close()
 
-    async def call(self, messages: list[dict], **options) -> list[dict]:
+    async def call(self, messages: list[dict], **options: Any) -> list[dict]:
         """One chat completion's choices, as the endpoint's JSON has them; options that are None are not sent.
 
         Raises:
@@ -108,7 +112,7 @@ class ChatClient:
                         raise
                     self.abilities = fewer
 
-    async def settle(self, messages: list[dict], **options) -> list[dict]:
+    async def settle(self, messages: list[dict], **options: Any) -> list[dict]:
         """:meth:`call` that also guesses which parameter a refusal without a name may have meant."""
         try:
             return await self.call(messages, **options)
@@ -152,7 +156,7 @@ class ChatClient:
         self._failures_in_a_row = 0
         return choices
 
-    def _sorted(self, error, sent: dict) -> Exception:
+    def _sorted(self, error: "openai.APIStatusError", sent: dict) -> Exception:
         """What an HTTP status means for this call, and for the others."""
         why, status = reason(error, self._key), error.status_code
         of_request = status in (400, 422) or "logprob" in why.lower() or (status == 404 and "parameter" in why.lower())
@@ -165,9 +169,11 @@ class ChatClient:
                 f"{self.who} at {without_secrets(self.base_url)} does not know the model '{self.model}' (HTTP 404)"
             )
         self._count_failure(why)
-        sorted_error = (Refused if of_request else GivenUp)(why)
-        sorted_error.sent = sent
-        return sorted_error
+        if not of_request:
+            return GivenUp(why)
+        refused = Refused(why)
+        refused.sent = sent
+        return refused
 
     def _count_failure(self, why: str) -> None:
         self.counts.last_error = why

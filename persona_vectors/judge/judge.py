@@ -12,6 +12,7 @@ Knows what to ask for and the arithmetic of scores; knows nothing of traits or f
 import asyncio
 import math
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from persona_vectors.errors import UserError
@@ -19,6 +20,8 @@ from persona_vectors.judge.abilities import TOP_LOGPROBS, speaks_of_room
 from persona_vectors.judge.endpoint import ChatClient, Counts, GivenUp, message_text
 from persona_vectors.models.chat_template import split_reasoning
 from persona_vectors.settings import without_secrets
+
+Call = Callable[..., Awaitable[list[dict]]]  # ChatClient.call, or settle
 
 KINDS = ("0_100", "0_10", "binary", "binary_text")
 MINIMUM_MASS = 0.25  # less probability than this on usable replies is no score (published code)
@@ -56,7 +59,7 @@ def read_number(text: str) -> int | None:
 
 def is_refusal(weights: dict[str, float]) -> bool:
     """Whether the likeliest reply is REFUSAL, whole or its first token."""
-    likeliest = max(weights, key=weights.get, default="")
+    likeliest = max(weights, key=weights.__getitem__, default="")
     return likeliest != "" and "REFUSAL".startswith(likeliest[: len("REFUSAL")])
 
 
@@ -213,7 +216,7 @@ class Judge:
         else:
             weights = await (self._numbers(messages, "", 1.0) if self.method == "digits" else self._weights(messages))
             score = {"0_100": score_0_100, "0_10": score_0_10, "binary": score_binary}[self.kind](weights)
-            refused, said = is_refusal(weights), max(weights, key=weights.get, default="")
+            refused, said = is_refusal(weights), max(weights, key=weights.__getitem__, default="")
         if score is None:
             self.counts.unscored += 1
             if not refused:
@@ -251,7 +254,9 @@ class Judge:
             raise GivenUp("the reply holds no logprobs")
         return weights
 
-    async def _first_token(self, messages: list[dict], beginning: str = "", call=None) -> dict[str, float] | None:
+    async def _first_token(
+        self, messages: list[dict], beginning: str = "", call: Call | None = None
+    ) -> dict[str, float] | None:
         """Probability of each of the 20 likeliest first tokens (stripped of spaces); None if there are no logprobs.
 
         ``beginning`` is text that the answer has already, for endpoints that can go on from it; ``call`` is the client's.
@@ -279,7 +284,9 @@ class Judge:
         """As certain and repeatable as the endpoint can be."""
         return {"max_tokens": 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS, "temperature": 0, "seed": 0}
 
-    async def _texts(self, messages: list[dict], n: int, max_tokens: int | None = None, call=None) -> list[str]:
+    async def _texts(
+        self, messages: list[dict], n: int, max_tokens: int | None = None, call: Call | None = None
+    ) -> list[str]:
         """``n`` replies; asked for one by one where the endpoint gives fewer than ``n`` at a time."""
         options = {"temperature": 0 if n == 1 else 1, "max_tokens": max_tokens, "seed": 0}
         choices = await (call or self.client.call)(messages, n=n, **options)

@@ -156,13 +156,13 @@ class LikelihoodScorer:
         samples, problems = make_samples(self.tokenizer, exchanges, self.longest)
         readable = [bool(sample and sample.answer_ids) for sample in samples]
         whole = [all(readable[k : k + each]) for k in range(0, len(samples), each)]
-        chosen = [sample for k, sample in enumerate(samples) if whole[k // each]]
+        chosen = [sample for k, sample in enumerate(samples) if sample and whole[k // each]]
         found = iter(token_likelihoods(self.model, chosen) if chosen else [])
         scored = []
         for k, usable in enumerate(whole):
-            if usable:
+            if usable and (plain := samples[k * each]):
                 readings = [next(found) for _ in range(each)]
-                scored.append(self._scored(readings, samples[k * each].answer_ids))
+                scored.append(self._scored(readings, plain.answer_ids))
             else:
                 scored.append(Scored(problem=next(filter(None, problems[k * each : (k + 1) * each]), "no token")))
         return scored

@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from persona_vectors.models.decoder import find_decoder
+from persona_vectors.models.decoder import embedding, find_decoder
 from persona_vectors.vectors.activations import check_finite
 from persona_vectors.vectors.batches import Sample, batches_by_length, token_budget_for
 from persona_vectors.vectors.shared_prompts import prompts_for_answers, sharing_pays
@@ -57,19 +57,17 @@ def token_likelihoods(
     if not all(sample.prompt_ids and sample.answer_ids for sample in samples):
         raise ValueError("a sample without a prompt or an answer has no likelihood")
     decoder = find_decoder(model)
-    device = model.get_input_embeddings().weight.device
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    device, vocabulary = embedding(model).device, len(embedding(model))
     budget = token_budget or max(1, min(token_budget_for(device), LOGITS // vocabulary))
-    make = _plain_batches
-    if min(len(sample.prompt_ids) for sample in samples) > 1 and sharing_pays(decoder, samples):
-        make = _shared_batches
-    found: list[TokenLikelihoods | None] = [None] * len(samples)
+    shared = min(len(sample.prompt_ids) for sample in samples) > 1 and sharing_pays(decoder, samples)
+    make = _shared_batches if shared else _plain_batches
+    found: dict[int, TokenLikelihoods] = {}
     for indices, logits, starts in make(model, decoder, samples, budget, device):
         for index, row, start in zip(indices, logits, starts, strict=True):
             first, last = samples[index].answer_span
             ids = torch.tensor(samples[index].answer_ids, device=row.device)
             found[index] = _likelihoods(row[start + first : start + last], ids)
-    return found
+    return [found[index] for index in range(len(samples))]
 
 
 def _likelihoods(logits: Tensor, ids: Tensor) -> TokenLikelihoods:

@@ -7,8 +7,9 @@ arrives: the decoder holds exactly one outermost ``ModuleList`` with as many ent
 import functools
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from persona_vectors.errors import UserError
 
@@ -29,6 +30,11 @@ def find_decoder(model: nn.Module) -> nn.Module:
         )
     decoder = base.get_decoder()
     return decoder if hasattr(decoder, "config") else base.base_model  # where a head goes by the name of decoder
+
+
+def embedding(model: Any) -> Tensor:
+    """The weights of the token embedding, [vocabulary, hidden]; token ids go to where they are."""
+    return model.get_input_embeddings().weight
 
 
 def of_this_thread(hook: Callable) -> Callable:

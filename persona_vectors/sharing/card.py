@@ -7,12 +7,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import Fingerprint, same
 from persona_vectors.files.jsonfile import read_json
 from persona_vectors.sharing.formats import LAYERS, About
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +62,7 @@ def figure_name(trait: str, figure: Path) -> str:
     return f"figures/{trait}_{figure.stem.rsplit('_', 1)[1]}.png"
 
 
-def make_card(repo_id: str, vectors: list[tuple[About, object]], sweeps: dict[str, Sweep]):
+def make_card(repo_id: str, vectors: "list[tuple[About, Tensor]]", sweeps: dict[str, Sweep]):
     """The card (``huggingface_hub.ModelCard``) of a repository of vectors.
 
     Args:
@@ -101,7 +105,7 @@ Coefficients multiply the vector as it is. Vectors of one model mean nothing in 
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
 
 
-def _vector_table(vectors: list[tuple[About, object]]) -> str:
+def _vector_table(vectors: "list[tuple[About, Tensor]]") -> str:
     lines = ["| file | trait | effective pairs | threshold | model ran in | made by |", "|---|---|---|---|---|---|"]
     for about, _ in vectors:
         pairs = f"{about.effective_pairs} of {about.pairs}" if about.effective_pairs else "not known"

@@ -106,6 +106,6 @@ def read_control_vector(path: str | Path, rows: int | None = None):
     vectors = torch.zeros(rows, hidden)
     if len(values.get(ROWS_KEY, ())) == 2 * hidden:
         vectors[:2] = torch.tensor(values[ROWS_KEY], dtype=torch.float32).view(2, hidden)
-    for number, vector in directions.items():
-        vectors[number] = vector
+    for row, vector in directions.items():
+        vectors[row] = vector
     return vectors, about_from(about, path), sorted(directions)

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,12 +96,14 @@ def steered_forwards(model: nn.Module, interventions: Sequence[Intervention]) ->
 
 
 def _hooks(
-    model: nn.Module, rows: Sequence[Sequence[Intervention]], tokens: "_Columns | Forwards"
+    model: nn.Module, rows: Sequence[Sequence[Intervention]], tokens: "_Columns | Forwards | None"
 ) -> "dict[int, _BlockHook]":
     """By layer, the hooks for what acts; ``rows``: one list per row of the batch, or one for all rows."""
     hidden = check(model, [i for row in rows for i in row])
     acting = [[i for i in row if not i.is_identity] for row in rows]
     layers = sorted({i.layer for row in acting for i in row})
+    if tokens is None:  # nothing acts
+        return {}
     return {
         layer: _BlockHook([[i for i in row if i.layer == layer] for row in acting], hidden, tokens) for layer in layers
     }
@@ -109,7 +112,8 @@ def _hooks(
 def check(model: nn.Module, interventions: Sequence[Intervention]) -> int:
     """The width of the residual stream; raises :class:`UserError` for what does not fit the model."""
     count = len(find_blocks(model))
-    hidden = model.config.get_text_config(decoder=True).hidden_size
+    config: Any = model.config
+    hidden: int = config.get_text_config(decoder=True).hidden_size
     for i in interventions:
         if not i.is_identity and not 1 <= i.layer <= count:
             raise UserError(f"layer {i.layer} does not exist: this model has layers 1..{count}")
@@ -132,7 +136,7 @@ def attached(model: nn.Module, hooks: "dict[int, _BlockHook]", every_thread: boo
     ours, here = threading.get_ident(), (threading.get_ident(), id(decoder))
 
     def if_meant(hook: Callable) -> Callable:
-        def guarded(*args, **kwargs):
+        def guarded(*args: Any, **kwargs: Any) -> object:
             thread = threading.get_ident()
             if thread == ours or (every_thread and (thread, id(decoder)) not in _steering):
                 return hook(*args, **kwargs)
@@ -172,8 +176,8 @@ class _Columns:
         mask = span.given.get("attention_mask")
         if not self.seen and isinstance(mask, Tensor) and mask.ndim == 2:
             count = min(self.width, mask.shape[1])
-            real = torch.arange(count)[None] >= self.width - self.prompt_lengths[:, None]
-            if not torch.equal(mask[:, :count].bool().cpu(), real):
+            told = torch.arange(count)[None] >= self.width - self.prompt_lengths[:, None]
+            if not torch.equal(mask[:, :count].bool().cpu(), told):
                 raise RuntimeError(
                     "steered() takes prompts that are padded on the left to the width it was told; this attention mask is "
                     "another; use steered_forwards()"
@@ -193,7 +197,8 @@ class _BlockHook:
     """The forward hook of one block: what to ablate and what to add, per row of the batch or alike for all rows."""
 
     def __init__(self, rows: list[list[Intervention]], hidden: int, tokens: _Columns | Forwards) -> None:
-        self.tokens, self.like = tokens, None  # the dtype and device that self.fitted has
+        self.tokens = tokens
+        self.like: tuple[torch.dtype, torch.device] | None = None  # what self.fitted has
         # Rows may carry several interventions: the k-th of each row makes the k-th step for the whole batch.
         ablations, additions = [], []  # (positions, [rows, 1, hidden])
         for positions in POSITIONS:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ def steer(
     check(model, interventions)
     if getattr(model.config, "is_encoder_decoder", False):
         raise UserError(f"{type(model).__name__} has an encoder of its own; decoder-only models can be steered")
-    adapter = getattr(model, "active_peft_config", None)
+    adapter: Any = getattr(model, "active_peft_config", None)
     if getattr(adapter, "is_prompt_learning", False):
         raise UserError(
             f"an adapter of type {adapter.peft_type} puts tokens of its own into the prompt: it cannot be steered"
@@ -71,7 +72,7 @@ def steer(
     return steered_forwards(model, interventions)
 
 
-def _interventions(model: nn.Module, vector: object, layer: object, coef: float, positions: str, kind: str) -> list:
+def _interventions(model: nn.Module, vector: object, layer: Any, coef: float, positions: str, kind: str) -> list:
     """What acts, whichever way it was said."""
     if isinstance(vector, Intervention):
         vector = [vector]

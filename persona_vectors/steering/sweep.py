@@ -43,7 +43,7 @@ class Grid:
     vector_path: str | None
     positions: str
     vectors: dict[str, VectorRows] = field(default_factory=dict)
-    _drawn: dict = field(default_factory=dict)
+    _drawn: dict[tuple[str, int], VectorRows] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -73,7 +73,8 @@ class Grid:
             raise UserError(f"--layer {layer} with --coef 0 steers nothing; name the coefficients")
         if controls and not any(coefs):
             raise UserError(f"--controls {controls} with --coef 0 steers nothing; name the coefficients")
-        cells = [Cell(name, c) for name in layers or [None] for c in coefs]
+        named: Sequence[int | str | None] = layers or [None]
+        cells = [Cell(name, c) for name in named for c in coefs]
         cells += [Cell(cell.layer, cell.coef, k + 1) for k in range(controls) for cell in cells if cell.coef]
         return cls(cells, vector_path, positions)
 
@@ -84,6 +85,7 @@ class Grid:
 
     def path_for(self, trait: str) -> str:
         """The trait's vector file."""
+        assert self.vector_path is not None  # Grid.of refuses a coefficient without one
         return self.vector_path.replace("{trait}", trait)
 
     def check(self, layers: int, hidden: int) -> None:
@@ -104,7 +106,10 @@ class Grid:
 
     def interventions(self, trait: str, cell: Cell) -> tuple:
         """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0."""
-        return self.rows_for(trait, cell).interventions(cell.layer, cell.coef, self.positions) if cell.coef else ()
+        if not cell.coef:
+            return ()
+        assert cell.layer is not None  # Grid.of refuses a coefficient without one
+        return self.rows_for(trait, cell).interventions(cell.layer, cell.coef, self.positions)
 
     def rows_for(self, trait: str, cell: Cell) -> VectorRows:
         """The trait's own vectors, or those of the cell's control, which are drawn once."""

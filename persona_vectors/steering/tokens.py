@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ def marks(real: Tensor | None, last: Tensor | None, prompt: int) -> Marks:
     """
     if prompt == 0:
         return {"response": real, "all": real}
+    assert last is not None
     known = torch.ones_like(last) if real is None else real
     generated = torch.arange(last.shape[1], device=last.device) >= prompt
     return {"prompt": known & ~generated, "response": last | known & generated, "all": real}
@@ -112,7 +114,8 @@ class Forwards:
     """What is known of the forwards of a model under way, in any thread. One for all steerings that act on it."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        get_base: Any = getattr(model, "get_base_model", None)
+        self.base: Any = model if get_base is None else get_base()
         self.decoder, self.users = find_decoder(model), 0
         self.thread = threading.local()
         self.latest: Marks | None = None
@@ -148,7 +151,7 @@ class Forwards:
 
     def of(self, block_input: object) -> Marks:
         """The marks of the forward that a block runs in; one that is computed again in backward finds those it had."""
-        now = getattr(self.thread, "now", None)
+        now: Marks | None = getattr(self.thread, "now", None)
         if now is None:
             now = self.kept.get(block_input, self.latest)
         elif torch.is_grad_enabled() and isinstance(block_input, Tensor):
@@ -186,7 +189,8 @@ class _Generation:
     """One call of ``generate`` under way: whose it is, and how many columns its prompt has."""
 
     def __init__(self, model: nn.Module, width: int) -> None:
-        self.model, self.width, self.caches = model, width, []
+        self.model, self.width = model, width
+        self.caches: list[object] = []
 
     def width_for(self, model: nn.Module, cache: object) -> int | None:
         """The prompt's columns; None for a forward of another model or sequence (as guidance by a second prompt makes)."""
@@ -199,12 +203,12 @@ class _Generation:
 _generation: ContextVar[_Generation | None] = ContextVar("generation", default=None)
 
 
-def _telling(model: nn.Module) -> Callable:
+def _telling(model: Any) -> Callable:
     """``model.generate``, as it is, which also tells the forwards within it how long the prompt is."""
-    generate = model.generate
+    generate: Callable = model.generate
 
     @functools.wraps(generate)
-    def telling(*args, **kwargs):
+    def telling(*args: Any, **kwargs: Any) -> object:
         inputs = args[0] if args else kwargs.get("inputs")
         inputs = kwargs.get("input_ids") if inputs is None else inputs
         embeds, mask = kwargs.get("inputs_embeds"), kwargs.get("attention_mask")

@@ -6,6 +6,7 @@ misspelt is ever answered without the steering that was asked for.
 
 import math
 from pathlib import Path
+from typing import Any
 
 from persona_vectors.errors import UserError, suggest
 from persona_vectors.models.loading import basename
@@ -44,7 +45,7 @@ class NamedVectors:
             check_fit(path, self.vectors[trait], layers, hidden, [])
             self._files[trait] = VectorRows(path, self.vectors[trait])
 
-    def interventions(self, name: object, coef: object, layer: object, positions: object = "response") -> tuple:
+    def interventions(self, name: object, coef: object, layer: Any, positions: Any = "response") -> tuple:
         """The interventions of one vector; none where the coefficient is 0.
 
         Raises:

@@ -4,10 +4,14 @@ Knows vector files; the hooks are in :mod:`persona_vectors.steering.hooks`.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from persona_vectors.errors import UserError
 from persona_vectors.steering.intervention import Intervention
 from persona_vectors.vectors.storage import incremental, load_vectors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ALL = "all"  # in the place of a layer: incremental vectors at every layer 1..L-1 (section J.3)
 
@@ -21,7 +25,7 @@ class VectorRows:
         VectorRows.load("evil_response_avg_diff.pt").interventions(layer=20, coef=1.5)
     """
 
-    def __init__(self, path: str | Path, vectors) -> None:
+    def __init__(self, path: str | Path, vectors: "Tensor") -> None:
         self.path, self.vectors = path, vectors
         self._rows, self._increments = list(vectors), list(incremental(vectors))
 
@@ -34,6 +38,7 @@ class VectorRows:
         """``(layer, row [hidden])`` of a layer: v_l, or its ``increment`` v_l - v_(l-1); of ``all`` every increment."""
         if layer == ALL:
             return list(enumerate(self._increments, 1))
+        layer = int(layer)
         return [(layer, self._increments[layer - 1] if increment else self._rows[layer])]
 
     def interventions(

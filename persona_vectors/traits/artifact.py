@@ -83,7 +83,9 @@ def load_trait(name: str, version: str = "extract", trait_dir: str = "data_gener
     try:
         if not isinstance(content, dict):
             raise UserError(f"{path} must hold one JSON object with instruction, questions and eval_prompt")
-        return Trait(name, **{field: check(content, path) for field, check in _CHECKS.items()})
+        return Trait(
+            name, _check_instruction(content, path), _check_questions(content, path), _check_eval_prompt(content, path)
+        )
     except UserError as error:
         found = other_form(content)
         raise UserError(f"{path}: {found}") if found else error from None
@@ -121,9 +123,6 @@ def _check_eval_prompt(content: dict, path: Path) -> str:
     if brace:
         raise UserError(f"{path}: 'eval_prompt' may hold no braces but {{question}} and {{answer}}; remove the others")
     return prompt
-
-
-_CHECKS = {"instruction": _check_instruction, "questions": _check_questions, "eval_prompt": _check_eval_prompt}
 
 
 def a_or_an(word: str) -> str:

@@ -8,6 +8,7 @@ Knows one artifact's content (and its sibling's); knows nothing of files, endpoi
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 from persona_vectors.traits.artifact import SIGNS
 
@@ -94,8 +95,9 @@ def _instruction(pairs: object) -> Iterator[str]:
                 yield f"instruction pair {k} has no '{sign}' text"
             else:
                 yield from _leftovers(f"instruction pair {k}, {sign},", text)
-        if all(map(_is_text, texts)) and same_demand(*texts):
-            yield f"pos and neg of instruction pair {k} are the same, or nearly: {_short(texts[0])}"
+        both = [text for text in texts if _is_text(text)]
+        if len(both) == len(SIGNS) and same_demand(*both):
+            yield f"pos and neg of instruction pair {k} are the same, or nearly: {_short(both[0])}"
     for sign in SIGNS:
         texts = [pair[sign] if isinstance(pair, dict) and _is_text(pair.get(sign)) else None for pair in pairs]
         yield from _alike(f"{sign} instructions", texts)
@@ -157,7 +159,7 @@ def _texts(content: object) -> list[str]:
     return [question for question in questions if _is_text(question)] if isinstance(questions, list) else []
 
 
-def _is_text(value: object) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and bool(value.strip())
 
 

@@ -15,12 +15,13 @@ Knows token ids and hooks; knows nothing of templates, files or traits.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from persona_vectors.errors import UserError
-from persona_vectors.models.decoder import find_blocks, find_decoder, of_this_thread
+from persona_vectors.models.decoder import embedding, find_blocks, find_decoder, of_this_thread
 from persona_vectors.vectors.batches import Sample, batches_by_length, token_budget_for
 from persona_vectors.vectors.shared_prompts import shared_batches, sharing_pays
 
@@ -57,7 +58,7 @@ def pooled_activations(
         raise ValueError(f"layers must ascend within 0..{len(blocks)}, not {layers}")
     if "response_avg" in pools and not all(sample.answer_ids for sample in samples):
         raise ValueError("a sample without an answer has no response average")
-    device = model.get_input_embeddings().weight.device
+    device = embedding(model).device
     forward = PooledForward(decoder, blocks, layers, pools, device)
     make = shared_batches if "response_avg" in pools and sharing_pays(decoder, samples) else plain_batches
     for indices, pooled in make(forward, samples, token_budget_for(device, token_budget)):
@@ -89,7 +90,7 @@ class PooledForward:
     pools: Sequence[str]
     device: torch.device
 
-    def __call__(self, sequences: Sequence[Sequence[int]], spans: dict, **more) -> dict[str, Tensor]:
+    def __call__(self, sequences: Sequence[Sequence[int]], spans: dict, **more: Any) -> dict[str, Tensor]:
         """Run the sequences, padded on the right, and take the mean over ``spans``.
 
         Args:
@@ -138,14 +139,14 @@ class _pooling:
         if len(self.rows) == len(self.layers):
             raise _EndOfPass
 
-    def _output(self, _decoder: nn.Module, _args: tuple, output) -> None:
+    def _output(self, _decoder: nn.Module, _args: tuple, output: Any) -> None:
         self._pool(output.last_hidden_state)
 
     def _pool(self, h: Tensor) -> None:
         # float32 sums whatever the model's dtype: means over hundreds of bfloat16 tokens lose digits
         self.rows.append(torch.bmm(self.weights.to(h.device), h.float()))
 
-    def __exit__(self, kind: type | None, *_error) -> bool:
+    def __exit__(self, kind: type | None, *_error: object) -> bool:
         for handle in self.handles:
             handle.remove()
         return kind is _EndOfPass

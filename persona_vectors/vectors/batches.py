@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # Padded tokens per batch by kind of device: a GPU wants much to do at once, a CPU is as fast with a small batch, whose
 # activations stay near it.
 TOKEN_BUDGETS = {"cpu": 512, "cuda": 8192}
 
 
-def token_budget_for(device, asked: int | None = None) -> int:
+def token_budget_for(device: "torch.device", asked: int | None = None) -> int:
     """The padded tokens per batch that were asked for, or what suits a device of torch's."""
     return asked or TOKEN_BUDGETS.get(device.type, 4096)
 

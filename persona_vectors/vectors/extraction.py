@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from persona_vectors.models.decoder import embedding
 from persona_vectors.vectors.activations import check_finite, pooled_activations
 from persona_vectors.vectors.batches import Sample
 
@@ -38,14 +39,14 @@ def mean_activations(
     from tqdm import tqdm
 
     sums: dict[str, Tensor] = {}
-    answers = None
+    answers = torch.empty(0)
     with tqdm(total=len(samples), desc=label, disable=label is None) as bar:
         for indices, pooled in pooled_activations(model, samples, token_budget=token_budget):
             for pool, rows in pooled.items():
-                check_finite(rows, model.dtype)
-                sums[pool] = sums.get(pool, 0) + rows.double().sum(0)
+                check_finite(rows, embedding(model).dtype)
+                sums[pool] = sums.get(pool, torch.zeros(())) + rows.double().sum(0)
             rows = pooled["response_avg"]
-            if answers is None:
+            if not len(answers):
                 answers = torch.empty(len(samples), *rows.shape[1:], dtype=torch.bfloat16)
             answers[indices] = rows.bfloat16()
             bar.update(len(indices))

@@ -5,10 +5,14 @@ repetition index); it is effective where the judge saw the trait in the one, not
 """
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import Fingerprint, of_json
 from persona_vectors.files.tables import describe_columns, read_answers
+
+if TYPE_CHECKING:
+    import pandas
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +20,7 @@ MIN_COHERENCE = 50
 PAIRED_BY = ("question_id", "row")
 
 
-def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id"):
+def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id") -> "pandas.DataFrame":
     """Pair the rows of two answers files: a DataFrame with every column twice, ``_pos`` and ``_neg``.
 
     Args:
@@ -54,7 +58,7 @@ def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id"
     return pos.add_suffix("_pos").join(neg.add_suffix("_neg"))
 
 
-def effective_pairs(pairs, trait: str, threshold: float = 50):
+def effective_pairs(pairs: "pandas.DataFrame", trait: str, threshold: float = 50) -> "pandas.DataFrame":
     """The rows of ``pairs`` that are effective; why the others are not is logged.
 
     Effective: pos trait >= threshold, neg trait < 100 - threshold, both coherences >= 50, both answers not empty
@@ -92,7 +96,7 @@ def effective_answers(pos_path: str, neg_path: str, trait: str) -> list[tuple[st
     return list(zip(pairs["question_pos"], pairs["answer_pos"], strict=True))
 
 
-def fingerprint(effective) -> Fingerprint:
+def fingerprint(effective: "pandas.DataFrame") -> Fingerprint:
     """What the vectors are made of: prompts, answers and thoughts of the effective pairs, in their order."""
     texts = [
         effective[f"{part}_{sign}"].tolist()
@@ -103,7 +107,7 @@ def fingerprint(effective) -> Fingerprint:
     return of_json("effective pairs", texts)
 
 
-def samples_of(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, list[str]]:
+def samples_of(tokenizer: Any, pairs: "pandas.DataFrame", sign: str, longest: int | None) -> tuple[list, list[str]]:
     """The samples of one sign: prompt, thoughts where the file has them, and answer; and what is wrong with each, if
     anything."""
     from persona_vectors.files.rows import Exchange
@@ -116,7 +120,7 @@ def samples_of(tokenizer, pairs, sign: str, longest: int | None) -> tuple[list, 
     ]
 
 
-def question_numbers(pairs) -> list[int]:
+def question_numbers(pairs: "pandas.DataFrame") -> list[int]:
     """A number per question: rows that ask the same thing share it."""
     column = "question_pos" if "question_pos" in pairs else "prompt_pos"
     return pairs[column].factorize()[0].tolist()

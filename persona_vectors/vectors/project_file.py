@@ -4,7 +4,8 @@ What cal_projection does to any file and the analyses do to their own.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -12,7 +13,7 @@ from persona_vectors import models
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import Fingerprint, of_bytes
 from persona_vectors.files.resumable import WindowedWork, ahead, missing, tidy
-from persona_vectors.files.rows import CsvRows, JsonlRows
+from persona_vectors.files.rows import Rows
 from persona_vectors.processes import ALONE, Processes
 from persona_vectors.vectors.projection import Column, Projector, made_from
 from persona_vectors.vectors.samples import make_samples
@@ -21,7 +22,7 @@ from persona_vectors.vectors.samples import make_samples
 def project_windows(
     work: WindowedWork,
     sizes: Sequence[int],
-    tokenizer,
+    tokenizer: Any,
     projector: Projector,
     max_length: int | None,
     enable_thinking: bool = False,
@@ -35,7 +36,7 @@ def project_windows(
     """
     needs_answer = any(column.needs_answer for column in projector.columns)
 
-    def prepared():
+    def prepared() -> Iterator[tuple[int, list, list[str]]]:
         for window in work.unfinished(processes.rank, processes.world):
             exchanges = [work.rows.exchange(record) for record in window.records]
             yield window.number, *make_samples(tokenizer, exchanges, max_length, needs_answer, enable_thinking)
@@ -73,7 +74,8 @@ class FileProjector:
     ) -> None:
         self.path, self.dtype, self.trust, self.token_budget = path, dtype, trust_remote_code, token_budget
         self.enable_thinking = enable_thinking
-        self.model = self.tokenizer = None
+        self.model: Any = None
+        self.tokenizer: Any = None
 
     def load(self) -> None:
         """Load model and tokenizer, once."""
@@ -86,7 +88,7 @@ class FileProjector:
         """What every projection depends on, besides rows and vectors."""
         return projections_from(self.path, None, self.dtype, self.enable_thinking)
 
-    def missing(self, rows: CsvRows | JsonlRows, columns: Sequence[Column], remedy: str) -> list[Column]:
+    def missing(self, rows: Rows, columns: Sequence[Column], remedy: str) -> list[Column]:
         """The columns that the file lacks; ``remedy`` says what to do about others.
 
         Raises:
@@ -96,7 +98,7 @@ class FileProjector:
         names = missing(rows, made_from(columns, self.common), remedy=remedy)
         return [column for column in columns if column.name in names]
 
-    def add(self, rows: CsvRows | JsonlRows, columns: Sequence[Column]) -> None:
+    def add(self, rows: Rows, columns: Sequence[Column]) -> None:
         """Add columns, in the place of any of their names; nothing happens where there are none to add."""
         if not columns:
             return

@@ -6,6 +6,7 @@ last token, or the cosine for the answer's mean. Knows samples of token ids; kno
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import torch
@@ -116,7 +117,7 @@ class Projector:
         """
         places = [row for row, sample in enumerate(samples) if sample is not None]
         values = numpy.full((len(samples), len(self.columns)), numpy.nan, dtype=numpy.float32)
-        values[places] = self([samples[row] for row in places], on_done)
+        values[places] = self([sample for sample in samples if sample is not None], on_done)
         on_done(len(samples) - len(places))
         expected = numpy.array(
             [[s is not None and bool(s.answer_ids or not c.needs_answer) for c in self.columns] for s in samples]
@@ -145,7 +146,7 @@ class Projector:
             yield indices, {pool: ours[pool] - theirs[pool].to(ours[pool].device) for pool in pools}
 
 
-def _without_adapter(model: nn.Module, batches: Iterator) -> Iterator:
+def _without_adapter(model: Any, batches: Iterator) -> Iterator:
     """Batches made while the PEFT model's adapter is off; it is on whenever the caller has the word."""
     while True:
         with model.disable_adapter():

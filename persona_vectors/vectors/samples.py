@@ -4,6 +4,7 @@ Knows templates and tokenizers; knows nothing of activations.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.messages import Message, is_unicode
@@ -14,7 +15,7 @@ from persona_vectors.vectors.batches import Sample
 
 
 def make_samples(
-    tokenizer,
+    tokenizer: Any,
     exchanges: Sequence[Exchange | str],
     max_length: int | None,
     needs_answer: bool = True,
@@ -26,14 +27,19 @@ def make_samples(
     the answer came after thoughts, these (or, if they are not known, what the template writes for none) stand between
     the two. A sample whose answer is empty, or too long for the model, has its prompt alone.
     """
-    thoughts, problems, texts = declared_by(tokenizer), [], []
+    thoughts, texts = declared_by(tokenizer), []
+    problems: list[str] = []
     for exchange in exchanges:
-        problem, prompt, between, answer = exchange, "", "", ""
-        if isinstance(exchange, Exchange):
-            prompt, (reasoning, answer) = exchange.prompt, _thoughts_and_answer(exchange, thoughts)
-            problem, answer = "", answer if needs_answer else ""
-            if isinstance(prompt, list):  # thoughts are written where the template has thinking on
-                prompt, problem = _rendered(tokenizer, prompt, enable_thinking or reasoning != "")
+        problem, prompt, between, answer = "", "", "", ""
+        if isinstance(exchange, str):
+            problem = exchange
+        else:
+            reasoning, answer = _thoughts_and_answer(exchange, thoughts)
+            answer = answer if needs_answer else ""
+            if isinstance(exchange.prompt, str):
+                prompt = exchange.prompt
+            else:  # thoughts are written where the template has thinking on
+                prompt, problem = _rendered(tokenizer, exchange.prompt, enable_thinking or reasoning != "")
             if not is_unicode(prompt + reasoning + answer):
                 problem, prompt, answer = "half a character (lone surrogate)", "", ""
             elif needs_answer and not problem and not answer.strip():
@@ -55,7 +61,7 @@ def make_samples(
 
 
 def usable_samples(
-    tokenizer,
+    tokenizer: Any,
     exchanges: Sequence[Exchange],
     max_length: int | None,
     needs_answer: bool = True,
@@ -68,10 +74,12 @@ def usable_samples(
         UserError: a row cannot be run, or lacks the answer that is needed; ``name`` is how it is said.
     """
     samples, problems = make_samples(tokenizer, exchanges, max_length, needs_answer, enable_thinking)
+    usable = []
     for row, (sample, problem) in enumerate(zip(samples, problems, strict=True)):
         if problem or sample is None:
             raise UserError(f"{name.format(row)}: {problem or 'empty prompt'}")
-    return samples
+        usable.append(sample)
+    return usable
 
 
 def _thoughts_and_answer(exchange: Exchange, thoughts: Thoughts) -> tuple[str, str]:
@@ -83,7 +91,7 @@ def _thoughts_and_answer(exchange: Exchange, thoughts: Thoughts) -> tuple[str, s
     return exchange.reasoning.strip(), exchange.answer
 
 
-def _rendered(tokenizer, messages: list[Message], enable_thinking: bool) -> tuple[str, str]:
+def _rendered(tokenizer: Any, messages: list[Message], enable_thinking: bool) -> tuple[str, str]:
     """(templated prompt, ""), or ("", what the template has against these messages)."""
     try:
         return chat_template.render(tokenizer, messages, enable_thinking), ""

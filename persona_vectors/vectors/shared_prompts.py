@@ -5,17 +5,21 @@ numbers are those of the plain way (:mod:`persona_vectors.vectors.activations`),
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from persona_vectors.vectors.batches import Sample, batches_by_length
+
+if TYPE_CHECKING:
+    from transformers.cache_utils import Cache
 
 SHARED_SHARE = 0.1  # of all tokens; below it one pass over everything is quicker than two
 
 
-def sharing_pays(decoder: nn.Module, samples: Sequence[Sample]) -> bool:
+def sharing_pays(decoder: Any, samples: Sequence[Sample]) -> bool:
     """Whether many of the tokens are prompts that several samples share, and the model can go on from a prompt's cache.
 
     Refused to caches that are more than keys and values of every token (recurrent states, windows shorter than a sample).
@@ -36,7 +40,7 @@ def sharing_pays(decoder: nn.Module, samples: Sequence[Sample]) -> bool:
     )
 
 
-def prompts_for_answers(prompts, rows: Tensor):
+def prompts_for_answers(prompts: Any, rows: Tensor) -> "Cache":
     """A batch of prompts' cache as the answers to ``rows`` of it need it, one layer at a time.
 
     What a cache is usually for, the tokens to come, is not wanted here: the answers' keys and values are forgotten as
@@ -45,19 +49,22 @@ def prompts_for_answers(prompts, rows: Tensor):
     from transformers.cache_utils import Cache, DynamicLayer
 
     class Repeated(DynamicLayer):
-        def __init__(self, prompt) -> None:
-            super().__init__()
+        def __init__(self, prompt: Any) -> None:
+            DynamicLayer.__init__(self)
             self.keys, self.values, self.is_initialized = prompt.keys, prompt.values, True
             self.dtype, self.device = prompt.keys.dtype, prompt.keys.device
 
-        def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-            return torch.cat([self.keys[rows], keys], dim=-2), torch.cat([self.values[rows], values], dim=-2)
+        def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+            assert self.keys is not None and self.values is not None
+            return torch.cat([self.keys[rows], key_states], dim=-2), torch.cat(
+                [self.values[rows], value_states], dim=-2
+            )
 
     return Cache(layers=[Repeated(layer) if layer.is_initialized else DynamicLayer() for layer in prompts.layers])
 
 
 def shared_batches(
-    forward: Callable, samples: Sequence[Sample], token_budget: int
+    forward: Any, samples: Sequence[Sample], token_budget: int
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """Each prompt once for all answers to it: prompts of one batch first, then their answers in order of length.
 

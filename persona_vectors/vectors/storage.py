@@ -6,12 +6,17 @@ l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3
 
 import io
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError, first_line, suggest
 from persona_vectors.files.fingerprints import Fingerprint, of_bytes, sha256
 from persona_vectors.files.jsonfile import read_json
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from torch import Tensor
 
 KINDS = ("prompt_avg_diff", "response_avg_diff", "prompt_last_diff")
 PROJECTION_TYPES = ("proj", "prompt_last_proj", "prompt_avg_proj", "cos_sim")
@@ -40,7 +45,7 @@ def digest(path: str | Path) -> str:
     return sha256(file.read_bytes(), f":{key}" if key else "")
 
 
-def load_vectors(path: str | Path):
+def load_vectors(path: str | Path) -> "Tensor":
     """Read a vector file (.pt or .safetensors) as float32 [layers + 1, hidden] on the CPU.
 
     Of a file with a dict of tensors, ``path:key`` is one of them (``path:key:key`` in a dict of dicts).
@@ -56,8 +61,9 @@ def load_vectors(path: str | Path):
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            content = load_file(file)
-            content = next(iter(content.values())) if len(content) == 1 and not key else content
+            content: object = load_file(file)
+            if isinstance(content, dict) and len(content) == 1 and not key:
+                content = next(iter(content.values()))
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a broken or hostile file makes the readers raise
@@ -72,7 +78,7 @@ def load_vectors(path: str | Path):
     return vectors
 
 
-def _under(content: object, key: str, file: Path):
+def _under(content: object, key: str, file: Path) -> object:
     """What a file's dict has under a key, or under keys separated by colons."""
     found = _flat(content)
     if not found:
@@ -96,7 +102,9 @@ def _other_content(content: object, path: str | Path) -> str:
     """What was found where a tensor [layers + 1, hidden] should be, and what to do, to end a refusal with."""
     import torch
 
-    inside = _flat(content) or (dict(enumerate(content)) if isinstance(content, list | tuple) else {})
+    inside: Mapping[Any, object] = _flat(content) or (
+        dict(enumerate(content)) if isinstance(content, list | tuple) else {}
+    )
     tensors = {key: value for key, value in inside.items() if isinstance(value, torch.Tensor)}
     fitting = [key for key, tensor in tensors.items() if tensor.ndim == 2 and len(tensor) > 1 and isinstance(key, str)]
     if fitting:
@@ -114,12 +122,12 @@ def _other_content(content: object, path: str | Path) -> str:
     return f", not something of type {type(content).__name__}"
 
 
-def _some(keys) -> str:
-    keys = [str(key)[:40] for key in keys]
-    return ", ".join(keys[:12]) + (f" and {len(keys) - 12} more" if len(keys) > 12 else "")
+def _some(keys: Iterable[object]) -> str:
+    names = [str(key)[:40] for key in keys]
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def fingerprint(path: str | Path, vectors) -> Fingerprint:
+def fingerprint(path: str | Path, vectors: "Tensor") -> Fingerprint:
     """What a vector file holds, [layers + 1, hidden], whatever its format, precision and name."""
     content = of_bytes(Path(path).name, str(tuple(vectors.shape)), vectors.float().contiguous().numpy().tobytes())
     file, _ = split_key(path)
@@ -127,7 +135,13 @@ def fingerprint(path: str | Path, vectors) -> Fingerprint:
 
 
 def check_fit(
-    path: str | Path, vectors, layers: int, hidden: int, used_layers: list[int], lowest: int = 1, flag: str = "--layer"
+    path: str | Path,
+    vectors: "Tensor",
+    layers: int,
+    hidden: int,
+    used_layers: list[int],
+    lowest: int = 1,
+    flag: str = "--layer",
 ) -> None:
     """Refuse a vector file of another model, and layers (given by ``flag``) that this one has not or that are zero."""
     if vectors.shape[1] != hidden:
@@ -187,7 +201,7 @@ def check_vector_folder(folder: str | Path) -> None:
         )
 
 
-def save_vectors(vectors, path: str | Path) -> None:
+def save_vectors(vectors: "Tensor", path: str | Path) -> None:
     """Write a tensor [layers + 1, hidden] as float32 into a ``.pt`` file, which appears whole or not at all.
 
     Raises:
@@ -214,7 +228,7 @@ def save_vectors(vectors, path: str | Path) -> None:
         beside.write_bytes(content.getbuffer())
 
 
-def random_like(vectors, seed: int):
+def random_like(vectors: "Tensor", seed: int) -> "Tensor":
     """The control of a steering: random directions, each with the norm of its row of ``vectors`` [layers + 1, hidden].
 
     Example:
@@ -226,7 +240,7 @@ def random_like(vectors, seed: int):
     return drawn / drawn.norm(dim=-1, keepdim=True) * vectors.norm(dim=-1, keepdim=True)
 
 
-def incremental(vectors):
+def incremental(vectors: "Tensor") -> "Tensor":
     """Layer-incremental vectors for steering all layers at once: v_l - v_(l-1) (section J.3).
 
     [L + 1, hidden] -> [L - 1, hidden]: row l-1 is to be added at layer l, for l = 1..L-1; they sum to v_(L-1) - v_0,
@@ -236,11 +250,11 @@ def incremental(vectors):
     return vectors[1:-1] - vectors[:-2]
 
 
-def project(activations, vector):
+def project(activations: "Tensor", vector: "Tensor") -> "Tensor":
     """Projection of a onto v, a.v / |v|: [..., hidden] and [hidden] -> [...]."""
     return (activations * vector).sum(dim=-1) / vector.norm(dim=-1)
 
 
-def cosine(activations, vector):
+def cosine(activations: "Tensor", vector: "Tensor") -> "Tensor":
     """Cosine of the angle between a and v: [..., hidden] and [hidden] -> [...]."""
     return project(activations, vector) / activations.norm(dim=-1)
