@@ -51,8 +51,7 @@ class Span:
             raise RuntimeError("a forward without tokens: steering cannot tell which are which")
         if "write_index" in kwargs:  # of a paged cache
             raise RuntimeError("steering cannot tell the sequences of continuous batching apart; use generate()")
-        cache = kwargs.get("past_key_values")
-        self.cache = kwargs.get("cache_params") if cache is None else cache
+        self.cache = _cache_in(kwargs)
         self.count, self.device = tokens.shape[1], tokens.device
         self.first: Any = _length(self.cache)  # int; None: some, and whoever counts has to say how many
 
@@ -81,6 +80,11 @@ class Span:
             if mask.shape[1] not in (self.count, self.end) and mask.shape[1] < self.end:
                 raise RuntimeError(
                     f"an attention mask of {mask.shape[1]} columns for tokens {self.first}..{self.end - 1}"
+                )
+            if self.cache is None and mask.shape[1] > self.count:
+                raise RuntimeError(
+                    f"an attention mask of {mask.shape[1]} columns for {self.count} tokens, and no cache that holds the others: "
+                    "steering cannot tell prompt from answer (a release of transformers that is not known here?)"
                 )
             begin = self.first if mask.shape[1] >= self.end else 0
             return mask[:, begin : begin + self.count].bool()
@@ -112,6 +116,11 @@ class Span:
                 )  # several sequences packed into a row: each has a last one
                 last = last | nn.functional.pad(again, (0, 1)) & (column < prompt)
         return marks(real, last, prompt)
+
+
+def _cache_in(given: dict) -> Any:
+    """The cache among a decoder's arguments, whatever they call it: past_key_values, cache_params, cache; None without any."""
+    return next((value for value in given.values() if hasattr(value, "get_seq_length")), given.get("cache_params"))
 
 
 def _length(cache: Any) -> int | None:

@@ -520,3 +520,21 @@ def test_models_whose_prompt_is_not_what_they_are_given_are_refused():
     for model, message in ((tuned, "PROMPT_TUNING"), (T5ForConditionalGeneration(T5Config(**shape)), "encoder")):
         with pytest.raises(UserError, match=message):
             steer(model, vector(1), layer=2)
+
+
+def test_a_cache_is_found_by_what_it_is_and_one_that_is_missing_is_refused(qwen2):
+    """Releases of transformers rename the argument; a decoding step without a cache would be taken for a prompt."""
+    from transformers import DynamicCache
+
+    from persona_vectors.models.decoder import find_decoder
+    from persona_vectors.steering.tokens import Span
+
+    decoder, cache = find_decoder(qwen2), DynamicCache()
+    with torch.no_grad():
+        qwen2(torch.tensor([[5, 6, 7]]), past_key_values=cache)
+    step = {"input_ids": torch.tensor([[8]]), "attention_mask": torch.ones(1, 4)}
+    for name in ("past_key_values", "cache", "cache_params", "layer_cache"):
+        span = Span(decoder, (), {**step, name: cache})
+        assert (span.first, span.end) == (3, 4)
+    with pytest.raises(RuntimeError, match="4 columns for 1 tokens, and no cache that holds the others"):
+        Span(decoder, (), step).marks(None)
