@@ -21,7 +21,7 @@ class ActivationSteerer:
     Args:
         steering_vector: [hidden], as a tensor or numbers.
         layer_idx: number of the block, from 0; negative ones count from the last.
-        positions: ``all``; ``prompt``: all tokens of forwards of several tokens; ``response``: the last token of each.
+        positions: ``all``, ``prompt`` or ``response``, as :func:`persona_vectors.steering.steer.steer` has them.
         debug: print what is added, and where.
 
     Raises:

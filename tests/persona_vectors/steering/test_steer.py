@@ -179,22 +179,36 @@ def test_what_else_generate_takes(qwen2, positions):
     acts, prompt = Intervention(2, vector(1), 3.0, positions), [5, 6, 5, 6, 5, 6, 5]
     wanted, ids = expected(qwen2, [prompt], acts), torch.tensor([prompt])
     options = dict(max_new_tokens=STEPS, do_sample=False, pad_token_id=2)
+    begun = []
+    with torch.no_grad():
+        for _ in range(2):
+            with steer(qwen2, acts if positions != "response" else []):  # `response` spares the beginning of a prompt
+                begun.append(qwen2(ids[:, :4]).past_key_values)
     with steer(qwen2, acts):
         assert generate(qwen2, [prompt], prompt_lookup_num_tokens=3) == wanted
         embeds = qwen2.get_input_embeddings()(ids)
         assert until_eos(qwen2.generate(inputs_embeds=embeds, **options).tolist()) == wanted
         assert until_eos(qwen2.generate(ids, **options)[:, 7:].tolist()) == wanted
-        with torch.no_grad():
-            # What generate is given is the prompt, though its beginning lies in a cache; `response` spares the beginning.
-            begin = qwen2(ids[:, :4]) if positions != "response" else None
-        if begin is not None:
-            made = qwen2.generate(ids, past_key_values=begin.past_key_values, **options)
-            assert until_eos(made[:, 7:].tolist()) == wanted
-        several = qwen2.generate(ids, num_return_sequences=3, **{**options, "do_sample": True}, max_length=None)
-        assert several.shape[0] == 3
-        cfg = generate(qwen2, PROMPTS[:1], guidance_scale=1.5)
-    with plain(qwen2, len(PROMPTS[0]), acts):  # the second prompt, of one token, is a sequence of its own
-        assert len(cfg[0]) == STEPS or cfg[0][-1] == 1
+        # All that generate is given is the prompt, though its beginning lies in a cache.
+        made = qwen2.generate(ids, past_key_values=begun[0], **options)
+        assert until_eos(made[:, 7:].tolist()) == wanted
+        rest = dict(past_key_values=begun[1], attention_mask=torch.ones(1, 7, dtype=torch.long))
+        assert until_eos(qwen2.generate(ids[:, 4:], **rest, **options)[:, 3:].tolist()) == wanted
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_guidance_by_a_second_prompt_is_a_sequence_of_its_own(qwen2, positions):
+    acts, prompt, scale = Intervention(2, vector(1), 3.0, positions), PROMPTS[0], 1.5
+    ids = list(prompt)
+    with torch.no_grad():
+        while len(ids) < len(prompt) + STEPS and ids[-1] != 1:
+            with plain(qwen2, len(prompt), acts):
+                guided = qwen2(torch.tensor([ids])).logits[0, -1].log_softmax(-1)
+            with plain(qwen2, 1, acts):  # transformers' own choice: the last token of the prompt
+                other = qwen2(torch.tensor([ids[len(prompt) - 1 :]])).logits[0, -1].log_softmax(-1)
+            ids.append((other + scale * (guided - other)).argmax().item())
+    with steer(qwen2, acts):
+        assert generate(qwen2, [prompt], guidance_scale=scale) == [ids[len(prompt) :]]
 
 
 def test_a_loop_of_ones_own(qwen2):
@@ -459,6 +473,9 @@ def test_a_generate_of_the_users_own_is_kept():
     with steer(model, vector(1), layer=2, coef=3.0):
         assert generate(model, PROMPTS, use_cache=False) == wanted
     assert model.generate is kept
+    with steer(model, vector(1), layer=2, coef=3.0):
+        model.generate = own
+    assert model.generate is own
 
 
 def test_a_compiled_model_is_steered_and_then_is_not(qwen2):
