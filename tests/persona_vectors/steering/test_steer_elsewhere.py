@@ -6,8 +6,8 @@ import itertools
 import pytest
 import torch
 from helpers import tiny_model
+from plain_steering import batch, plain, state, unchanged
 from test_hooks import PROMPTS, plain_greedy, vector
-from test_steer import batch, plain, state, unchanged
 
 from persona_vectors.steering.intervention import POSITIONS, Intervention
 from persona_vectors.steering.steer import steer
