@@ -21,8 +21,7 @@ class ActivationSteerer:
     Args:
         steering_vector: [hidden], a tensor or a list of numbers.
         layer_idx: index of the block, from 0; negative values count from the last.
-        positions: ``all``; ``prompt``: all tokens of forwards with several tokens; ``response``: the last token of each
-            forward.
+        positions: ``all``, ``prompt`` or ``response``, as :func:`persona_vectors.steering.steer.steer` has them.
         debug: print what is added, and where.
 
     Raises:

@@ -17,9 +17,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from persona_vectors.models.decoder import find_decoder
 
-Marks = dict[
-    str, Tensor | None
-]  # by positions: bool [rows or 1, tokens], or None for every token; a missing one has none
+# By positions: bool [rows or 1, tokens], or None for every token; positions that are missing have no token.
+Marks = dict[str, Tensor | None]
 
 
 def marks(real: Tensor | None, last: Tensor | None, prompt: int) -> Marks:
@@ -111,10 +110,8 @@ class Span:
             last = (column == prompt - 1)[None]
             places = self.given.get("position_ids")
             if isinstance(places, Tensor) and places.ndim == 2 and places.shape[1] == self.count:
-                again = (
-                    places.to(column.device).diff(dim=1) <= 0
-                )  # several sequences packed into a row: each has a last one
-                last = last | nn.functional.pad(again, (0, 1)) & (column < prompt)
+                ends = places.to(column.device).diff(dim=1) <= 0  # of sequences that are packed into a row
+                last = last | nn.functional.pad(ends, (0, 1)) & (column < prompt)
         return marks(real, last, prompt)
 
 

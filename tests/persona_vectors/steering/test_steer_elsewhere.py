@@ -1,12 +1,13 @@
 """steer() around what other libraries do with a model: gradients, a step of TRL's, scores of lm-evaluation-harness."""
 
 import copy
+import itertools
 
 import pytest
 import torch
 from helpers import tiny_model
+from plain_steering import batch, plain, state, unchanged
 from test_hooks import PROMPTS, plain_greedy, vector
-from test_steer import batch, plain, state, unchanged
 
 from persona_vectors.steering.intervention import POSITIONS, Intervention
 from persona_vectors.steering.steer import steer
@@ -74,8 +75,7 @@ def test_blocks_that_are_computed_again_in_backward(reentrant):
     model = tiny_model("qwen2").train()
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     model.enable_input_require_grads()
-    for positions in POSITIONS:
-        acts = Intervention(2, vector(1), 3.0, positions)
+    for acts in [Intervention(2, vector(1), 3.0, *how) for how in itertools.product(POSITIONS, ("add", "ablate"))]:
         wanted = plain_gradients(model, [acts], size_of_logits)
         model.zero_grad()
         with steer(model, acts):
@@ -84,7 +84,7 @@ def test_blocks_that_are_computed_again_in_backward(reentrant):
                 with torch.no_grad():
                     batch_loss(model, left=False)
             loss.backward()
-        assert close(gradients(model), wanted), positions
+        assert close(gradients(model), wanted), acts
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
