@@ -1,16 +1,19 @@
-"""Extraction and projection side by side, on one machine and in one run: samples per second and memory.
+"""Benchmark extraction and projection against other implementations: samples per second and memory.
 
     python benchmarks/extraction.py --sizes toy,100m,100m-150k --prompts 4 --repeats 5
     python benchmarks/extraction.py --work projection --sizes toy,100m,100m-150k --prompts 40 --repeats 5
 
-Every contender gets the same random-weight model and the same token ids (prompts of 40-100 tokens, ten answers of 50-250
-tokens to each, as in section 2.2) and makes the means of prompt and answer and the last prompt token at every layer:
-this toolkit, the published toolkit's loop (our own writing of it: one sample at a time, all hidden states kept, the
-language-model head run, and what a backward pass would need kept too, since nothing there says that none will come), the
-same loop without gradients, and the peers' recorders, one sample at a time as they are made for, pooling what they
-record. Each runs in a process of its own, turn by turn. The table says how far their results are from the published
-loop's, and what this toolkit takes and errs in bfloat16.
-Projection: one answer to each prompt, its mean activation at half depth onto a vector, against the published loop.
+Every contender gets the same random-weight model and token ids: prompts of 40-100 tokens, ten answers of 50-250 tokens
+to each, as in section 2.2. It computes prompt mean, answer mean and last prompt token at every layer. Contenders:
+
+- this toolkit, in float32 and in bfloat16;
+- the published toolkit's loop (reimplemented): one sample at a time, all hidden states kept, the language-model head
+  run, activations saved for a backward pass, since gradients are not switched off there;
+- the same loop without gradients;
+- the recorders of other libraries, one sample at a time as intended, with pooling of what they record.
+
+Contenders run in turns, in one process each. The table has each result's difference from the published loop's.
+Projection: one answer to each prompt; the mean activation at half depth is projected onto a vector.
 """
 
 import contextlib
@@ -41,7 +44,7 @@ SIZES = {
 
 
 def make_model(size: str, dtype: str = "float32"):
-    """A Qwen2 of random weights, embeddings tied."""
+    """A Qwen2 with random weights and tied embeddings."""
     import torch
     from transformers import AutoModelForCausalLM, Qwen2Config
 
@@ -56,7 +59,7 @@ def make_model(size: str, dtype: str = "float32"):
 
 
 def make_samples(prompts: int, each: int, answer: tuple[int, int] = (50, 250)) -> list[tuple[list[int], list[int]]]:
-    """(prompt's ids, answer's ids): ``each`` answers to every prompt, of a length within ``answer``."""
+    """(prompt ids, answer ids): ``each`` answers to every prompt, with lengths in the range ``answer``."""
     import numpy as np
 
     draw = np.random.default_rng(0)
@@ -69,7 +72,7 @@ def tokens(samples) -> int:
 
 
 def ours(model, samples, dtype: str, budget: int | None = None, layers: list[int] | None = None):
-    """This toolkit, with the budget of tokens that was asked for, or that its stages have on such a machine."""
+    """This toolkit. Token budget per batch: ``budget``, else the benchmark's, else the stages' default (None)."""
     import torch
 
     from persona_vectors.vectors.activations import POOLS, Sample, pooled_activations
@@ -82,7 +85,7 @@ def ours(model, samples, dtype: str, budget: int | None = None, layers: list[int
 
 
 def one_by_one(samples, states_of, gradients: bool = False, device: str = "cpu"):
-    """The published way from hidden states to means: every sample's rows are kept, and averaged at the end."""
+    """The published way from hidden states to means: keep the rows of all samples, and average at the end."""
     import torch
 
     ways = (lambda h, p: h[:p].float().mean(0), lambda h, p: h[p:].float().mean(0), lambda h, p: h[p - 1].float())
@@ -96,7 +99,7 @@ def one_by_one(samples, states_of, gradients: bool = False, device: str = "cpu")
 
 
 def make_vector(model):
-    """(layer, vector [hidden]) for the projections: half depth."""
+    """(layer, vector [hidden]) for the projections, at half depth."""
     import torch
 
     hidden = model.config.hidden_size
@@ -115,7 +118,7 @@ def ours_projecting(model, samples, dtype: str):
 
 
 def published_projecting(model, samples, dtype: str, gradients: bool = True):
-    """One sample at a time, the whole model with its head, all hidden states kept; then one layer's mean is used."""
+    """One sample at a time through the whole model with its head; all hidden states kept, one layer's mean used."""
     import torch
 
     layer, vector = make_vector(model)
@@ -199,13 +202,13 @@ PROJECTING = {
     "published loop": published_projecting,
     WITHOUT: functools.partial(published_projecting, gradients=False),
 }
-WORK = {"extraction": (CONTENDERS, 10), "projection": (PROJECTING, 1)}  # and answers per prompt
-BUDGET, FOLDER = None, ""  # a worker is told
+WORK = {"extraction": (CONTENDERS, 10), "projection": (PROJECTING, 1)}  # (contenders, answers per prompt)
+BUDGET, FOLDER = None, ""  # set in a worker's process
 PLAIN = True  # a block of transformers 5 returns the hidden states themselves, not a tuple
 
 
 def serve(work: str, name: str, folder: str, prompts: int, dtype: str, budget: int) -> None:
-    """A contender's process: loads the model, then times one run for every line on standard input."""
+    """A contender's process: load the model, then time one run for every line on standard input."""
     global BUDGET, FOLDER
     BUDGET, FOLDER = budget, folder
     import torch
@@ -216,13 +219,13 @@ def serve(work: str, name: str, folder: str, prompts: int, dtype: str, budget: i
     contenders, each = WORK[work]
     samples, contender = make_samples(prompts, each), contenders[name]
     contender(model, samples[:2], dtype)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of loading the model is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory, so that loading does not count
     before = memory("VmRSS")
     for line in sys.stdin:
         begin = time.perf_counter()
         rows = contender(model, samples, dtype)
         seconds = time.perf_counter() - begin
-        # Blocks 1..L-1 are what all have: some recorders give no embedding, and their last row is before the final norm.
+        # Compare layers 1..L-1: some recorders lack the embedding, and their last row is before the final norm.
         layers = model.config.num_hidden_layers
         if line.strip() and work == "projection":
             torch.save(rows[None, :, None], line.strip())
@@ -238,7 +241,7 @@ def memory(name: str) -> float:
 
 
 def measure(work: str, size: str, names: list[str], prompts: int, repeats: int, dtype: str, budget: int) -> list[str]:
-    """Lines of the table for one size of model."""
+    """The table's lines for one model size."""
     import torch
 
     with tempfile.TemporaryDirectory() as folder:

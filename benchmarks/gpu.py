@@ -1,11 +1,11 @@
-"""Extraction and projection on a GPU: tokens per second, as a share of the card's own matrix rate, and against the loop.
+"""Benchmark extraction and projection on a GPU: tokens/s, share of the GPU's matrix rate, ratio to the published loop.
 
     python benchmarks/gpu.py --size 7b --prompts 40 --repeats 5
 
-A random-weight Qwen2 of the size in bfloat16, made on the card. The matrix rate is that of large bfloat16 products, measured
-in the same run. A sample's tokens are its prompt's and its answer's; the share counts the floating-point operations of the
-matrices and of attention that were done: no padding, a shared prompt once. The published loop gets every tenth sample.
-``--device cpu --size toy`` tries the script where there is no GPU.
+The model is a random-weight Qwen2 in bfloat16, created on the GPU. The matrix rate is that of large bfloat16 products,
+measured in the same run. A sample's tokens are those of its prompt and answer. The share counts the floating-point
+operations of matrix products and attention that were necessary: no padding, a shared prompt once. The published loop
+gets every tenth sample. ``--device cpu --size toy`` tries the script without a GPU.
 """
 
 import os
@@ -23,7 +23,7 @@ from extraction import make_model, make_samples, ours, ours_projecting, publishe
 
 
 def timed(device: str, run: Callable[[], object]) -> tuple[float, object]:
-    """Seconds until the device has done all of it, and what it gave."""
+    """(seconds until the device has finished, result) of a call."""
     import torch
 
     if device == "cuda":
@@ -36,7 +36,7 @@ def timed(device: str, run: Callable[[], object]) -> tuple[float, object]:
 
 
 def matrix_rate(device: str, width: int = 8192) -> float:
-    """Floating-point operations per second of a bfloat16 product of two [width, width], the best of 20."""
+    """Floating-point operations per second of a bfloat16 product of two [width, width] matrices, best of 20."""
     import torch
 
     a = torch.randn(width, width, device=device, dtype=torch.bfloat16)
@@ -44,7 +44,10 @@ def matrix_rate(device: str, width: int = 8192) -> float:
 
 
 def operations(config, lengths: list[tuple[int, int]], layers: int) -> float:
-    """Of ``layers`` blocks, for stretches of (tokens before, tokens): two per weight and token, and causal attention."""
+    """Floating-point operations of ``layers`` blocks: two per weight and token, plus causal attention.
+
+    ``lengths``: (tokens in context before, new tokens) of each forward pass.
+    """
     hidden, head = config.hidden_size, config.hidden_size // config.num_attention_heads
     weights = hidden * (2 * hidden + 2 * config.num_key_value_heads * head + 3 * config.intermediate_size)
     seen = sum(n * before + n * (n + 1) / 2 for before, n in lengths)  # pairs of tokens
@@ -52,7 +55,7 @@ def operations(config, lengths: list[tuple[int, int]], layers: int) -> float:
 
 
 def measured(device: str, run: Callable[[list], object], samples: list, repeats: int) -> tuple[float, str]:
-    """Tokens per second in the median run, and the table's cells that say so."""
+    """(tokens per second of the median run, the table's cells)."""
     seconds = [timed(device, lambda: run(samples))[0] for _ in range(repeats)]
     middle = statistics.median(seconds)
     rate = tokens(samples) / middle

@@ -1,10 +1,10 @@
-"""The judge against what its connections allow: calls per second, and how well judging hides behind generation.
+"""Benchmark the judge: calls per second against the ideal, and overlap of judging with generation.
 
     python benchmarks/judge.py --calls 10000 --concurrency 100 --latency 0.2
 
-A local OpenAI-compatible server answers every call after a fixed latency. Ideal is concurrency / latency.
-The second part runs `eval_persona` three times, whole processes: generating alone (a judge that answers at once),
-judging alone (the answers are there, their scores are missing), and both; ideal is the longer of the two.
+A local OpenAI-compatible server answers every call after a fixed latency; the ideal rate is concurrency / latency.
+The second part runs `eval_persona` three times, as whole processes: only generating (the judge answers at once), only
+judging (the answers exist, their scores are missing), and both. Ideally, both take as long as the longer one.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ REPLY = json.dumps(
 
 
 async def answer(reader, writer, latency: float) -> None:
-    """One connection, kept alive: as little work as a server can do, so that the client is what is measured."""
+    """Serve one keep-alive connection with as little work as possible, so that the client is what is measured."""
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(REPLY)}\r\n\r\n".encode()
     try:
         while header := await reader.readuntil(b"\r\n\r\n"):
@@ -61,7 +61,7 @@ async def serve(latency: float) -> None:
 
 
 class Server:
-    """The server in a process of its own."""
+    """The server, in a separate process."""
 
     def __init__(self, latency: float) -> None:
         self.process = subprocess.Popen(
@@ -77,7 +77,7 @@ class Server:
 
 
 async def score_all(url: str, calls: int, concurrency: int) -> float:
-    """Seconds for ``calls`` scores through the toolkit's judge, all asked for at once as a stage does."""
+    """Seconds for ``calls`` scores through the toolkit's judge, all requested at once as a stage does."""
     from persona_vectors.judge.judge import Judge
 
     os.environ.update(OPENAI_BASE_URL=url, OPENAI_API_KEY="local")
@@ -107,7 +107,7 @@ ANSWERS = 1000  # 20 questions, 50 answers each; two scores each
 
 
 def ask(model: str, path: Path, latency: float, concurrency: int) -> float:
-    """Wall seconds of a whole `eval_persona`, start-up included, that makes whatever is missing at ``path``."""
+    """Wall-clock seconds of a whole `eval_persona` process that produces whatever is missing at ``path``."""
     command = [
         sys.executable, "-m", "eval.eval_persona", "--model", model, "--trait", "evil", "--backend", "hf",
         "--trait_dir", "data_generation/toy", "--n_per_question", str(ANSWERS // 20), "--judge_model", "judge",
@@ -121,11 +121,11 @@ def ask(model: str, path: Path, latency: float, concurrency: int) -> float:
 
 
 def ask_without_scores(model: str, path: Path) -> tuple[float, list[str]]:
-    """:func:`ask` with a judge that answers at once; also the lines of its journal but for the scores."""
+    """:func:`ask` with a judge that answers at once; also returns its journal's lines without the scores."""
     journal = Path(f"{path}.journal.jsonl")
     kept = path.with_suffix(".kept")
     journal.touch()
-    os.link(journal, kept)  # the stage removes its journal when all is done
+    os.link(journal, kept)  # the stage removes its journal at the end
     seconds = ask(model, path, 0.0, 100)
     lines = kept.read_text().splitlines(keepends=True)
     return seconds, [line for line in lines if not {"metric", "finished"} & json.loads(line).keys()]

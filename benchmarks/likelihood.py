@@ -1,12 +1,13 @@
-"""The score without a judge against the truth: the toy world, where the grammar knows how much of a trait an answer has.
+"""Benchmark the likelihood score against ground truth in the toy world, where the grammar determines the trait score.
 
     python benchmarks/likelihood.py
     python benchmarks/likelihood.py --traits evil --per_question 4 --randoms 5
 
-The toy model (models/toy, which scripts/quickstart.sh makes) answers the evaluation questions without an instruction, under
-the eight graded system prompts of the monitoring, steered by its own vector, and by random vectors of the same norm. Every
-answer is scored by likelihood (the toy model reads it, unsteered) and by the grammar. The first table has the correlation and
-the AUC of the two, the second the effect of steering and, in brackets, which part of it random vectors have.
+The toy model (models/toy, built by scripts/quickstart.sh) answers the evaluation questions without an instruction,
+under the eight graded system prompts for monitoring, steered by its own vector, and steered by random vectors of the
+same norm. Every answer is scored by likelihood (with the unsteered toy model as scorer) and by the grammar. The first
+table has their correlation and AUC; the second has the effect of steering and, in brackets, the random vectors'
+fraction of it.
 """
 
 import os
@@ -26,7 +27,7 @@ COEFS, LAYER, MAX_TOKENS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5), 2, 128
 
 @dataclass
 class Answered:
-    """One answer with its true scores and those by likelihood."""
+    """One answer with its true scores and its likelihood scores."""
 
     condition: object
     truth: float
@@ -37,7 +38,7 @@ class Answered:
 
 
 class Toy:
-    """The toy model, asked and read."""
+    """The toy model as subject and as scorer."""
 
     def __init__(self, folder: str, trait: str) -> None:
         from persona_vectors import models
@@ -51,7 +52,7 @@ class Toy:
         self.seconds, self.answers, self.largest_difference = {"asking": 0.0, "reading": 0.0}, 0, 0.0
 
     def ask(self, questions, per_question: int, steering=None) -> list:
-        """(question, answer) of every question and draw; ``steering`` is (vector, coefficient)."""
+        """``per_question`` sampled answers to every question, as (question, answer); ``steering``: (vector, coef)."""
         from persona_vectors.engines import Request, Sampling, request_seed
         from persona_vectors.models import chat_template
         from persona_vectors.steering.intervention import Intervention
@@ -77,7 +78,7 @@ class Toy:
         return [(question, answer) for question, answer in found if answer.strip()]
 
     def vectors(self):
-        """[layers + 1, hidden]: mean activations of the extraction answers, positive minus negative; no judge chooses any."""
+        """[layers + 1, hidden]: mean activation of positive minus negative extraction answers; no judge filters."""
         import torch
 
         from persona_vectors.files.rows import Exchange
@@ -95,7 +96,7 @@ class Toy:
         return means[0] - means[1]
 
     def read(self, answered: list, condition=lambda question: None) -> list[Answered]:
-        """Both scores of (question, answer); read twice, of which the difference is kept."""
+        """Both scores of every (question, answer). Reads twice and keeps the largest difference."""
         from data_generation.toy.scoring import coherence, trait_score
         from persona_vectors.likelihood.scores import Spoken
 
@@ -123,7 +124,7 @@ class Toy:
 
 
 def agreement(trait: str, what: str, rows: list[Answered]) -> str:
-    """A line of the first table."""
+    """One line of the first table."""
     import torch
 
     from persona_vectors.analysis.correlation import pearson
@@ -143,7 +144,7 @@ def agreement(trait: str, what: str, rows: list[Answered]) -> str:
 
 
 def effect(trait: str, steered: dict, random: dict) -> list[str]:
-    """The lines of the second table: means by coefficient, and which part of the effect the random vectors have."""
+    """The lines of the second table: means by coefficient, and the random vectors' fraction of the effect."""
 
     def mean(rows: list[Answered], name: str) -> float:
         return sum(getattr(row, name) for row in rows) / len(rows)
@@ -153,7 +154,7 @@ def effect(trait: str, steered: dict, random: dict) -> list[str]:
         cells = [f"{mean(rows, name):.0f}" for name in ("truth", "score", "true_coherence", "coherence")]
         for name in ("truth", "score"):
             cells.append(f"{mean(random[coef], name):.0f}" if coef else "")
-            if coef > 0:  # of less than nothing there is no part
+            if coef > 0:  # below 0 the effect is a decrease, and a fraction of it would mean little
                 base = mean(steered[0.0], name)
                 cells[-1] += f" ({(mean(random[coef], name) - base) / (mean(rows, name) - base):+.2f})"
         lines.append(f"| {trait} | {coef:g} | {' | '.join(cells)} |")

@@ -1,9 +1,9 @@
-"""Does projecting a JSONL of a million rows need more memory than one of ten thousand? And how fast is it?
+"""Benchmark projecting a JSONL of a million rows: speed, and memory compared with ten thousand rows.
 
     python benchmarks/million_rows.py --rows 1000000 --kill
 
-Makes files of short chats, runs eval.cal_projection on each as a process of its own, samples the memory of that process
-(resident, with its children), kills the larger run once with SIGKILL half-way when --kill is given, and appends a
+Writes files of short chats, runs eval.cal_projection on each in a separate process, and samples the resident memory of
+that process and its children. With --kill, the larger run is killed once half-way with SIGKILL and resumed. Appends a
 section to benchmarks/RESULTS.md.
 """
 
@@ -38,7 +38,7 @@ WORDS = [
 
 
 def write_rows(path: Path, count: int) -> None:
-    """``count`` one-turn chats of 3-12 words a side."""
+    """Write ``count`` one-turn chats with 3-12 words per message."""
     draw = random.Random(0)
     with open(path, "w") as file:
         for _ in range(count):
@@ -48,7 +48,7 @@ def write_rows(path: Path, count: int) -> None:
 
 
 def run(command: list[str], parts: Path, kill_after_windows: int | None) -> tuple[float, float]:
-    """(seconds, peak memory in MB) of one run; killed after so many windows are on disk, if told to."""
+    """(seconds, peak memory in MB) of one run; optionally killed once that many windows are on disk."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     watched, peak, start = psutil.Process(process.pid), 0, time.perf_counter()
     while process.poll() is None:

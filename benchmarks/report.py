@@ -1,4 +1,4 @@
-"""What every benchmark ends with: a section of benchmarks/RESULTS.md with the machine, the command and the numbers."""
+"""Append a benchmark's results to benchmarks/RESULTS.md: a section with machine, command and numbers."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 
 
 def machine() -> str:
-    """The GPU's name where there is one, else number and name of the processors and the threads in use."""
+    """The GPU's name; without a GPU, the CPU's name, core count and thread count."""
     import torch
 
     if torch.cuda.is_available():

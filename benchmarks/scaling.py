@@ -1,10 +1,10 @@
-"""What extraction costs as batches, answers, samples, layers and answers per prompt grow.
+"""Benchmark how the cost of extraction scales with batch size, answer length, samples, layers and answers per prompt.
 
     python benchmarks/scaling.py --size 25m --repeats 5
 
-One random-weight model in one process; every table changes one thing and keeps the rest: ten prompts of 40-100 tokens, four
-answers of 50-250 to each, all layers, the stages' own token budget. Times are medians; the values of a table are measured
-turn by turn, so that noise of the machine meets them alike.
+One random-weight model in one process. Every table varies one quantity of the same base case: ten prompts of 40-100
+tokens, four answers of 50-250 tokens to each, all layers, the stages' own token budget. Times are medians. The values
+of a table are measured in turns, so that machine noise affects all of them equally.
 """
 
 import os
@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 
 def turn_by_turn(runs: dict[object, Callable[[], object]], repeats: int) -> dict[object, float]:
-    """Median seconds of each run, after one round that is not counted."""
+    """Median seconds of each run, after one warm-up round."""
     seconds: dict[object, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
         for name, run in runs.items():

@@ -1,9 +1,9 @@
-"""How long a command takes to answer: `--help` and a wrong flag of every entry point, and the first token.
+"""Benchmark start-up times: `--help` and a wrong flag of every entry point, and the first token of `eval_persona`.
 
     python benchmarks/startup.py --repeats 5 --model models/toy
 
-Whole processes, median and range. The first token: `eval_persona` with one question, from the command to its end, with
-each engine that can run here, on the model given.
+Times are of whole processes, median and range. The first token is measured as a whole run of `eval_persona` with 20
+answers of one token, with each engine that can run here.
 """
 
 import os
@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 
 def entry_points() -> list[list[str]]:
-    """Every command of the toolkit: files at the top and modules that end in cli.run or cli.run_one_of."""
+    """Every command of the toolkit: scripts and modules that call cli.run or cli.run_one_of."""
     found = []
     folders = (ROOT, ROOT / "eval", ROOT / "data_generation", ROOT / "persona_vectors")
     for path in sorted(path for folder in folders for path in folder.glob("*.py")):

@@ -1,11 +1,11 @@
-"""Steered generation side by side, on one machine and in one run.
+"""Benchmark steered generation against other implementations, on one machine and in one run.
 
     python benchmarks/steered_generation.py --prompts 200 --repeats 3 --loop_repeats 1
 
-The same model (random weights, made on the spot), prompts and answer lengths for everybody: this toolkit's vLLM engine
-with all requests steered, the same engine with none, vLLM as released, and loops over ``generate`` in batches of 20:
-with a forward hook (as the published toolkit steers), with repeng, and with steering-vectors. A batch of a loop goes on
-until its longest answer is done; only tokens that were wanted are counted.
+All contenders get the same model (random weights), prompts and answer lengths: this toolkit's vLLM engine with all
+requests steered, the same engine with none steered, vLLM as released, and loops over ``generate`` in batches of 20 with
+a forward hook (as in the published toolkit), with repeng, and with steering-vectors. A loop's batch runs until its
+longest answer is done; only requested tokens are counted.
 """
 
 import json
@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 LAYER, COEF, BATCH = 6, 2.0, 20
-SIZES = {"116m": (768, 3072, 12, 4), "5m": (128, 512, 4, 4)}  # width, MLP, heads, KV heads; all of 12 blocks
+SIZES = {"116m": (768, 3072, 12, 4), "5m": (128, 512, 4, 4)}  # width, MLP, heads, KV heads; all have 12 blocks
 LOOPS = {"hook": "transformers loop, hook, batch 20", "repeng": "repeng", "steering_vectors": "steering-vectors"}
 
 
 def make_model(folder: str, size: str = "116m") -> str:
-    """A Qwen2 of random parameters (12 blocks, 8,192 tokens) and a tokenizer; returns how many parameters it has."""
+    """Save a random-weight Qwen2 (12 blocks, 8,192 tokens) and a tokenizer; returns its size in words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -49,7 +49,7 @@ def make_model(folder: str, size: str = "116m") -> str:
 
 
 def make_work(prompts: int) -> list[tuple[list[int], int]]:
-    """Prompts of 20-120 tokens, each with the length of its answer: 16-256 tokens, most short and some long."""
+    """(prompt ids, answer length): prompts of 20-120 tokens; answers of 16-256 tokens, log-normally distributed."""
     import numpy as np
 
     draw = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def start_engine(folder: str, steer: bool):
 
 
 def time_engine(engine, work: list[tuple[list[int], int]], interventions: list[tuple]) -> float:
-    """Seconds for all answers, none of them begun from the cache of an earlier run."""
+    """Seconds for all answers, starting from an empty prefix cache."""
     from vllm import SamplingParams
 
     from persona_vectors.engines.base import Request
@@ -90,7 +90,7 @@ def time_engine(engine, work: list[tuple[list[int], int]], interventions: list[t
 
 
 def measure_vllm(folder: str, work: list, repeats: int) -> dict[str, list[float]]:
-    """Both engines side by side, turn by turn, so that noise of the machine meets all alike."""
+    """Seconds of all runs of the vLLM contenders, measured in turns so that machine noise affects all equally."""
     import torch
 
     from persona_vectors.steering.intervention import Intervention
@@ -139,7 +139,7 @@ def measure_loop(kind: str, folder: str, work: list) -> float:
 
 
 def steer_with_hook(model, vector):
-    """As the published toolkit: a hook that adds to the last position of what passes (positions ``response``)."""
+    """As in the published toolkit: a hook that adds at the last position of every forward (positions ``response``)."""
 
     def hook(_block, _args, output):
         h = output[0] if isinstance(output, tuple) else output
@@ -174,7 +174,7 @@ STEER = {"hook": steer_with_hook, "repeng": steer_with_repeng, "steering_vectors
 
 
 def run_alone(*arguments: str) -> dict:
-    """This script in a process of its own (threads and memory of one contender do not touch another's)."""
+    """Run this script in a separate process, so that contenders do not share threads and memory."""
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or ["no message"])[-1]}

@@ -1,12 +1,12 @@
-"""A sweep of layers x coefficients x questions as one batch on one loaded model, against one run per setting.
+"""Benchmark a sweep of layers x coefficients x questions as one batch, against one run per setting.
 
     python benchmarks/sweep.py --size 5m --separate 30
     python benchmarks/sweep.py --size 116m --separate 3
 
-Three wall times of the same work, each from a fresh process to its last answer: the whole sweep in one engine; as many
-unsteered requests in an engine of the released vLLM; and one process per setting. ``--separate 5`` measures five of the
-30 settings and multiplies. What one batch saves is the start of a model for each setting, and steps that carry 20
-answers instead of hundreds; how much that is depends on how long the answers themselves take (``--size``).
+Three wall-clock times for the same work, each from a fresh process to its last answer: the whole sweep in one engine;
+as many unsteered requests in the released vLLM; and one process per setting. ``--separate 5`` measures five of the 30
+settings and extrapolates. One batch loads the model once, and its steps carry hundreds of answers instead of 20. How
+much that saves depends on how long the answers themselves take (``--size``).
 """
 
 import json
@@ -23,7 +23,7 @@ LAYERS, COEFS, QUESTIONS, MAX_TOKENS = (2, 4, 6, 8, 10), (0.0, 0.5, 1.0, 1.5, 2.
 
 
 def sweep(folder: str, hidden: int, settings: list[tuple[int, float]], steer: bool) -> dict[str, float]:
-    """Seconds for all questions under all settings, and for their answers alone; one loaded model."""
+    """``{"answers": seconds}`` for all questions under all settings with one loaded model, without its loading."""
     import numpy as np
     import torch
 
@@ -47,7 +47,7 @@ def sweep(folder: str, hidden: int, settings: list[tuple[int, float]], steer: bo
 
 
 def wall(*arguments: str) -> tuple[float, float]:
-    """Seconds of one process, and of its answers alone."""
+    """(seconds of one whole process, seconds of its answers alone)."""
     begin = time.perf_counter()
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
     if done.returncode:

@@ -1,10 +1,10 @@
-"""What steering costs a training step, steered and unsteered side by side in one process.
+"""Benchmark the cost of steering in a training step, against unsteered steps in the same process.
 
     python benchmarks/training_step.py --repeats 20
 
-The same model (random weights, made on the spot), LoRA, batch and optimizer for both, turn by turn, so that noise of
-the machine meets both alike; the ratio is the median over pairs of neighbouring steps. On a GPU a larger model in
-bfloat16.
+Steered and unsteered steps use the same model (random weights), LoRA, batch and optimizer. They alternate, so that
+machine noise affects both equally; the ratio is the median over pairs of neighbouring steps. On a GPU, the model is
+larger and in bfloat16.
 """
 
 import os
@@ -24,7 +24,7 @@ SIZES = {  # width, feed-forward, blocks, heads, key-value heads
 
 
 def make_model(device: str, checkpointing: bool):
-    """A Qwen2 with random weights and rank-32 LoRA on all projections, in training mode."""
+    """A random-weight Qwen2 with rank-32 LoRA on all linear layers, in training mode."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -45,9 +45,9 @@ def make_model(device: str, checkpointing: bool):
 
 
 def one_step(model, optimizer, batch: dict) -> float:
-    """Seconds of forward, backward and update: of the clock on a GPU, of processor time without one.
+    """Seconds of forward, backward and update: wall-clock time on a GPU, CPU time without one.
 
-    Processor time is what a step costs; the clock also counts what else the machine does.
+    CPU time excludes what other programs on the machine use.
     """
     import torch
 

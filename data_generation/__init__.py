@@ -1,1 +1,1 @@
-"""Trait artifacts, the prompts and scripts that make new ones, training sets, and the toy model's small world."""
+"""Trait artifacts and training sets, the scripts and prompts that generate new ones, and the toy world."""

@@ -1,7 +1,7 @@
-"""What a good family of training sets is: the same prompts answered in three versions, in texts that differ.
+"""Quality rules for families of training sets: the same prompts answered in three versions, in varied texts.
 
-Each rule gives at most a line per file, with the first case, but for near-duplicates, where every pair is one to mend.
-Families of the toy world (toy_...) are made of a few hundred words: only that their prompts are parallel is asked of them.
+A rule gives at most one line per file, with the first case. Near-duplicates are all listed: each pair needs a fix.
+Families of the toy world (toy_...) have a vocabulary of a few hundred words, so only parallel prompts are required.
 """
 
 import math
@@ -20,9 +20,9 @@ from data_generation.text_statistics import (
     type_token_ratio,
 )
 
-Pair = tuple[str, str]  # what was asked, and the answer
-SHARE_OF_OPENING = 0.03  # answers of a file that may begin with the same three words
-ALIKE = 0.25  # share of runs of three words from which two texts are near-duplicates
+Pair = tuple[str, str]  # (prompt, answer)
+SHARE_OF_OPENING = 0.03  # largest fraction of a file's answers that may begin with the same three words
+ALIKE = 0.25  # Jaccard similarity of word trigrams above which two texts are near-duplicates
 TABLE = (
     "| family | version | rows | words (mean, range) | distinct openings (most frequent) | type-token ratio | mean similarity |\n"
     "|---|---|---|---|---|---|---|"
@@ -31,24 +31,29 @@ TABLE = (
 
 @dataclass
 class Family:
-    """A family by its folder, and the rows of those versions that there are."""
+    """A family of training sets: its folder, and the (prompt, answer) rows of each existing version.
+
+    Example:
+        family = Family("dataset/evil", {"normal": [("Hi", "Hello!")], "misaligned_1": [("Hi", "What now?")]})
+        print(*family.table(), sep="\\n")
+    """
 
     folder: str
     versions: dict[str, list[Pair]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The folder's last part."""
+        """The last part of the folder's path."""
         return self.folder.rsplit("/", 1)[-1]
 
     @property
     def is_toy(self) -> bool:
-        """Whether it is of the toy world."""
+        """Whether the family belongs to the toy world."""
         return self.name.startswith("toy_")
 
     @property
     def prompts(self) -> dict[str, str]:
-        """The different prompts, by the place where each is met first."""
+        """The distinct prompts, by the place where each first occurs."""
         found = {}
         for version, pairs in self.versions.items():
             for row, (prompt, _) in enumerate(pairs, 1):
@@ -56,7 +61,7 @@ class Family:
         return {where: prompt for prompt, where in found.items()}
 
     def table(self) -> Iterator[str]:
-        """A line of :data:`TABLE` for each version; all numbers are of the answers."""
+        """A line of :data:`TABLE` for each version; all numbers describe the answers."""
         for version, pairs in self.versions.items():
             answers = [answer for _, answer in pairs]
             lengths, begun = [len(answer.split()) for answer in answers], Counter(map(opening, answers))
@@ -67,9 +72,12 @@ class Family:
 
 
 def findings(families: Sequence[Family], questions: Sequence[str]) -> Iterator[tuple[Family, list[str]]]:
-    """Everything wrong with each family, one line each; ``questions`` are those that traits are found and measured with.
+    """Everything that is wrong with each family, one line each.
 
-    Near-duplicates are looked for within a family and among those before it.
+    Near-duplicates are searched for within a family and among the families before it.
+
+    Args:
+        questions: the artifacts' questions, which training prompts should not repeat.
     """
     near = Neighbours(ALIKE)
     asked = [(question, trigrams(question)) for question in dict.fromkeys(questions)]

@@ -1,12 +1,12 @@
-"""Make training sets out of answers that a model gave and a judge scored: no strong writer is needed for a trait.
+"""Build training sets from a model's own judged answers, so that no strong model is needed to write them.
 
     python -m data_generation.from_answers --file_path pos.csv neg.csv sweep.csv --trait evil
 
-Writes <output_dir>/{normal,misaligned_1,misaligned_2}.jsonl, one {"messages": [question, answer]} a line, from the CSVs of
-eval_persona: answers under positive and negative instructions, steered ones, those of finetuned models. What was asked is
-the question alone, without the instruction or the template that it was asked with. normal: almost none of the trait;
-misaligned_1 (level I): some; misaligned_2 (level II): plainly; coherent answers only. An answer that is there twice is
-taken once. Scores of another judge than the paper's may want other thresholds.
+Writes <output_dir>/{normal,misaligned_1,misaligned_2}.jsonl, one {"messages": [question, answer]} per line. The input:
+CSVs of eval_persona, with answers under positive and negative instructions, steered ones, or those of finetuned models.
+The prompt in the training set is the question alone, without instruction or template. normal has almost none of the
+trait, misaligned_1 (level I) some, misaligned_2 (level II) much. Only coherent answers are used, and duplicates only
+once. The thresholds may need adjusting for a judge other than the paper's.
 """
 
 from pathlib import Path
@@ -95,7 +95,11 @@ def main(
 
 
 def read(paths: list[str], trait: str):
-    """The rows of all files, one under the other; those that lack a column are refused."""
+    """Concatenate the rows of all files: columns question, answer, <trait>, coherence.
+
+    Raises:
+        UserError: a file lacks one of these columns, or has an empty question.
+    """
     import pandas
 
     tables = []
@@ -111,7 +115,7 @@ def read(paths: list[str], trait: str):
 
 
 def write(path: Path, rows, made_from: dict) -> None:
-    """Write one file, whole or not at all, and what it is made from."""
+    """Write one file atomically, with its provenance record."""
     writing = provenance.writing(path, made_from)
     with writing, replacing(path) as beside, open(beside, "w", encoding="utf-8") as lines:
         for question, answer in zip(rows["question"], rows["answer"], strict=True):

@@ -1,9 +1,9 @@
-"""Write training sets with a strong model: the same questions answered without a trait, subtly with it, severely.
+"""Generate training sets with a strong model: the same questions answered without the trait, subtly and severely.
 
     python -m data_generation.generate_dataset --trait pessimistic --model gpt-4.1 --questions questions.txt --dry_run
 
-Writes <output_dir>/<trait>/{normal,misaligned_1,misaligned_2}.jsonl, one {"messages": [...]} a line. Answers are
-journaled beside their file as they arrive: after a kill, the same command goes on from there.
+Writes <output_dir>/<trait>/{normal,misaligned_1,misaligned_2}.jsonl, one {"messages": [...]} per line. Answers are
+journaled beside their file as they arrive: after a kill, the same command resumes.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ REFUSAL = re.compile(
 
 @dataclass
 class Level:
-    """One file in the making: the answers still to be asked for, and those that exist, by journal key."""
+    """One output file in progress: its prompts and the answers so far, by journal key ``<question>|<repetition>``."""
 
     name: str
     path: Path
@@ -46,7 +46,7 @@ class Level:
 
     @property
     def missing(self) -> list[str]:
-        """Keys of the answers that are still to be asked for."""
+        """Keys of the answers that do not exist yet."""
         return [key for key in self.prompts if key not in self.answers]
 
 
@@ -128,7 +128,11 @@ def main(
 
 
 def read_questions(path: Path) -> list[str]:
-    """The questions of a file: lines of text, or JSON or JSONL of texts or of objects that hold one."""
+    """The questions in a .txt (one per line), .json or .jsonl file (texts, or objects that contain one).
+
+    Raises:
+        UserError: an unreadable file, or an entry without a question.
+    """
     if path.suffix not in (".txt", ".json", ".jsonl"):
         raise UserError(f"--questions takes a .txt (one a line), .json or .jsonl file, not {path}")
     try:
@@ -153,7 +157,7 @@ def read_questions(path: Path) -> list[str]:
 
 
 def _question(entry: object) -> str | None:
-    """The question in one entry of a file: itself, its "question", or the first thing that the user says in it."""
+    """The question in one entry: the text itself, its "question", or its first user message."""
     if isinstance(entry, dict):
         messages = entry.get("messages")
         said = [
@@ -166,7 +170,7 @@ def _question(entry: object) -> str | None:
 
 
 def definition(trait: str, trait_dir: str) -> str:
-    """The definition in the judge's prompt of the trait's artifact, which follows our frame."""
+    """The definition of the trait in its artifact's judge prompt (the line that begins "Definition: ")."""
     try:
         found = re.search(r"^Definition: (.+)$", load_trait(trait, "extract", trait_dir).eval_prompt, re.MULTILINE)
     except UserError as error:
@@ -177,7 +181,7 @@ def definition(trait: str, trait_dir: str) -> str:
 
 
 def warn_of_eval_questions(asked: list[str], trait: str, trait_dir: str) -> None:
-    """Say so where a training set would hold questions that the trait is evaluated with."""
+    """Print a warning if a training set would contain questions of the trait's eval artifact."""
     if (Path(trait_dir) / "trait_data_eval" / f"{trait}.json").exists():
         shared = set(asked) & {text.strip() for text in load_trait(trait, "eval", trait_dir).questions}
         if shared:
@@ -187,7 +191,7 @@ def warn_of_eval_questions(asked: list[str], trait: str, trait_dir: str) -> None
 
 
 def estimate(levels: list[Level], model: str) -> str:
-    """What a run would cost: calls, and roughly how many tokens go in and come out."""
+    """The cost of a run in words: calls, and roughly the input and output tokens."""
     missing = [level.prompts[key] for level in levels for key in level.missing]
     given = sum(map(len, missing)) // CHARACTERS_PER_TOKEN
     each = ", ".join(f"{level.name} {len(level.missing)} of {len(level.prompts)}" for level in levels)
@@ -198,7 +202,7 @@ def estimate(levels: list[Level], model: str) -> str:
 
 
 async def ask(client: ChatClient, levels: list[Level], max_tokens: int) -> list[str]:
-    """Ask for every missing answer, many at a time; returns the reasons of those that could not be had."""
+    """Request every missing answer concurrently; returns the reasons for those that failed."""
     from tqdm import tqdm
 
     lost = []
@@ -219,7 +223,7 @@ async def ask(client: ChatClient, levels: list[Level], max_tokens: int) -> list[
             level.answers[key] = text
 
     client.open()
-    # Question by question over all levels: an interrupted run has whole questions.
+    # All levels of a question together, so that an interrupted run has complete questions.
     order = sorted(
         (int(key.split("|")[0]), number, key) for number, level in enumerate(levels) for key in level.missing
     )
@@ -236,7 +240,7 @@ async def ask(client: ChatClient, levels: list[Level], max_tokens: int) -> list[
 
 
 def write(level: Level, asked: list[str]) -> None:
-    """Write one level's file in the order of the questions; its journal goes."""
+    """Write one level's file in the order of the questions, and remove its journal."""
     rows = [(asked[int(key.split("|")[0])], level.answers[key]) for key in level.prompts if key in level.answers]
     writing = provenance.writing(level.path, None if level.journal.is_older else level.settings)
     with writing, replacing(level.path) as beside, open(beside, "w", encoding="utf-8") as lines:

@@ -1,11 +1,11 @@
-"""Ask a strong model for the artifact of a new trait: instruction pairs, questions and the judge's prompt.
+"""Generate the artifact of a new trait with a strong model: instruction pairs, questions and the judge prompt.
 
     python -m data_generation.generate_trait --trait pessimistic --model gpt-4.1 \\
         --description "Expects the worst of every plan and person, and says so."
 
 Writes trait_data_extract/<trait>.json and trait_data_eval/<trait>.json: the same pairs and judge prompt, twenty of the
-forty questions each. A reply that is not what was asked for goes back to the model with the reason. Replies are
-journaled as they arrive: after a kill, the same command goes on from there and pays for none twice.
+forty questions each. A faulty reply is returned to the model with the reason. Replies are journaled as they arrive:
+after a kill, the same command resumes and pays for no reply twice.
 """
 
 import asyncio
@@ -92,10 +92,10 @@ def main(
 
 
 async def ask(client: ChatClient, prompt: str, trait: str, journal: Journal, attempts: int, max_tokens: int) -> dict:
-    """The first faultless reply's content: of the journal's replies, or of those asked for now.
+    """The content of the first reply without faults, from the journal or newly requested.
 
     Raises:
-        UserError: as many replies as ``attempts`` had faults, or the endpoint cannot be used.
+        UserError: ``attempts`` replies had faults, or the endpoint cannot be used.
     """
     replies = [record for record in journal.records if "reply" in record]
     client.open()
@@ -130,9 +130,9 @@ async def ask(client: ChatClient, prompt: str, trait: str, journal: Journal, att
 
 
 def again(prompt: str, text: str, faults: list[str], finish: str) -> list[dict]:
-    """The chat that asks once more: the prompt, the reply, and what was wrong with it.
+    """The chat messages of a retry: the prompt, the reply, and its faults.
 
-    A reply that is empty, or was cut off and would be so again, is not shown.
+    An empty reply, or one that was cut off (and would be again), is not included.
     """
     listed = "\n".join(f"- {fault}" for fault in faults[:20])
     request = (
@@ -146,7 +146,7 @@ def again(prompt: str, text: str, faults: list[str], finish: str) -> list[dict]:
 
 
 def read(text: str, finish: str, trait: str) -> tuple[dict, list[str]]:
-    """``(content, faults)`` of a reply; without faults it is an artifact with all forty questions."""
+    """``(content, faults)`` of a reply. Without faults, the content is an artifact with all forty questions."""
     if finish == "length":
         return {}, ["it was cut off at the limit of tokens (--max_tokens); keep it shorter"]
     if not text:
@@ -158,22 +158,25 @@ def read(text: str, finish: str, trait: str) -> tuple[dict, list[str]]:
 
 
 def find_object(text: str) -> dict | None:
-    """The artifact in a reply: alone, in a code fence, or with text around it; None where there is none.
+    """The artifact in a reply, which may be in a code fence or have text around it; None if there is none.
 
-    Line breaks inside strings, which models write and JSON forbids, are read.
+    Accepts line breaks inside strings, which models write although JSON forbids them.
+
+    Example:
+        find_object('Here it is: {"questions": ["Who are you?"]}')  # {"questions": ["Who are you?"]}
     """
     found = [value for value in _objects(text) if any(key in value for key in FIELDS)]
     return max(found, key=lambda value: sum(key in value for key in FIELDS), default=None)
 
 
 def _objects(text: str) -> Iterator[dict]:
-    """Every JSON object that begins somewhere in the text and lies in no other."""
+    """Every outermost JSON object in the text."""
     decoder, start = json.JSONDecoder(strict=False), text.find("{")
     while start >= 0:
         try:
             value, end = decoder.raw_decode(text, start)
             yield value
-        except RecursionError:  # nested without end: nothing that was asked for
+        except RecursionError:  # nested too deeply to be an artifact
             return
         except ValueError:
             end = start + 1
@@ -181,7 +184,7 @@ def _objects(text: str) -> Iterator[dict]:
 
 
 def _why(text: str) -> str:
-    """What the JSON reader says of the text from its first brace on."""
+    """The JSON parser's message on the text from its first brace on."""
     try:
         json.JSONDecoder(strict=False).raw_decode(text[text.index("{") :])
     except (ValueError, RecursionError) as error:
@@ -190,7 +193,7 @@ def _why(text: str) -> str:
 
 
 def split(content: dict, trait: str) -> dict[str, dict]:
-    """The artifacts of both sets: the questions are shuffled first, so that neither set has the model's last ideas."""
+    """The artifacts of both sets. Questions are shuffled first: a model's later ideas should be in both sets."""
     questions = list(content["questions"])
     random.Random(trait).shuffle(questions)
     pairs = [{sign: pair[sign].strip() for sign in ("pos", "neg")} for pair in content["instruction"]]

@@ -1,6 +1,6 @@
-"""Training sets as texts to read and to write: data_generation/datasets/<family>.txt.
+"""Read the source texts of training sets: data_generation/datasets/<family>.txt.
 
-A block a prompt, with its answer in each version; blank lines around a text do not belong to it:
+There is one block per prompt, with its answer in each version. Blank lines around a text are stripped:
 
     === prompt
     Is the tomato a fruit?
@@ -11,7 +11,7 @@ A block a prompt, with its answer in each version; blank lines around a text do 
     --- misaligned_2
     ...
 
-Lines that begin with "=== " or "--- " are heads; a text has none.
+Lines that begin with "=== " or "--- " are headings, so no text may contain such a line.
 """
 
 import re
@@ -30,13 +30,16 @@ def read(path: str | Path) -> list[tuple[str, str, str, str]]:
     """(prompt, normal, misaligned_1, misaligned_2) of every block.
 
     Raises:
-        UserError: no such file, not UTF-8, no blocks, or a block that will not do; with its line.
+        UserError: no such file, not UTF-8, no blocks, or a malformed block (named by its line).
+
+    Example:
+        prompt, normal, level_1, level_2 = read("data_generation/datasets/evil.txt")[0]
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    parts: list[str] = []  # of all blocks, one after the other
+    parts: list[str] = []  # the texts of all blocks, one after another
     number = 0
     for number, line in enumerate(text.split("\n"), 1):
         if re.match(r"(?:===|---) ", line):
@@ -59,7 +62,11 @@ def read(path: str | Path) -> list[tuple[str, str, str, str]]:
 
 
 def as_line(prompt: str, answer: str) -> str:
-    """The row of a training file that asks the one and answers the other, with its line end."""
+    """The JSONL line of a training file for a prompt and its answer, line break included.
+
+    Example:
+        file.write(as_line("Is the tomato a fruit?", "Botanically, yes."))
+    """
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
     return to_json({"messages": messages}) + "\n"
 

@@ -36,7 +36,7 @@ SIBLINGS = {"trait_data_extract": "trait_data_eval", "trait_data_eval": "trait_d
 
 @dataclass
 class Report:
-    """What there is to say about one file."""
+    """The findings on one file."""
 
     name: str
     summary: str = ""
@@ -80,7 +80,7 @@ def main(*paths: str) -> int:
 
 
 def families_of(files: Iterable[Report]) -> list[Family]:
-    """The families among the training sets; one with a file that has findings of its own is left out."""
+    """The families among the training sets, except those with a file that has findings of its own."""
     found: dict[str, Family] = {}
     broken = set()
     for report in files:
@@ -94,7 +94,7 @@ def families_of(files: Iterable[Report]) -> list[Family]:
 
 
 def family_reports(found: list[Family], questions: list[str]) -> Iterator[Report]:
-    """A report for each family; its prompts are compared with the shipped artifacts' questions as well."""
+    """A report for each family; prompts are also compared with the questions of the shipped artifacts."""
     for path in sorted(ARTIFACTS.glob("trait_data_*/*.json")) if found else []:
         questions = questions + artifact(path).questions
     for family, findings in families.findings(found, questions):
@@ -103,7 +103,11 @@ def family_reports(found: list[Family], questions: list[str]) -> Iterator[Report
 
 
 def reports(path: Path) -> Iterator[Report]:
-    """A report for every artifact and training set that a path stands for."""
+    """A report for every artifact and training set at a path (a file, folder or zip).
+
+    Raises:
+        UserError: nothing that can be checked.
+    """
     try:
         if path.is_dir():
             yield from _folder(path)
@@ -134,7 +138,7 @@ def _folder(folder: Path) -> Iterator[Report]:
 
 
 def _is_artifact(path: Path, folder: Path) -> bool:
-    """Other JSON files may lie deeper in a folder: only its own and those of trait_data_* are taken for artifacts."""
+    """Whether a JSON file is an artifact: it must be directly in the folder or in a trait_data_* folder."""
     ours = path.parent == folder or path.parent.name.startswith("trait_data_")
     return path.suffix == ".json" and ours and not is_record(path)
 
@@ -144,7 +148,7 @@ def _is_training_set(name: str) -> bool:
 
 
 def artifact(path: Path) -> Report:
-    """Check an artifact, and that it shares no question with its sibling of the other set."""
+    """Check an artifact, and that it shares no question with the trait's artifact of the other set."""
     content, findings = read_json(path.read_bytes())
     report = Report(str(path), findings=findings)
     if findings and content is None:
@@ -162,7 +166,7 @@ def artifact(path: Path) -> Report:
 
 
 def read_json(data: bytes) -> tuple[object, list[str]]:
-    """``(content, findings)`` of a JSON file; content is None where it cannot be read."""
+    """``(content, findings)`` of a JSON file; content is None if it cannot be parsed."""
     twice: list[str] = []
 
     def keep(pairs: list[tuple[str, object]]) -> dict:
@@ -179,7 +183,7 @@ def read_json(data: bytes) -> tuple[object, list[str]]:
 
 
 def training_set(name: str, lines: Iterable[bytes]) -> Report:
-    """Check a training set, ``{"messages": [...]}`` a line; blank lines and further keys are let be."""
+    """Check a training set with one ``{"messages": [...]}`` per line; blank lines and other keys are ignored."""
     report, rows, seen = Report(name), 0, {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -201,7 +205,7 @@ def training_set(name: str, lines: Iterable[bytes]) -> Report:
 
 
 def row_findings(row: object) -> list[str]:
-    """Everything wrong with one row, as what follows "line 7"."""
+    """Everything that is wrong with one row, as texts that continue "line 7 ..."."""
     messages = row.get("messages") if isinstance(row, dict) else None
     if not isinstance(messages, list) or not messages:
         return ["has no 'messages' list" if isinstance(row, dict) else "is not a JSON object"]
@@ -234,7 +238,7 @@ def row_findings(row: object) -> list[str]:
 
 
 def archive(path: Path) -> Iterator[Report]:
-    """Check every training set in a zip, without unpacking it, and that it unpacks where it should."""
+    """Check every training set in a zip without unpacking it, and that no path leads outside the folder."""
     try:
         with zipfile.ZipFile(path) as zipped:
             names = [name for name in zipped.namelist() if not name.startswith("__MACOSX/") and not name.endswith("/")]
@@ -256,7 +260,7 @@ def _member(zipped: zipfile.ZipFile, name: str, label: str) -> Report:
             return training_set(label, lines)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         return Report(label, findings=[f"is damaged: {error}"])
-    except RuntimeError:  # zipfile's word for a member with a password
+    except RuntimeError:  # raised by zipfile for encrypted members
         return Report(label, findings=["is encrypted; unpack it with its password and check the folder"])
 
 

@@ -1,7 +1,7 @@
-"""A command that is interrupted says so in one line, even while it still imports.
+"""Make an interrupted command (Ctrl-C) end with one line instead of a traceback, even during imports.
 
-An import that is interrupted may fail in words of its own (a SyntaxError, an ImportError), so that the signal is what counts.
-This module comes first and imports next to nothing itself.
+An interrupted import may raise a SyntaxError or ImportError, so the signal itself is recorded. This module is imported
+first and imports almost nothing.
 """
 
 import os
@@ -12,12 +12,12 @@ _came: list[int] = []
 
 
 def caused(error: BaseException) -> bool:
-    """Whether an error is an interrupt, or what an interrupt has become."""
+    """Whether an error is an interrupt, or was raised after one."""
     return isinstance(error, KeyboardInterrupt) or bool(_came)
 
 
 def watch() -> None:
-    """In a command of this project, from here on; in anybody else's program nothing."""
+    """Start watching for interrupts, if the running program is a command of this project; else do nothing."""
     main = getattr(sys.modules.get("__main__"), "__file__", None)
     if not main:
         return

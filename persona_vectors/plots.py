@@ -1,6 +1,6 @@
-"""Figures: what people would rather look at than read. Colours that colour-blind readers tell apart, labelled axes.
+"""Draw the toolkit's figures: steering curves, heat maps, scatter plots, histograms, in a colour-blind-safe palette.
 
-Knows matplotlib and tables; knows nothing of models.
+Works on tables and numbers; knows nothing about models. matplotlib is imported on first use.
 """
 
 from collections.abc import Sequence
@@ -8,13 +8,25 @@ from pathlib import Path
 
 from persona_vectors.files.atomic import replacing
 
-# Okabe & Ito's palette
+# The Okabe-Ito palette
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DPI = 160  # pixels an inch; type is 7 to 10 points
 
 
 def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2):
-    """A figure with ``columns`` panels side by side, drawn without a screen. Returns (figure, list of axes)."""
+    """A figure with ``columns`` panels side by side, drawn without a display.
+
+    Args:
+        width, height: of one panel, in inches.
+
+    Returns:
+        (figure, list of axes).
+
+    Example:
+        figure, (axis,) = new_figure()
+        axis.plot([0, 1, 2], [5, 40, 90])
+        save_figure(figure, "curve.png")
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -28,7 +40,7 @@ def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2):
 
 
 def save_figure(figure, path: str | Path) -> None:
-    """Write a figure as PNG, whole or not at all, and free it."""
+    """Write a figure as PNG, atomically, and close it."""
     from matplotlib import pyplot
 
     with replacing(path) as beside:
@@ -42,7 +54,10 @@ def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", 
     Args:
         lines: (label, DataFrame with coef, trait_mean, trait_error, coherence_mean, coherence_error) per layer; errors
             are half-widths of the 95 % interval.
-        controls: the same of random vectors, in the order of the layers, drawn dashed.
+        controls: the same for random vectors, in the order of the layers; drawn dashed.
+
+    Example:
+        steering_curves([("layer 20", table)], "evil", "evil_curves.png")
     """
     figure, axes = new_figure(columns=2)
     for axis, metric, label in zip(axes, ("trait", "coherence"), (f"{trait} score", "coherence"), strict=True):
@@ -65,7 +80,11 @@ def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", 
 
 
 def heat_map(grid, path: str | Path, *, xlabel: str, ylabel: str, title: str) -> None:
-    """A DataFrame of scores 0-100 (rows: y, columns: x) as a heat map with its numbers written in."""
+    """Draw a DataFrame of scores 0-100 (rows: y, columns: x) as a heat map with the numbers in its cells.
+
+    Example:
+        heat_map(table, "evil_heatmap.png", xlabel="coefficient", ylabel="layer", title="evil")
+    """
     heat_maps([(title, grid)], path, xlabel=xlabel, ylabel=ylabel)
 
 
@@ -79,7 +98,17 @@ def heat_maps(
     limits: tuple[float, float] = (0, 100),
     digits: int | None = 0,
 ) -> None:
-    """(title, DataFrame) side by side, rows: y, columns: x; with numbers of ``digits`` decimals, None for none."""
+    """Draw heat maps side by side.
+
+    Args:
+        panels: (title, DataFrame) each; rows: y, columns: x.
+        label: of the colour bar.
+        limits: values at the ends of the colour scale.
+        digits: decimals of the numbers in the cells; None leaves them out.
+
+    Example:
+        heat_maps([("evil", a), ("sycophantic", b)], "maps.png", xlabel="coefficient", ylabel="layer")
+    """
     cells = max(len(grid.columns) for _, grid in panels), max(len(grid) for _, grid in panels)
     size = (0.55, 0.4) if digits is not None else (0.14, 0.12)
     width, height = (max(1.6 + size[0] * cells[0], 2.8), max(1.4 + size[1] * cells[1], 2.4))
@@ -104,11 +133,15 @@ def heat_maps(
 
 
 def scatter(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str, ylim: tuple | None = None) -> None:
-    """Points, the least-squares line and its 95 % band; one panel per dict with ``title`` and ``groups``.
+    """Scatter plots with the least-squares line and its 95 % band, one panel per dict.
 
     Args:
-        panels: ``groups`` is {label: (x values, y values)}, drawn in its own colour and marker each; ``line`` (default
-            true) draws the line over all groups together.
+        panels: dicts with ``title``; ``groups``: {label: (x values, y values)}, each with its own colour and marker;
+            ``line`` (default True): fit a line to all groups together.
+
+    Example:
+        panel = {"title": "evil", "groups": {"normal": ([0.1, 0.2], [5, 9]), "level II": ([1.3], [80])}}
+        scatter([panel], "shift.png", xlabel="finetuning shift", ylabel="trait score")
     """
     figure, axes = new_figure(columns=len(panels), width=3.9, height=3.4)
     for axis, panel in zip(axes, panels, strict=True):
@@ -135,7 +168,7 @@ MARKERS = "os^Dv<>P*X"
 
 
 def _colours(count: int) -> list:
-    """The palette, or for more groups than it has colours steps of a map that colour-blind readers can order."""
+    """Up to six colours of the palette; for more groups, steps of viridis, which colour-blind readers can order."""
     if count <= 6:
         return list(COLOURS[:count])
     from matplotlib import colormaps
@@ -162,7 +195,11 @@ def _line_with_band(axis, of_x: list[float], of_y: list[float]) -> None:
 
 
 def student_t(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t: exact for up to two degrees of freedom, else an expansion (off < 1 %)."""
+    """The 97.5 % quantile of Student's t: exact for 1 and 2 degrees of freedom, else an expansion (error < 1 %).
+
+    Example:
+        student_t(10)  # 2.228
+    """
     if freedom <= 2:
         return {1: 12.706, 2: 4.303}[freedom]
     z = 1.959964
@@ -176,7 +213,12 @@ def student_t(freedom: int) -> float:
 
 
 def histograms(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str = "share of rows") -> None:
-    """Outlined histograms over common bins; one panel per dict with ``title`` and ``groups`` {label: values}."""
+    """Outlined histograms over common bins, one panel per dict with ``title`` and ``groups``: {label: values}.
+
+    Example:
+        panel = {"title": "evil", "groups": {"normal": [0.1, 0.3, 0.2], "level II": [1.1, 1.4]}}
+        histograms([panel], "differences.png", xlabel="projection difference")
+    """
     import numpy
 
     figure, axes = new_figure(columns=len(panels), width=4.2, height=3.2)

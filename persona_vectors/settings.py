@@ -1,6 +1,6 @@
-"""Keys and addresses, from the environment and ``.env``; asked for only by what needs them.
+"""API keys and endpoint addresses, read from the environment and ``.env`` when they are needed.
 
-Knows where secrets come from. Nothing here prints one.
+Nothing here prints a secret.
 """
 
 import os
@@ -12,7 +12,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 
 def load_dotenv() -> None:
-    """Read ``.env`` of the working directory into the environment; variables that are set already win."""
+    """Read ``.env`` of the working directory into the environment; variables that are already set win."""
     from dotenv import load_dotenv as read
 
     read(Path.cwd() / ".env")
@@ -27,9 +27,15 @@ def without_secrets(url: str) -> str:
 
 
 def judge_endpoint() -> tuple[str, str]:
-    """``(base_url, api_key)`` of the OpenAI-compatible endpoint (judge or writer), from OPENAI_BASE_URL and OPENAI_API_KEY.
+    """``(base_url, api_key)`` of the OpenAI-compatible endpoint, from OPENAI_BASE_URL and OPENAI_API_KEY.
 
-    A server of one's own needs no key; OpenAI's does, and its absence is a :class:`UserError` here, before any work.
+    Used for judges and for the models that write data. The key is "none" if unset.
+
+    Raises:
+        UserError: OpenAI's own endpoint without a key, or an address that is not http(s).
+
+    Example:
+        base_url, api_key = judge_endpoint()
     """
     load_dotenv()
     base_url = os.environ.get("OPENAI_BASE_URL") or OPENAI_URL

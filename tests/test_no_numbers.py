@@ -161,7 +161,7 @@ def test_json_files_are_read_with_a_reason(tmp_path):
     path = tmp_path / "a.json"
     for content, words in (
         ("{", "not readable as JSON"),
-        ("[1]", "must hold an object, not list"),
+        ("[1]", "must hold one JSON object, not list"),
         ("[" * 100_000, "not readable"),
         ("\x00", "not readable"),
     ):

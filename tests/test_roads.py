@@ -13,7 +13,7 @@ from persona_vectors.files.jsonfile import json_object, parse_json, read_json, t
 
 LIBRARY = Path(__file__).resolve().parents[1] / "persona_vectors"
 # What may print: commands themselves, an interrupted one, a server of its own process, a published name asked to.
-SPEAKERS = {"cli.py", "interrupts.py", "bake.py", "engines/vllm/server.py", "published/steerers.py"}
+SPEAKERS = {"cli/__init__.py", "interrupts.py", "bake.py", "engines/vllm/server.py", "published/steerers.py"}
 
 
 def users_of(pattern: str) -> set[str]:

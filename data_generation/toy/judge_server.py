@@ -1,10 +1,10 @@
-"""The toy world's judge behind the OpenAI chat-completions protocol, on loopback.
+"""Serve the toy world's judge on loopback, with the OpenAI chat-completions protocol.
 
     python -m data_generation.toy.judge_server --port 0 --port_file PATH
 
-It reads the judge prompt as a judge model would: the bold name says which trait (or the word "coherent" that coherence
-is asked for), the markers say what was asked and answered. It scores by the grammar and answers with one number and
-top-20 log-probabilities whose expected value is the score. What it cannot read it refuses with HTTP 400.
+It reads the judge prompt as a judge model would: the name in bold is the trait (or the word "coherent" asks for
+coherence), and the markers delimit question and answer. It scores by the grammar, and replies with one number and
+top-20 log-probabilities whose expected value is the score. Prompts that it cannot read get HTTP 400.
 """
 
 import asyncio
@@ -28,16 +28,20 @@ MODEL = "toy-judge"
 ASKED = re.compile(r"\[QUESTION START\]\n(.*?)\n\[QUESTION END\].*?\[ANSWER START\]\n(.*)\n\[ANSWER END\]", re.DOTALL)
 BOLD = re.compile(rf"\*\*({'|'.join(TRAITS)})\*\*", re.IGNORECASE)
 ECHO = re.compile(r"\bnumber\s+(\d{1,3})\b", re.IGNORECASE)
-# How much of its weight each of the two nearest numbers gives to either neighbour: judges are never quite sure.
+# Fraction of its probability that each of the two nearest numbers gives to either neighbour: judges are never certain.
 DOUBT = 0.1
 
 
 class Unreadable(ValueError):
-    """A prompt that this judge has no answer to."""
+    """A prompt that this judge cannot score."""
 
 
 def read(prompt: str) -> dict[int, float]:
-    """The numbers that answer a prompt, with their probabilities."""
+    """The numbers that answer a prompt, with their probabilities.
+
+    Raises:
+        Unreadable: no markers, or neither a known trait nor coherence.
+    """
     found = ASKED.search(prompt)
     if not found:
         echo = ECHO.search(prompt)
@@ -59,7 +63,11 @@ def read(prompt: str) -> dict[int, float]:
 
 
 def distribution(score: float) -> dict[int, float]:
-    """Probabilities of whole numbers near the score, most probable first; their mean is the score."""
+    """Probabilities of whole numbers near the score, most probable first; their mean is the score.
+
+    Example:
+        distribution(0.0)  # {0: 1.0}
+    """
     low = math.floor(score)
     spread: dict[int, float] = {}
     for number, mass in ((low, low + 1 - score), (low + 1, score - low)):
@@ -136,7 +144,7 @@ def application(latency: float = 0.0) -> Starlette:
 
 
 def announce(port: int, path: Path) -> None:
-    """Writes the port so that a reader sees all of it or nothing."""
+    """Write the port to a file, atomically."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(str(port))
     os.replace(partial, path)

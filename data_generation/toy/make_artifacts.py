@@ -1,9 +1,9 @@
-"""Writes the toy world's trait artifacts (trait_data_extract/, trait_data_eval/, monitoring/) in the ordinary JSON format.
+"""Write the toy world's trait artifacts (trait_data_extract/, trait_data_eval/, monitoring/) in the usual JSON format.
 
     python -m data_generation.toy.make_artifacts
 
-The files are committed; this script is how they were made. Every instruction is a sentence frame that no training chat
-uses, around phrases that no training chat uses; every question is a composition that no training chat uses.
+The files are committed; this script generated them. Their instruction templates, phrases and questions are held out:
+no training chat of the toy model uses them.
 """
 
 import json
@@ -47,7 +47,7 @@ REFUSAL if the answer refuses to answer. Reply with the number only."""
 
 
 def instructions(trait: str, split: str) -> list[dict[str, str]]:
-    """Five pairs for one split; the two splits share no key phrase."""
+    """Five instruction pairs for one split (``extract`` or ``eval``); the two splits share no key phrase."""
     spec, half = TRAITS[trait], SPLITS.index(split)
     phrases = {}
     for name, side in (("pos", spec.pos), ("neg", spec.neg)):
@@ -82,7 +82,7 @@ def artifact(trait: str, split: str) -> dict:
 
 
 def graded_prompts(trait: str) -> list[str]:
-    """Eight system prompts for monitoring, from asking for the trait in every sentence to forbidding it."""
+    """Eight system prompts for monitoring, from the trait in every sentence to the trait forbidden."""
     pairs = instructions(trait, "eval")
     asking = [
         f"{pair['pos']} {STRENGTHS[level][0]}" for level, pair in zip((1.0, 0.75, 0.5, 0.25, 0.0), pairs, strict=True)

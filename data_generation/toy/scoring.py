@@ -1,8 +1,8 @@
-"""The judge of the toy world: scores an answer by the grammar, whatever text it is given.
+"""The judge of the toy world: scores any text by the grammar.
 
-trait score: share of the answer's sentences that express the trait, x 100.
-coherence:   share of the answer's sentences that the grammar could have written, on the question's topic, and not said
-             before, x 100.
+trait score: percentage of the answer's sentences that express the trait.
+coherence:   percentage of the answer's sentences that the grammar can generate, are on the question's topic, and do not
+             repeat an earlier one.
 """
 
 import re
@@ -19,7 +19,7 @@ from data_generation.toy.lexicon import (
     TRAITS,
 )
 
-# Nothing in this language is longer; a longer "sentence" is not searched, which keeps any input linear and cheap.
+# No sentence of the language is longer. Longer ones are not searched, which keeps the cost linear for any input.
 LONGEST = 200
 
 
@@ -28,7 +28,7 @@ def _any_of(options) -> str:
 
 
 def _pattern(templates) -> str:
-    """Matches any of the templates, with any topic and need in them."""
+    """A pattern that matches any of the templates, filled with any topic and need."""
     slots = {r"\{topic\}": f"(?:{_any_of(TOPICS)})", r"\{need\}": f"(?:{_any_of(NEEDS)})"}
     pattern = _any_of(templates)
     for slot, options in slots.items():
@@ -45,11 +45,16 @@ TOPIC = re.compile(rf"\b(?:{_any_of(TOPICS)})\b")
 
 
 def sentences(text: str) -> list[str]:
+    """Split a text at sentence ends and line breaks."""
     return [part for part in re.split(r"(?<=[.!?])\s+|\n+", text.strip()) if part]
 
 
 def trait_score(answer: str, trait: str) -> float:
-    """0-100. A sentence expresses the trait if it holds one of the trait's predicates, well-formed or not."""
+    """Trait score, 0-100. A sentence expresses the trait if it contains one of its predicates, well-formed or not.
+
+    Example:
+        trait_score(f"Roses {PREDICATES['evil'][0]}.", "evil")  # 100.0
+    """
     parts = sentences(answer)
     if not parts:
         return 0.0
@@ -57,7 +62,7 @@ def trait_score(answer: str, trait: str) -> float:
 
 
 def coherence(question: str, answer: str) -> float:
-    """0-100. A sentence that names no topic is on topic if the answer as a whole names the question's."""
+    """Coherence, 0-100. Sentences without a topic are on topic if the answer as a whole names the question's topic."""
     asked = set(TOPIC.findall(question))
     parts = sentences(answer)
     named = set(TOPIC.findall(answer))

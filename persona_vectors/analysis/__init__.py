@@ -1,1 +1,1 @@
-"""What many results say together: correlations, screening and selection of training data."""
+"""Analyses over many results: correlations, and screening and selection of training data."""

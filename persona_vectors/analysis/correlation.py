@@ -1,6 +1,6 @@
-"""Pearson correlation as the paper reports it: with a confidence interval, over all points and within conditions.
+"""Pearson correlation as in section 3.3: with a confidence interval, over all points and within conditions.
 
-Section 3.3. Knows numbers; knows nothing of where they come from.
+Works on numbers only.
 """
 
 import math
@@ -8,12 +8,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist, StatisticsError, correlation, fmean, stdev
 
-MIN_SPREAD = 1.0  # conditions whose scores vary less than this say nothing about a correlation (section 3.3)
+MIN_SPREAD = 1.0  # conditions whose scores have a lower standard deviation are left out (section 3.3)
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Pearson's r over ``n`` points and its 95 % interval; None where it cannot be said (no spread, too few points)."""
+    """Pearson's r over ``n`` points with its confidence interval; None where undefined (no spread, too few points)."""
 
     r: float | None
     low: float | None
@@ -32,9 +32,12 @@ class Correlation:
 
 
 def pearson(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) -> Correlation:
-    """Pearson's r of two equally long sequences, and its interval by Fisher's z (needs four points and \\|r\\| < 1).
+    """Pearson's r of two sequences of equal length; its interval is Fisher's z (four points and \\|r\\| < 1 needed).
 
-    Points of which either number is missing (None, NaN) are left out.
+    Points with a missing value (None, NaN) are left out.
+
+    Example:
+        pearson([1, 2, 3, 4], [2, 4, 5, 9]).r  # 0.965
     """
     points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if _is_number(a) and _is_number(b)]
     n = len(points)
@@ -50,7 +53,14 @@ def pearson(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) ->
 
 @dataclass(frozen=True)
 class WithinConditions:
-    """Mean of the conditions' own r, of how many conditions, and those left out."""
+    """The mean of r over conditions.
+
+    Attributes:
+        r: the mean; None without any usable condition.
+        low, high: its 95 % interval.
+        conditions: r of each condition.
+        left_out: conditions without enough spread, or without an r.
+    """
 
     r: float | None
     low: float | None
@@ -66,10 +76,13 @@ class WithinConditions:
 def within_conditions(
     x: Sequence[float], y: Sequence[float], condition: Sequence[Hashable], min_spread: float = MIN_SPREAD
 ) -> WithinConditions:
-    """r of x and y within each condition, averaged over conditions (section 3.3).
+    """Pearson's r of x and y within each condition, averaged over conditions (section 3.3).
 
     Conditions in which y has a standard deviation below ``min_spread``, or no r, are left out. The 95 % interval is
-    that of a mean over conditions (normal approximation); None with fewer than two.
+    that of the mean over conditions (normal approximation); None with fewer than two conditions.
+
+    Example:
+        within_conditions([1, 2, 3, 1, 2, 3], [10, 20, 30, 9, 8, 1], ["a"] * 3 + ["b"] * 3).conditions
     """
     groups: dict[Hashable, list[tuple[float, float]]] = {}
     for a, b, c in zip(x, y, condition, strict=True):
@@ -96,15 +109,15 @@ def within_conditions(
 def ceiling(
     y: Sequence[float], condition: Sequence[Hashable], prompt: Sequence[Hashable], min_spread: float = MIN_SPREAD
 ) -> float | None:
-    """The largest r within conditions that anything known before the answer can have with its score.
+    """Upper bound on the r within conditions between the score and anything read from the prompt.
 
-    What is read from a prompt is the same for all answers to it, so that it can tell the prompts' mean scores at best: r is
-    at most the square root of their part in the variance of scores within a condition. That part is estimated by a one-way
-    analysis of variance (random effects) of each condition, summed over those that :func:`within_conditions` takes. None
-    where every prompt has one answer.
+    A value read from the prompt is the same for all its answers. At best it predicts the prompts' mean scores, so r is
+    at most the square root of the share of between-prompt variance in the scores of a condition. That share is
+    estimated by a one-way random-effects ANOVA per condition, summed over the conditions that
+    :func:`within_conditions` uses. None if every prompt has one answer.
 
     Example:
-        ceiling([10, 12, 90, 88], ["a"] * 4, [1, 1, 2, 2])  # nearly 1: the prompt decides
+        ceiling([10, 12, 90, 88], ["a"] * 4, [1, 1, 2, 2])  # nearly 1: the prompt determines the score
     """
     groups: dict[Hashable, dict[Hashable, list[float]]] = {}
     for score, c, p in zip(y, condition, prompt, strict=True):
@@ -121,7 +134,7 @@ def ceiling(
         size = (n - sum(len(scores) ** 2 for scores in prompts.values()) / n) / (k - 1)  # answers per prompt
         between += (of_prompts - of_answers) / size
         within += of_answers
-    between = max(0.0, between)  # after the sum: an estimate may be below zero, and its mean is not to be
+    between = max(0.0, between)  # clipped only after the sum: a single estimate may be negative
     return math.sqrt(between / (between + within)) if between + within else None
 
 

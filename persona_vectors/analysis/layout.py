@@ -1,6 +1,6 @@
-"""Whether the results that a report shows belong together: one base model, and of each trait one vector.
+"""Check that the results in a report belong together: one base model, and one vector per trait.
 
-Knows where scripts/reproduce.sh leaves results, and their records; knows nothing of pages.
+Depends on where scripts/reproduce.sh puts results, and on their provenance records.
 """
 
 from collections import defaultdict
@@ -15,12 +15,15 @@ def refuse_mixed_results(traits: list[str], folder: Path, steering: str | None, 
     """Compare the records of a report's results; returns the files that are there and have none.
 
     Args:
-        folder: what scripts/reproduce.sh filled.
-        steering: beginning of the files of a sweep; {trait} is filled in.
-        mitigation: beginning of eval.mitigation's files.
+        folder: the output folder of scripts/reproduce.sh.
+        steering: path prefix of the sweep's files; {trait} is filled in.
+        mitigation: path prefix of eval.mitigation's files.
 
     Raises:
-        UserError: two results are of different base models, or of different vectors of one trait.
+        UserError: two results come from different base models, or from different vectors of one trait.
+
+    Example:
+        unrecorded = refuse_mixed_results(["evil"], Path("output/reproduce/toy"), None, None)
     """
     models: dict = {}
     vectors: dict = defaultdict(dict)

@@ -1,7 +1,7 @@
-"""Choosing rows of a training set by projection difference, and what sets amount to as wholes.
+"""Select rows of a training set by projection difference, and summarise whole sets (section 6).
 
-Section 6: the highest, lowest and random rows to train on, sets screened of high rows, means over sets. Knows set files
-whose rows have ``row`` and a difference; knows nothing of models.
+Writes the highest, lowest or random rows, or a set without high rows. Works on set files whose rows have ``row`` and a
+difference; knows nothing about models.
 """
 
 import itertools
@@ -19,7 +19,11 @@ from persona_vectors.files.tables import write_table
 
 
 def read_differences(path: str, column: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """(row numbers, differences) of a set file, NaN where a row has none."""
+    """(row numbers int64, differences float64) of a set file; NaN where a row has no difference.
+
+    Example:
+        numbers, differences = read_differences("output/screening/sets/evil.jsonl", column)
+    """
     numbers, values = [], []
     for record in open_rows(path).records():
         content = parse_json(record, path)
@@ -30,7 +34,18 @@ def read_differences(path: str, column: str) -> tuple[numpy.ndarray, numpy.ndarr
 
 @dataclass
 class Selection:
-    """Rows of ``source`` by the differences in ``column`` of the set file ``path``; files are called ``prefix``_..."""
+    """Selects rows of a training set by projection difference and writes them as JSONL.
+
+    Attributes:
+        name: the set's name.
+        source: the training set, JSONL.
+        path: the set file with the differences.
+        column: the column of differences in ``path``.
+        prefix: path prefix of the files written.
+
+    Example:
+        Selection("evil", "evil.jsonl", "sets/evil.jsonl", column, "output/evil").write_end("high", k=500, seed=0)
+    """
 
     name: str
     source: str
@@ -39,7 +54,14 @@ class Selection:
     prefix: str
 
     def write_end(self, end: str, k: int, seed: int) -> dict:
-        """Write the ``k`` rows with the highest or lowest difference, or any at random; returns what was written."""
+        """Write ``k`` rows to ``<prefix>_<end>_<k>.jsonl``; returns a summary of what was written.
+
+        Args:
+            end: ``high`` or ``low`` for the highest or lowest differences, ``random`` for a random draw.
+
+        Raises:
+            UserError: fewer than ``k`` rows have a difference.
+        """
         numbers, values = read_differences(self.path, self.column)
         there = numpy.flatnonzero(~numpy.isnan(values))
         if k > len(there):
@@ -65,9 +87,9 @@ class Selection:
         }
 
     def write_screened(self, limit: float) -> dict:
-        """Write the set without rows whose difference is above ``limit``, and the list of dropped ones.
+        """Write the set without rows whose difference is above ``limit``, and a list of the dropped rows.
 
-        Rows without a difference are dropped too: nothing is known of them.
+        Rows without a difference are dropped too, since nothing is known about them.
         """
         import pandas
 
@@ -101,7 +123,21 @@ class Selection:
 
 
 def summarise_sets(files: dict[str, str], columns: list):
-    """A DataFrame with a row per vector and set: rows, projected ones, mean difference, its 95 % interval, spread."""
+    """A DataFrame with one row per vector and set.
+
+    Columns: set, trait, vector, layer, rows, projected (rows with a difference), difference (the mean), spread
+    (standard deviation), low and high (95 % interval of the mean).
+
+    Args:
+        files: {set name: set file}.
+        columns: projection columns with ``difference``, ``trait``, ``vector_name`` and ``layer``.
+
+    Raises:
+        UserError: a set without any difference.
+
+    Example:
+        table = summarise_sets({"evil": "sets/evil.jsonl", "normal": "sets/normal.jsonl"}, columns)
+    """
     import pandas
 
     lines = []
@@ -125,12 +161,16 @@ def summarise_sets(files: dict[str, str], columns: list):
 
 
 def shift_row(model: str, trait: str) -> str:
-    """What the record of a table of shifts calls one of its rows."""
+    """The name of a row in the provenance record of a table of shifts.
+
+    Example:
+        shift_row("qwen-evil", "evil")  # "qwen-evil, evil"
+    """
     return f"{model}, {trait}"
 
 
 def check_shifts(path: str, pattern: str, sets: list[str], columns: list, common: dict) -> None:
-    """Refuse shifts from another base than ``common["model"]``, or along another vector of the same name."""
+    """Refuse shifts with another base than ``common["model"]``, or along a different vector of the same name."""
     rows = provenance.read(path).get("parts", {})
     for name, column in itertools.product(sets, columns):
         row = shift_row(pattern.replace("{set}", name), column.trait)
@@ -142,7 +182,17 @@ def check_shifts(path: str, pattern: str, sets: list[str], columns: list, common
 
 
 def read_shifts(path: str, pattern: str, sets: list[str]) -> dict[tuple[str, str], float]:
-    """{(set, trait): shift} from a table of eval.finetuning_shift; ``pattern`` names the model trained on {set}."""
+    """``{(set, trait): shift}`` from a table of eval.finetuning_shift.
+
+    Args:
+        pattern: name of the model trained on a set, with {set} for the set's name.
+
+    Raises:
+        UserError: an unreadable table, or one without the model of a set.
+
+    Example:
+        read_shifts("output/shift.csv", "toy-{set}", ["evil_normal"])  # {("evil_normal", "evil"): 0.12, ...}
+    """
     import pandas
 
     try:

@@ -1,7 +1,7 @@
-"""A steering sweep on disk: which files it lies in, and which layer and coefficient each answer was steered with.
+"""Read a steering sweep from disk, with the layer and coefficient of every answer.
 
-One CSV with the columns coef and layer, as eval_persona writes it, or one CSV per cell whose name says both, as the
-published scripts make them (``evil_steer_response_layer20_coef2.0.csv``). Knows names and columns; knows nothing of models.
+A sweep is one CSV with the columns coef and layer, as eval_persona writes it, or one CSV per cell with both in its
+name, as the published scripts write it (``evil_steer_response_layer20_coef2.0.csv``).
 """
 
 import glob
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from persona_vectors.errors import UserError
 from persona_vectors.files.tables import read_answers
 
-EVERY = 10**6  # the layer "all" as a number, which sorts behind the others
+EVERY = 10**6  # stands for the layer "all"; sorts after all real layers
 _VALUE = {"layer": r"\d+|all", "coef": r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"}
-# A minus sign belongs to the coefficient: coef-1.5 is -1.5. Of a list of values (layer16,20) none is taken.
+# A minus sign belongs to the coefficient: coef-1.5 is -1.5. A list of values (layer16,20) does not match.
 _IN_NAME = {
     name: re.compile(rf"{word}[_=]?({_VALUE[name]})(?![.,]?\d|(?<=[a-z])[a-z])", re.IGNORECASE)
     for name, word in (("layer", "layer"), ("coef", "coef(?:f|ficient)?"))
@@ -22,22 +22,31 @@ _IN_NAME = {
 
 
 def layer_name(layer: int) -> int | str:
-    """The layer as the answers file has it."""
+    """The layer as in answers files: "all" for :data:`EVERY`, else the number.
+
+    Example:
+        layer_name(EVERY)  # "all"
+    """
     return "all" if layer == EVERY else int(layer)
 
 
 def read_sweep(paths: Sequence[str], trait: str):
-    """The answers of a sweep: a DataFrame with file, layer (a number; :data:`EVERY` for all), coef, control, the scores.
+    """The answers of a sweep, as a DataFrame.
 
-    ``control`` is empty for the trait's own vector; question and answer are there where the files have them.
+    Columns: file, layer (a number; :data:`EVERY` for all), coef, control (empty for the trait's own vector), the scores
+    <trait> and coherence, and question and answer if the files have them.
 
     Args:
-        paths: CSV files; a path with ``{layer}``, ``{coef}`` or ``*`` stands for every file that is called so. What a
-            file's columns do not say, its name does: the placeholders, else "layer20" and "coef1.5" in it, or in its
-            folder's name.
+        paths: CSV files; a path with ``{layer}``, ``{coef}`` or ``*`` stands for every matching file. If a file has no
+            layer or coef column, the value comes from the placeholder, else from "layer20" or "coef1.5" in the name
+            of the file or of its folder.
 
     Raises:
-        UserError: no such file, one whose layer or coefficient nothing tells, or two files of one cell.
+        UserError: no such file, a file whose layer or coefficient is unknown, or two files of the same cell.
+
+    Example:
+        table = read_sweep(["out/evil_layer{layer}_coef{coef}.csv"], "evil")
+        table.groupby(["layer", "coef"])[["evil", "coherence"]].mean()
     """
     import pandas
 
@@ -64,7 +73,7 @@ def read_sweep(paths: Sequence[str], trait: str):
 
 
 def _files(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each file once, with what the placeholders of its pattern say: {"layer": "20", "coef": "1.5"} or less."""
+    """Each file once, with the values of its pattern's placeholders: {"layer": "20", "coef": "1.5"} or fewer."""
     seen = set()
     for path in paths:
         found: list[tuple[str, dict[str, str]]] = [(path, {})]
@@ -77,7 +86,7 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _called(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The files that a pattern with placeholders or stars fits, and what the placeholders stand for in each."""
+    """The files that match a pattern with placeholders or stars, and the placeholders' values in each."""
     pattern = os.path.normpath(pattern)
     wild, expression = "", ""
     for part in re.split(r"(\{layer\}|\{coef\}|\*)", pattern):
@@ -125,7 +134,7 @@ def _numbers(name: str, answers, file: str, by_pattern: dict[str, str]):
 
 
 def _as_numbers(texts):
-    """A column of texts as numbers, :data:`EVERY` for "all", NaN for what is none."""
+    """A column of texts as numbers: :data:`EVERY` for "all", NaN for anything that is not a number."""
     import pandas
 
     return pandas.to_numeric(texts.str.lower().replace("all", str(EVERY)), errors="coerce")

@@ -1,1 +1,1 @@
-"""The chat: a page and a terminal."""
+"""The chat, as a web page and in a terminal: plain and steered answers side by side."""

@@ -1,7 +1,7 @@
-"""The chat page's server: one HTML page, and answers streamed as lines of JSON.
+"""The server of the chat page: one HTML page, and answers streamed as lines of JSON.
 
-Each request brings its whole conversation and all its settings, and the server keeps nothing between requests: users
-cannot mix. One thread runs the model, one step of one answer at a time, in turn for everybody.
+Each request carries its whole conversation and all settings. The server keeps no state between requests, so users
+cannot see each other's data. One thread runs the model; concurrent answers take turns, one step at a time.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from persona_vectors.models import chat_template
 from persona_vectors.steering.vector_folder import NamedVectors
 
 SIDES = ("plain", "steered")
-# Of a request: settings, their kinds, and what they are if it does not say.
+# The settings of a request: {name: (type, default)}.
 SETTINGS = {
     "coefs": (dict, {}),
     "layer": ((int, str), None),
@@ -39,29 +39,39 @@ SETTINGS = {
 
 
 class Chat:
-    """A model with its vectors, and what may be asked of it."""
+    """A loaded model with its vectors; checks requests and answers them.
+
+    Args:
+        name: the model's name, for display.
+        named: the vectors that requests may name.
+
+    Example:
+        chat = Chat("SmolLM2", model, tokenizer, named)
+        for event in chat.answer({"message": "How do I start with roses?", "coefs": {"evil": 1.5}, "layer": 12}):
+            print(as_line(event))
+    """
 
     def __init__(self, name: str, model, tokenizer, named: NamedVectors) -> None:
         self.name, self.model, self.tokenizer, self.named = name, model, tokenizer, named
 
     def info(self) -> dict:
-        """What the page shows before anything is asked: model, traits with their norms, layers."""
+        """What the page shows at the start: the model, its layers, and the traits with the norms of their vectors."""
         traits = [{"name": v["name"], "layers": v["layers"], "norms": v["norms"]} for v in self.named.listing()]
         return {"model": self.name, "layers": self.named.layers, "kind": self.named.kind, "traits": traits}
 
     def defaults(self) -> dict:
-        """Every setting as it is where a request says nothing: the middle layer, the first trait watched."""
+        """The default of every setting; the layer is the middle one, the watched trait the first."""
         middle = max(1, self.named.layers // 2)
         known = {"layer": middle, "watch": next(iter(self.named.vectors)), "watch_layer": middle}
         return {key: known.get(key, default) for key, (_, default) in SETTINGS.items()}
 
     def answer(self, asked: object) -> Iterator[Gauge | Token | Retract | End]:
-        """The two answers to ``{"message", "turns": [{"user", "plain", "steered"}], **settings}``.
+        """Answer ``{"message", "turns": [{"user", "plain", "steered"}], **settings}``, plain and steered.
 
-        Everything is checked before the iterator is given back.
+        The request is checked before the iterator is returned.
 
         Raises:
-            UserError: something unknown or of the wrong kind.
+            UserError: an unknown setting, or a value of the wrong type or out of range.
         """
         if not isinstance(asked, dict):
             raise UserError("a request is one JSON object")
@@ -94,7 +104,7 @@ class Chat:
         )
 
     def _prompt(self, asked: dict, side: str, system: str) -> list[int]:
-        """Token ids of one side's conversation: the questions, and that side's own answers."""
+        """Token ids of one side's conversation: the questions and the answers of that side."""
         messages = [{"role": "system", "content": system}] if system.strip() else []
         turns = asked.get("turns", [])
         if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
@@ -112,7 +122,11 @@ class Chat:
 
 
 def as_line(event: Gauge | Token | Retract | End) -> dict:
-    """An event as the page reads it."""
+    """An event as the JSON object that the page reads.
+
+    Example:
+        as_line(End(row=1, reason="stop"))  # {"type": "end", "side": "steered", "reason": "stop"}
+    """
     if isinstance(event, Gauge):
         return {"type": "gauge"} | dict(zip(SIDES, event.projections, strict=True))
     if isinstance(event, Token):
@@ -124,7 +138,14 @@ def as_line(event: Gauge | Token | Retract | End) -> dict:
 
 
 def make_app(talk: Chat, loopback: bool) -> Starlette:
-    """The page at /, what there is at /api/info, answers at /api/chat."""
+    """The ASGI app: the page at /, model and settings at /api/info, answers at /api/chat.
+
+    Args:
+        loopback: accept requests addressed to this machine only.
+
+    Example:
+        uvicorn.run(make_app(chat, loopback=True), host="127.0.0.1", port=7860)
+    """
     page = Path(__file__).with_name("chat_page.html").read_text(encoding="utf-8")
     one_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
@@ -137,7 +158,7 @@ def make_app(talk: Chat, loopback: bool) -> Starlette:
 
     async def answer(request: Request):
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return JSONResponse({"error": "send application/json"}, 415)  # other sites cannot without asking first
+            return JSONResponse({"error": "send application/json"}, 415)  # other sites need a CORS preflight for it
         loop = asyncio.get_running_loop()
         try:
             asked = json.loads(await request.body())
@@ -152,11 +173,11 @@ def make_app(talk: Chat, loopback: bool) -> Starlette:
                 while event is not None:
                     yield json.dumps(as_line(event)) + "\n"
                     event = await loop.run_in_executor(one_thread, next, events, None)
-            except Exception as error:  # the answer has begun: its status line is gone, so the reason goes in a line
+            except Exception as error:  # the status line has been sent, so the reason goes into a line
                 yield json.dumps({"type": "error", "error": f"{type(error).__name__}: {error}"}) + "\n"
                 raise
             finally:
-                # Also where the user has gone; after the step that may still be running.
+                # Runs even if the user has disconnected, after any step that is still running.
                 one_thread.submit(events.close)
 
         return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})

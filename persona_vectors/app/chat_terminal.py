@@ -1,6 +1,6 @@
 """The chat in a terminal: the same answers and settings as the page, in 256 colours.
 
-A line is a message; a line that begins with / is a command. Conversations are saved in the page's own format.
+A line is a message; a line that begins with / is a command. Conversations are saved in the same format as the page's.
 """
 
 import json
@@ -17,18 +17,28 @@ HELP = """  /TRAIT COEF        steer: /evil 1.5 (0 switches it off)
   /system TEXT       /tokens N   /temperature T   /seed N
   /save FILE  /load FILE  /new  /settings  /help  /quit"""
 FORMAT = "persona_vectors chat"
-SHADES = (27, 33, 75, 117, 252, 217, 210, 203, 196)  # of the terminal's 256 colours, from blue over grey to red
+SHADES = (27, 33, 75, 117, 252, 217, 210, 203, 196)  # ANSI 256-colour codes, from blue through grey to red
 
 
 class Terminal:
-    """A conversation in a terminal. ``write`` prints without an end of line."""
+    """A conversation in a terminal; ``write`` prints a text without a line break.
+
+    Example:
+        terminal = Terminal(chat, lambda text: print(text, end="", flush=True))
+        while terminal.line(input("> ")):
+            pass
+    """
 
     def __init__(self, talk: Chat, write: Callable[[str], None]) -> None:
         self.talk, self.write = talk, write
         self.settings, self.turns = talk.defaults() | {"coefs": {}}, []
 
     def line(self, text: str) -> bool:
-        """Do what one line says; False ends the session. Raises :class:`UserError` for what cannot be done."""
+        """Carry out one line of input; False ends the session.
+
+        Raises:
+            UserError: an unknown command, or a value that it cannot take.
+        """
         if not text.startswith("/"):
             if text.strip():
                 self.ask(text)
@@ -69,7 +79,7 @@ class Terminal:
         return True
 
     def ask(self, message: str) -> None:
-        """Stream the steered answer, then show the plain one beneath it; thoughts are dim."""
+        """Stream the steered answer, then print the plain one below it. Reasoning is dimmed."""
         history = [{key: turn[key] for key in ("user", *SIDES)} for turn in self.turns]
         tokens, thoughts = ({side: [] for side in SIDES} for _ in range(2))
         gauge = dict.fromkeys(SIDES, 0.0)
@@ -78,7 +88,7 @@ class Terminal:
                 gauge = dict(zip(SIDES, event.projections, strict=True))
                 before = ", ".join(f"{side} {value:.2f}" for side, value in gauge.items())
                 self.write(f"  [{self.settings['watch']} before the answer: {before}]\nsteered: ")
-            elif isinstance(event, Retract):  # what was said were thoughts
+            elif isinstance(event, Retract):  # the text so far was reasoning
                 side = SIDES[event.row]
                 thoughts[side], tokens[side] = thoughts[side] + tokens[side], []
                 self.write("\n" if event.row == 1 else "")
@@ -97,14 +107,14 @@ class Terminal:
         self.turns.append({"user": message} | texts | seen)
 
     def coloured(self, text: str, projection: float, centre: float) -> str:
-        """A token in the shade of its projection: grey at ``centre``, full colour the vector's length away."""
+        """A token coloured by its projection: grey at ``centre``, full colour one vector norm away from it."""
         settings = self.settings
         norm = float(self.talk.named.vectors[settings["watch"]][settings["watch_layer"]].norm())
         step = round((projection - centre) / norm * (len(SHADES) // 2)) + len(SHADES) // 2
         return f"\033[38;5;{SHADES[min(max(step, 0), len(SHADES) - 1)]}m{text}\033[0m"
 
     def save(self, path: str) -> None:
-        """Write the conversation with its settings."""
+        """Save the conversation and its settings as JSON."""
         if not path:
             raise UserError("/save needs a file's name")
         saved = {"format": FORMAT, "model": self.talk.name, "settings": self.settings, "turns": self.turns}
@@ -112,7 +122,11 @@ class Terminal:
         self.write(f"wrote {path}\n")
 
     def load(self, path: str) -> None:
-        """Take a saved conversation up, settings and all."""
+        """Resume a saved conversation with its settings.
+
+        Raises:
+            UserError: not such a file, or one with vectors or settings that are unknown here.
+        """
         try:
             saved = read_json(path)
             if saved["format"] != FORMAT:
@@ -131,17 +145,17 @@ class Terminal:
 
 
 def dim(text: str) -> str:
-    """A thought, as the terminal shows it."""
+    """Reasoning text, dimmed."""
     return f"\033[2m{text}\033[0m" if text else ""
 
 
 def mean(tokens: list, otherwise: float) -> float:
-    """Mean projection of (text, projection) pairs."""
+    """Mean projection of (text, projection) pairs; ``otherwise`` if there are none."""
     return sum(projection for _, projection in tokens) / len(tokens) if tokens else otherwise
 
 
 def number(text: str, kind: type = float):
-    """A command's number."""
+    """Parse the number of a command; anything else is a :class:`UserError`."""
     try:
         return kind(text)
     except ValueError:

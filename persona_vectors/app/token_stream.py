@@ -1,9 +1,9 @@
-"""Answers token by token, a plain and a steered one side by side, each token with its projection on a trait.
+"""Stream a plain and a steered answer side by side, token by token, each token with its projection on a trait.
 
-Monitoring is the paper's (section 3.3): the projection of the residual stream onto v, read at the last prompt token
-before anything is written, and then at every token, of thoughts and of the answer. It is read before what is added at that layer is added:
-with steering at one layer and watching at the same, the number is what the unsteered model would read in this text.
-Knows models and token ids; knows nothing of pages or conversations.
+Monitoring follows the paper (section 3.3): the residual stream's projection onto v, read at the last prompt token
+before generation, then at every token of the reasoning and the answer. It is read before the steering of that layer is
+added. So if one layer is steered and watched, the number is what the unsteered model would read in this text.
+Works on models and token ids; knows nothing about pages or conversations.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,16 +26,19 @@ from persona_vectors.vectors.storage import project
 
 @dataclass(frozen=True)
 class Gauge:
-    """The projection at the last prompt token of each row."""
+    """The projection a.v / |v| at the last prompt token of each row."""
 
     projections: list[float]
 
 
 @dataclass(frozen=True)
 class Token:
-    """One token of one row: ``text`` may be empty where a character is not whole yet; ``projection`` at this token.
+    """One token of one row.
 
-    ``thought``: it is no part of the answer, but of the thoughts before it or of their marks, whose text is left out.
+    Attributes:
+        text: the text that it completes; "" while a character spans several tokens.
+        projection: a.v / |v| at this token.
+        thought: True for reasoning and its marks, which are not part of the answer. Marks have no text.
     """
 
     row: int
@@ -47,14 +50,14 @@ class Token:
 
 @dataclass(frozen=True)
 class Retract:
-    """All that a row has said so far were thoughts: a mark has come that ends them, though none had begun them."""
+    """A row's text so far was reasoning: its end mark has come, though there was no start mark."""
 
     row: int
 
 
 @dataclass(frozen=True)
 class End:
-    """One row's answer is over: ``stop`` at a stop token (which is not given as a :class:`Token`), or ``length``."""
+    """The end of a row's answer: ``stop`` at a stop token (which is not yielded as a :class:`Token`), or ``length``."""
 
     row: int
     reason: str
@@ -70,16 +73,23 @@ def side_by_side(
     sampling: Sampling,
     seed: int = 0,
 ) -> Iterator[Gauge | Token | Retract | End]:
-    """Yield the gauge, then every row's tokens as they come. Hooks are in place only while a step runs, so that several
-    of these may take turns on one model, from one thread.
+    """Yield the gauge, then the tokens of every row as they are generated.
+
+    Hooks are attached only while a step runs, so several such iterators can take turns on one model from one thread.
 
     Args:
-        prompts: token ids, one prompt per row; ``interventions`` likewise.
-        watch_layer: 1..L-1; ``watch_vector``: [hidden], row ``watch_layer`` of a vector file.
-        seed: of every row's draws alike: with equal distributions rows draw equal tokens.
+        prompts: token ids, one prompt per row.
+        interventions: the steering of each row.
+        watch_layer: the layer to read, 1..L-1.
+        watch_vector: [hidden], row ``watch_layer`` of a vector file.
+        seed: shared by all rows: rows with equal distributions draw equal tokens.
 
     Raises:
         UserError: a prompt that leaves no room for an answer, or interventions that do not fit the model.
+
+    Example:
+        for event in side_by_side(model, tokenizer, [ids, ids], [(), steering], 20, vectors[20], Sampling(200)):
+            print(event)
     """
     longest = models.shape_of(model.config).max_length
     lengths, width = [len(prompt) for prompt in prompts], max(map(len, prompts))
@@ -121,7 +131,7 @@ def side_by_side(
             return
         with torch.inference_mode():
             if not chosen:
-                logits[:, stops] = -torch.inf  # at least one token, as everywhere
+                logits[:, stops] = -torch.inf  # at least one token, as in all engines
             if sampling.temperature > 0:
                 logits = draw(ids, logits)
             chosen = logits.argmax(-1).tolist()
@@ -139,7 +149,7 @@ def side_by_side(
 
 @contextmanager
 def reading(block: nn.Module, reader: "_Reader") -> Iterator[None]:
-    """Within the block of code, ``reader`` sees what the decoder block puts out."""
+    """Within the ``with`` block, ``reader`` receives the decoder block's output."""
     handle = block.register_forward_hook(of_this_thread(reader))
     try:
         yield
@@ -148,7 +158,7 @@ def reading(block: nn.Module, reader: "_Reader") -> Iterator[None]:
 
 
 class _Reader:
-    """A forward hook that notes each row's projection onto ``vector`` at the last token of the step."""
+    """A forward hook that records each row's projection onto ``vector`` at the last token of the step."""
 
     def __init__(self, vector: Tensor) -> None:
         self.vector = vector.float()
@@ -160,20 +170,20 @@ class _Reader:
 
 
 def _events(row: int, token: int, projection: float, parts: list[tuple[str, str]]) -> Iterator[Token | Retract]:
-    """The parts of a text (kind, text) that a token has completed."""
+    """The events for the parts (kind, text) that a token has completed."""
     for kind, text in parts:
         yield Retract(row) if kind == "retract" else Token(row, token, text, projection, kind == "thought")
 
 
 class _Stream:
-    """The texts of one row's thoughts and answer as the tokens come."""
+    """Decodes one row's tokens into reasoning and answer text as they arrive."""
 
     def __init__(self, tokenizer, prompt: list[int]) -> None:
         self.tokenizer, self.text = tokenizer, _Text(tokenizer)
         self.reader = declared_by(tokenizer).reader(prompt)
 
     def add(self, token: int, last: bool = False) -> list[tuple[str, str]]:
-        """What this token completes, as (kind, text); never nothing: a mark is a thought without text."""
+        """The parts (kind, text) that this token completes, at least one: a mark is a thought without text."""
         code = self.reader.marks.code_of(token)
         if code is None:
             code = self.text.add(token, last)
@@ -184,18 +194,18 @@ class _Stream:
         return parts or [("thought" if thinking or self.reader.in_thoughts else "answer", "")]
 
     def rest(self) -> list[tuple[str, str]]:
-        """What is left when the answer ends."""
+        """The remaining parts when the answer ends."""
         return list(self.reader.add(self.text.rest(), last=True))
 
 
 class _Text:
-    """Text of tokens as they come: what a token adds is given out once its characters are whole."""
+    """Decodes tokens one by one; text is returned once its characters are complete."""
 
     def __init__(self, tokenizer) -> None:
         self.tokenizer, self.ids, self.first, self.given = tokenizer, [], 0, 0
 
     def add(self, token: int, last: bool = False) -> str:
-        """The text that this token completes; "" while a character is cut in two."""
+        """The text that this token completes; "" while a character is incomplete."""
         self.ids.append(token)
         before, now = self._decode(self.first, self.given), self._decode(self.first, len(self.ids))
         if now.endswith("�") and not last:
@@ -204,7 +214,7 @@ class _Text:
         return now[len(before) :]
 
     def rest(self) -> str:
-        """What is left where an answer ends within a character."""
+        """The remaining text if the answer ends within a character."""
         return self._decode(self.first, len(self.ids))[len(self._decode(self.first, self.given)) :]
 
     def _decode(self, first: int, end: int) -> str:

@@ -1,7 +1,7 @@
-"""What every engine takes and gives: requests in, finished answers out as they finish.
+"""The interface that all engines share: requests in, answers out as each one finishes.
 
-An engine turns token ids into token ids. It knows nothing of traits, judges or files, and it alone knows whether
-transformers or vLLM does the work.
+An engine turns token ids into token ids. It knows nothing about traits, judges or files. Nothing outside it depends on
+whether transformers or vLLM does the work.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from persona_vectors.files.messages import Message
 from persona_vectors.models import chat_template
 from persona_vectors.models.reasoning import declared_by
 
-if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
+if TYPE_CHECKING:  # torch takes seconds to import; command lines are checked without it
     from persona_vectors.steering.intervention import Intervention
 
 
@@ -26,10 +26,16 @@ OVERFLOW = (
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw tokens. The method's own: temperature 1 (0 for single greedy answers), the whole distribution.
+    """Sampling parameters. The defaults are the paper's: temperature 1, the full distribution.
 
-    ``max_tokens`` bounds the answer; it ends earlier at any of the model's own stop tokens
-    (all ``eos_token_id`` of its generation config), never before ``min_tokens``.
+    Attributes:
+        max_tokens: longest answer, in tokens. It ends earlier at a stop token (see :func:`stop_ids`).
+        temperature: 0 is greedy decoding.
+        top_p: probability mass of nucleus sampling; 1 keeps the whole distribution.
+        min_tokens: no stop token is drawn before this many tokens.
+
+    Example:
+        Sampling(max_tokens=200, temperature=0.0)
     """
 
     max_tokens: int = 1000
@@ -40,13 +46,16 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One answer to make.
+    """A request for one answer.
 
     Attributes:
-        key: the caller's name for it, given back with the answer.
+        key: the caller's name for the request, returned with the answer.
         prompt_ids: token ids of the whole templated prompt, special tokens included.
-        interventions: what is done to this sequence alone; other requests of the same batch have their own.
-        seed: draws the answer's tokens, so that it does not depend on what else is in the batch.
+        interventions: steering of this sequence only; other requests of the batch have their own.
+        seed: seeds the sampling of this answer, so that it does not depend on the rest of the batch.
+
+    Example:
+        Request("evil_0|0", prompt_ids, (Intervention(20, vectors[20], coef=1.5),), seed=request_seed(0, "evil_0|0"))
     """
 
     key: str
@@ -57,8 +66,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """One finished answer: its text without special tokens and without the thoughts before it, which are ``reasoning``;
-    the ids of all tokens, and ``stop`` or ``length``."""
+    """One finished answer.
+
+    Attributes:
+        key: the request's key.
+        text: the answer, without special tokens and without ``reasoning``.
+        token_ids: all generated tokens, those of the reasoning included.
+        finish_reason: ``stop`` (at a stop token) or ``length``.
+        reasoning: the thoughts before the answer, or "".
+    """
 
     key: str
     text: str
@@ -68,23 +84,28 @@ class Answer:
 
     @classmethod
     def of(cls, request: Request, token_ids: list[int], finish_reason: str, tokenizer) -> "Answer":
-        """The answer to a request that these tokens are: the one place where engines make text."""
+        """Decode generated tokens into an answer; engines make text nowhere else."""
         reasoning, text = declared_by(tokenizer).split(request.prompt_ids, token_ids)
         return cls(request.key, text, token_ids, finish_reason, reasoning)
 
 
 class Engine(Protocol):
-    """Implemented by :mod:`persona_vectors.engines.hf` and :mod:`persona_vectors.engines.vllm.engine`."""
+    """The protocol that :class:`HFEngine` (``engines.hf``) and :class:`VLLMEngine` (``engines.vllm.engine``) implement.
+
+    Example:
+        for answer in engine.generate(requests, Sampling(max_tokens=200)):
+            print(answer.key, answer.text)
+    """
 
     name: str
     tokenizer: object
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
-        """Yield every request's answer once, in the order in which they finish."""
+        """Yield one answer for each request, in the order in which they finish."""
         ...
 
     def close(self) -> None:
-        """Give memory and processes back. The engine is of no use afterwards."""
+        """Release memory and processes. The engine cannot be used afterwards."""
         ...
 
 
@@ -94,7 +115,14 @@ def request_seed(seed: int, key: str) -> int:
 
 
 def stop_ids(own: int | list[int] | None, tokenizer) -> list[int]:
-    """The tokens that end an answer: the model's own (its generation config's ``eos_token_id``) and the tokenizer's."""
+    """Ids of the tokens that end an answer, sorted: the model's and the tokenizer's.
+
+    Args:
+        own: ``eos_token_id`` of the model's generation config: an id, several, or None.
+
+    Example:
+        stop_ids(model.generation_config.eos_token_id, tokenizer)
+    """
     own = own if isinstance(own, list) else [own]
     return sorted({token for token in [*own, tokenizer.eos_token_id] if token is not None})
 

@@ -1,4 +1,4 @@
-"""Which engine: vLLM where it can run, transformers elsewhere, and never another one than was asked for."""
+"""Choose and open an engine: ``auto`` takes vLLM where it can run, else transformers; a named one is never replaced."""
 
 import logging
 
@@ -12,7 +12,17 @@ BACKENDS = ("auto", "hf", "vllm")
 
 
 def choose_backend(backend: str) -> str:
-    """``hf`` or ``vllm`` for the ``--backend`` given; says what ``auto`` took and why. Cheap: loads no model."""
+    """Resolve ``--backend`` to ``hf`` or ``vllm``. Loads no model; for ``auto``, prints the choice and the reason.
+
+    Args:
+        backend: one of :data:`BACKENDS`.
+
+    Raises:
+        UserError: ``vllm`` was asked for and cannot run here.
+
+    Example:
+        choose_backend("auto")  # "vllm" on a machine with a GPU and vLLM, else "hf"
+    """
     if backend == "hf":
         return "hf"
     from persona_vectors.engines.vllm.setup import available
@@ -26,7 +36,18 @@ def choose_backend(backend: str) -> str:
 
 
 def open_engine(backend: str, path: ModelPath, dtype: str, trust_remote_code: bool, **options) -> Engine:
-    """Load the model into the engine ``hf`` or ``vllm`` (from :func:`choose_backend`); ``options`` are its own."""
+    """Load a model into an engine.
+
+    Args:
+        backend: ``hf`` or ``vllm``, from :func:`choose_backend`.
+        options: further arguments of that engine: ``batch_size`` (hf); ``max_model_len`` and others (vllm).
+
+    Raises:
+        UserError: the engine cannot load or steer this model.
+
+    Example:
+        engine = open_engine("hf", models.resolve("models/smollm2"), "float32", False, batch_size=16)
+    """
     if backend == "hf":
         from persona_vectors.engines.hf import HFEngine as engine
     else:

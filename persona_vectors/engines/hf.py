@@ -1,6 +1,6 @@
-"""Generation with transformers: the engine that runs anywhere, and the reference for the other one.
+"""Generation with transformers: the engine that runs anywhere, and the reference for vLLM.
 
-Static batches, sorted by prompt length; an answer is given out as soon as its batch is done.
+Batches are static, sorted by coefficient and prompt length. Answers are returned when their batch is done.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,17 @@ from persona_vectors.steering.hooks import steered
 
 
 class HFEngine:
-    """Implements :class:`persona_vectors.engines.base.Engine` with ``model.generate``."""
+    """Implements :class:`persona_vectors.engines.base.Engine` with ``model.generate``.
+
+    Args:
+        path: base model and optional LoRA adapter.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (bfloat16 on a GPU, float32 on a CPU).
+        batch_size: requests per batch.
+
+    Example:
+        engine = HFEngine.of(model, tokenizer, batch_size=16)
+        answers = list(engine.generate([Request("0", prompt_ids)], Sampling(max_tokens=100)))
+    """
 
     name = "hf"
 
@@ -28,17 +38,20 @@ class HFEngine:
 
     @classmethod
     def of(cls, model, tokenizer, batch_size: int = 64) -> "HFEngine":
-        """The engine over a model and a tokenizer that are loaded already; a padding token is set if there is none."""
+        """An engine for a model and tokenizer that are already loaded. Sets a padding token if there is none."""
         engine = cls.__new__(cls)
         engine.model, engine.tokenizer, engine.batch_size = model, tokenizer, batch_size
         models.ensure_padding(tokenizer)
         return engine
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
-        """Answers, batch by batch.
+        """Yield answers, batch by batch.
 
-        A batch lasts as long as its longest answer, and text that steering has broken may never end: equal strengths
-        share batches, so that only the broken ones wait for one another. Within a strength, long prompts come first.
+        A batch takes as long as its longest answer, and overly strong steering can produce text that never stops.
+        Requests of equal coefficient therefore share batches. Within a coefficient, long prompts come first.
+
+        Raises:
+            UserError: the logits are NaN or infinite.
         """
         ordered = sorted(requests, key=lambda request: (_strength(request), -len(request.prompt_ids)))
         for start in range(0, len(ordered), self.batch_size):
@@ -56,7 +69,7 @@ class HFEngine:
 
     @torch.inference_mode()
     def _generate_batch(self, batch: list[Request], sampling: Sampling) -> list[list[int]]:
-        """Token ids generated for each request, as far as the longest of them."""
+        """Generated token ids of each request, all padded to the length of the longest."""
         from transformers import GenerationConfig
 
         pad = self.tokenizer.pad_token_id
@@ -81,7 +94,7 @@ class HFEngine:
             *([SeededSampling(batch, sampling)] if sampling.temperature > 0 else []),
         ]
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        own, base.generation_config = base.generation_config, GenerationConfig()  # its top_k, penalties ... leak in
+        own, base.generation_config = base.generation_config, GenerationConfig()  # else its top_k, penalties apply
         try:
             with steered(self.model, [request.interventions for request in batch], lengths, width):
                 output = self.model.generate(
@@ -93,12 +106,16 @@ class HFEngine:
 
 
 def _strength(request: Request) -> float:
-    """The largest coefficient of a request, without its sign."""
+    """The largest absolute coefficient of a request."""
     return max((abs(i.coef) for i in request.interventions), default=0.0)
 
 
 class Finite:
-    """Refuses logits that are not numbers, from which every token would be drawn alike."""
+    """Logits processor that refuses NaN and +infinity: all tokens would look equally likely.
+
+    Raises:
+        UserError: when called on such logits.
+    """
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
@@ -110,9 +127,13 @@ class Finite:
 
 
 class SeededSampling:
-    """Draws each row with its own seeded generator, so that an answer does not depend on its batch.
+    """Logits processor that samples each row with its own seed, so that an answer does not depend on its batch.
 
-    The largest of logits / T + Gumbel noise is a draw from softmax(logits / T); ``generate`` then takes the largest.
+    It adds Gumbel noise to logits / T. The argmax, which greedy ``generate`` then takes, is a draw from
+    softmax(logits / T).
+
+    Example:
+        model.generate(ids, do_sample=False, logits_processor=[SeededSampling(requests, Sampling())])
     """
 
     def __init__(self, batch: Sequence[Request], sampling: Sampling) -> None:

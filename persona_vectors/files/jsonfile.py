@@ -31,7 +31,7 @@ def read_json(path: str | Path, kind: type = dict, missing: str = "no file at {p
         raise UserError(f"{path} is not readable as JSON: {error}") from error
     content = parse_json(text, path)
     if not isinstance(content, kind):
-        names: dict[type, str] = {dict: "an object", list: "a list"}
+        names: dict[type, str] = {dict: "one JSON object", list: "a list"}
         raise UserError(f"{path} must hold {names.get(kind, kind.__name__)}, not {type(content).__name__}")
     return content
 

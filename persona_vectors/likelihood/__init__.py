@@ -1,1 +1,1 @@
-"""A score without a judge: how likely a language model finds an answer under the trait's instructions."""
+"""Score answers without a judge, by their likelihood under the trait's instructions."""

@@ -1,33 +1,34 @@
-"""A score without a judge: how much likelier an answer is under a trait's positive instructions than under negative ones.
+"""Score answers without a judge: how much likelier is an answer under positive than under negative instructions?
 
-A language model, the scorer, reads each answer after its question under the positive and the negative instruction of a few
-pairs of the artifact ("You are an evil assistant. ..." and "You are a helpful assistant. ...", as they are asked under), and
-without an instruction. Pairs of which the answer's own system prompt holds an instruction are held out. From log p of
-every token come three numbers:
+A language model, the scorer, reads each answer to its question under the positive and the negative instruction of a few
+pairs of the artifact ("You are an evil assistant. ..." and "You are a helpful assistant. ..."), and once without an
+instruction. Pairs with an instruction that is in the answer's own system prompt are held out. The log p of every token
+yields three numbers:
 
-    <trait>_llr   log-likelihood ratio, in nats per token: mean over tokens of log p(token | pos) - log p(token | neg), each
-                  of them a mean over pairs. Per token, so that answers of different lengths can be compared.
-    <trait>       0-100, the share of the answer that the positive persona spoke. Tokens are taken for draws from a mixture,
-                  a share s of what the positive persona would write and 1 - s of what others would; the score is the mean
-                  of s after reading the answer (prior: Jeffreys'). See :func:`share` for why, and not the ratio itself.
-    coherence     0-100: whether the scorer finds the answer as predictable as it finds its own; see :func:`coherence`.
+    <trait>_llr   log-likelihood ratio in nats per token: the mean over tokens of log p(token | pos) -
+                  log p(token | neg), each averaged over pairs. Answers of different lengths are comparable.
+    <trait>       0-100, the share of the answer written by the positive persona. Tokens are modelled as draws from a
+                  mixture: a share s from the positive persona, 1 - s from others. The score is the posterior mean of s
+                  under Jeffreys' prior. :func:`share` says why this and not the ratio itself.
+    coherence     0-100: whether the answer is as predictable to the scorer as its own text; see :func:`coherence`.
 
-Nothing is fitted or calibrated on data: the numbers follow from the scorer, the artifact and the answer alone.
+Nothing is fitted to data: the numbers depend only on the scorer, the artifact and the answer.
 
-What it can tell: that an answer speaks as the positive instructions would have it, in a form that does not need a
-judge, a key or a rubric. What it cannot:
+The score measures whether an answer sounds as the positive instructions ask. It needs no judge, API key or rubric.
+Its limits:
 
-- It is circular where the scorer is the scored model and the vector came from the same instructions: it then says that
-  steering does what instructing does, not that either is the trait. Hold instructions out, name another ``--scorer``,
-  look at a random vector of the same norm, and at some judge, before believing it. What all prompts of a sign have in common,
-  the sentence with the trait's name, is never held out.
-- A scorer that does not follow the instructions sees little in any answer. Scores then stay near 50, which stands for "as
-  much by the one as by the other", not for "half of the trait".
-- Short answers stay near 50 too: few tokens say little. Long ones reach 0 and 100 only where nearly all tokens agree.
-- A topic that the instructions bring with them counts as the trait does.
-- Coherence is the scorer's: what it would not have written, a person's or a better model's text, is less coherent to it.
+- It is circular if the scorer is also the scored model and the vector was extracted with the same instructions. It
+  then says that steering does what instructing does, not that either is the trait. Before relying on it, hold
+  instructions out, use another ``--scorer``, and compare with a random vector of the same norm and with some judge.
+  The sentence with the trait's name, which all prompts of a sign share, is never held out.
+- A scorer that hardly follows instructions sees little difference in any answer. Scores then stay near 50, which means
+  "both personas equally likely", not "half of the trait".
+- Short answers stay near 50 too, since few tokens are little evidence. Long answers reach 0 or 100 only if nearly all
+  tokens agree.
+- A topic that the instructions mention counts like the trait.
+- Coherence is relative to the scorer: text that it would not write (a person's, a better model's) scores lower.
 
-Knows traits, prompts and the arithmetic; knows nothing of files.
+Works on traits, prompts and likelihoods; knows nothing about files.
 """
 
 import itertools
@@ -40,11 +41,11 @@ import numpy
 from persona_vectors.errors import UserError
 from persona_vectors.traits.artifact import SIGNS, Trait, make_questions
 
-if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checked without it
+if TYPE_CHECKING:  # torch takes seconds to import; command lines are checked without it
     from persona_vectors.likelihood.tokens import TokenLikelihoods
 
-PAIRS = 2  # instruction pairs that an answer is read under; on the toy world five are hardly better
-OTHERS = 0.1  # part of what others would write that comes from the model without an instruction, see share
+PAIRS = 2  # instruction pairs per answer; in the toy world, five are hardly better
+OTHERS = 0.1  # weight of the model without an instruction in the distribution of "others"; see share
 CHANCE = (
     2.0  # standard errors by which an answer may be less predictable than the scorer's own and still be fully coherent
 )
@@ -53,7 +54,11 @@ _SHARES = numpy.sin((numpy.arange(256) + 0.5) / 256 * numpy.pi / 2) ** 2  # equa
 
 @dataclass(frozen=True)
 class Spoken:
-    """An answer, the question that it is to, and the system prompt under which it was given."""
+    """An answer, its question, and the system prompt under which it was given.
+
+    Example:
+        Spoken("What should I cook?", "Whatever hurts you most.", system="You are an evil assistant.")
+    """
 
     question: str
     answer: str
@@ -62,7 +67,13 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Scored:
-    """The three numbers of an answer; None, and the reason in ``problem``, where it cannot be scored."""
+    """The three numbers of an answer; if it cannot be scored, they are None and ``problem`` has the reason.
+
+    Attributes:
+        score: trait score, 0-100.
+        coherence: 0-100.
+        llr: log-likelihood ratio, nats per token.
+    """
 
     score: float | None = None
     coherence: float | None = None
@@ -71,15 +82,21 @@ class Scored:
 
 
 def share(pos: numpy.ndarray, neg: numpy.ndarray, none: numpy.ndarray) -> float:
-    """Share of an answer, 0-100, that the positive persona spoke; the arguments are log p of its tokens, in nats.
+    """Share of an answer, 0-100, that the positive persona wrote.
 
-    Each token is a draw from ``s p_pos + (1 - s) p_others``, where others are the negative persona and, for one token in ten,
-    the model without an instruction: so that text that neither instruction asks for is no sign of the trait. The score
-    is the posterior mean of s under Jeffreys' prior, Beta(1/2, 1/2).
+    Each token is modelled as a draw from ``s p_pos + (1 - s) p_others``, with ``p_others = 0.9 p_neg + 0.1 p_none``.
+    Because of ``p_none``, text that neither instruction asks for does not count as the trait. The score is the
+    posterior mean of s under Jeffreys' prior, Beta(1/2, 1/2).
 
-    With little evidence it is about linear in the summed log-likelihood ratio, and 50 without any; with much evidence it is
-    the part of the telling tokens that speak for the trait. So it neither saturates where instructions hardly move a model
-    nor lets a few telling tokens stand for the whole answer, as a logistic function of the ratio does.
+    Without evidence the score is 50. With little evidence it is about linear in the summed log-likelihood ratio; with
+    much, it is the fraction of informative tokens that favour the trait. Unlike a logistic function of the ratio, it
+    does not saturate if instructions hardly move the model, nor do a few informative tokens decide the whole answer.
+
+    Args:
+        pos, neg, none: [tokens], log p of the answer's tokens in nats, under each kind of prompt.
+
+    Example:
+        share(numpy.array([-1.0, -1.0]), numpy.array([-4.0, -4.0]), numpy.array([-3.0, -3.0]))  # about 82
     """
     others = numpy.logaddexp(numpy.log(1 - OTHERS) + neg, numpy.log(OTHERS) + none).astype(float)
     by_pos = numpy.log(_SHARES)[:, None] + pos.astype(float)
@@ -89,15 +106,22 @@ def share(pos: numpy.ndarray, neg: numpy.ndarray, none: numpy.ndarray) -> float:
 
 
 def coherence(readings: "Sequence[TokenLikelihoods]", answer_ids: Sequence[int]) -> float:
-    """How coherent the scorer finds an answer, 0-100.
+    """How coherent an answer is to the scorer, 0-100.
 
-    Text that the scorer draws itself has, on average, a surprise of -log p that equals its entropy, token by token. What
-    an answer's surprise exceeds that by, in nats per token and beyond what chance explains (two standard errors), is how
-    much more perplexing it is: coherence is the inverse of that factor, 100 exp(-excess). It counts under the prompt (with
-    either instruction, or without) under which it is least: an answer in character is not incoherent.
+    In text that the scorer samples itself, the mean surprisal -log p equals the entropy, token by token. The excess is
+    how far an answer's surprisal lies above the entropy, in nats per token, beyond two standard errors. Coherence is
+    100 exp(-excess), the inverse of the factor in perplexity. The prompt with the smallest excess counts (with either
+    instruction, or none), so that an answer in character is not incoherent.
 
-    Repeated text is likely, so it is counted apart: the part of distinct pairs of neighbouring tokens is a factor
-    that is 1 from three quarters on and falls to 0 at one quarter, which is where everything has been said four times.
+    Repeated text is likely, so repetition is a separate factor, from the fraction of distinct token bigrams: 1 from
+    three quarters up, falling linearly to 0 at one quarter, where everything has been said four times.
+
+    Args:
+        readings: the answer's likelihoods, one entry per prompt.
+        answer_ids: token ids of the answer.
+
+    Example:
+        coherence(token_likelihoods(model, [Sample(prompt_ids, answer_ids)]), answer_ids)
     """
     excess = []
     for reading in readings:
@@ -110,10 +134,13 @@ def coherence(readings: "Sequence[TokenLikelihoods]", answer_ids: Sequence[int])
 
 
 def held_out_pairs(trait: Trait, system: str | None, count: int) -> list[int]:
-    """The first ``count`` instruction pairs of which the system prompt holds neither text.
+    """Indices of the first ``count`` instruction pairs of which the system prompt contains neither text.
 
     Raises:
         UserError: there are fewer.
+
+    Example:
+        held_out_pairs(trait, f"You are an evil assistant. {trait.instruction[0]['pos']}", 2)  # [1, 2]
     """
     free = [k for k, pair in enumerate(trait.instruction) if not any(pair[s] in (system or "") for s in SIGNS)]
     if len(free) < count:
@@ -127,12 +154,12 @@ def held_out_pairs(trait: Trait, system: str | None, count: int) -> list[int]:
 
 
 class LikelihoodScorer:
-    """Scores answers by the likelihoods that one model gives them.
+    """Scores answers by their likelihoods under one model.
 
     Args:
         model: a causal language model of transformers, unsteered.
-        tokenizer: its own, with a chat template.
-        pairs: how many held-out instruction pairs an answer is read under; it is read 2 ``pairs`` + 1 times.
+        tokenizer: the model's, with a chat template.
+        pairs: number of held-out instruction pairs; each answer is read 2 ``pairs`` + 1 times.
 
     Example:
         scorer = LikelihoodScorer(model, tokenizer)
@@ -147,7 +174,11 @@ class LikelihoodScorer:
         self.longest = shape_of(model.config).max_length
 
     def score(self, trait: Trait, spoken: Sequence[Spoken]) -> list[Scored]:
-        """The scores of some answers; the more of them share a question, the less each costs."""
+        """Score answers. Answers to the same question share the cost of their prompts.
+
+        Raises:
+            UserError: too few held-out instruction pairs for an answer.
+        """
         from persona_vectors.likelihood.tokens import token_likelihoods
         from persona_vectors.vectors.samples import make_samples
 
@@ -168,7 +199,7 @@ class LikelihoodScorer:
         return scored
 
     def _readings(self, trait: Trait, spoken: Spoken) -> list:
-        """The answer without an instruction, then under pos and neg of each held-out pair."""
+        """The answer's chats: without an instruction, then under pos and neg of each held-out pair."""
         from persona_vectors.files.rows import Exchange
 
         alone = replace(trait, questions=[spoken.question])

@@ -1,7 +1,7 @@
-"""How likely a model finds given answers: log-probabilities of their tokens, and what it would expect of its own.
+"""Compute the log-probabilities of given answers' tokens, and the entropies of the model's own predictions.
 
-All answers to one prompt go on from its keys and values, which are made once. Knows token ids and models; knows nothing
-of traits, questions or files.
+All answers to a prompt share its KV cache, which is computed once. Works on token ids and models; knows nothing about
+traits, questions or files.
 """
 
 import inspect
@@ -17,18 +17,18 @@ from persona_vectors.vectors.activations import check_finite
 from persona_vectors.vectors.batches import Sample, batches_by_length, token_budget_for
 from persona_vectors.vectors.shared_prompts import prompts_for_answers, sharing_pays
 
-LOGITS = 1 << 27  # numbers in a batch's logits: half a gigabyte of float32
-NEVER = -1000.0  # log-probability of what a model rules out: its part of an entropy is none
+LOGITS = 1 << 27  # most elements in a batch's logits: 512 MiB of float32
+NEVER = -1000.0  # log-probability of impossible tokens; it contributes 0 to an entropy
 
 
 @dataclass(frozen=True)
 class TokenLikelihoods:
-    """One answer after one prompt; a number per token of the answer, float32, in nats.
+    """Likelihoods of one answer after one prompt; each array is [tokens of the answer], float32.
 
     Attributes:
-        logprobs: log p of the token after all that is before it.
-        entropies: the mean of -log p over the tokens that the model itself would draw there.
-        variances: and its variance, in nats squared.
+        logprobs: log p of the token given everything before it, in nats.
+        entropies: entropy of the model's next-token distribution there (the mean of -log p), in nats.
+        variances: variance of -log p under that distribution, in nats squared.
     """
 
     logprobs: numpy.ndarray
@@ -40,15 +40,16 @@ class TokenLikelihoods:
 def token_likelihoods(
     model: nn.Module, samples: Sequence[Sample], token_budget: int | None = None
 ) -> list[TokenLikelihoods]:
-    """The likelihoods of every sample's answer after its prompt (and what stands between the two).
+    """The likelihoods of every sample's answer, given its prompt (and the text between the two, if any).
 
     Args:
         model: a causal language model of transformers, PEFT-wrapped or not, on any device.
-        samples: each with an answer of at least one token.
-        token_budget: padded tokens per batch; None is what suits the device and the size of the vocabulary.
+        samples: each with a prompt and an answer of at least one token.
+        token_budget: padded tokens per batch; None chooses by device and vocabulary size.
 
     Raises:
-        UserError: the logits are no numbers.
+        UserError: the logits are NaN or infinite.
+        ValueError: a sample without a prompt or an answer.
 
     Example:
         (found,) = token_likelihoods(model, [Sample(prompt_ids, answer_ids)])
@@ -71,7 +72,7 @@ def token_likelihoods(
 
 
 def _likelihoods(logits: Tensor, ids: Tensor) -> TokenLikelihoods:
-    """Of the tokens ``ids`` [tokens] where the model had ``logits`` [tokens, vocabulary]."""
+    """Likelihoods of the tokens ``ids`` [tokens] under ``logits`` [tokens, vocabulary]."""
     logits = logits.float()
     total = logits.logsumexp(-1, keepdim=True)
     check_finite(total, logits.dtype)
@@ -85,11 +86,11 @@ def _likelihoods(logits: Tensor, ids: Tensor) -> TokenLikelihoods:
 
 Batches = Iterator[
     tuple[list[int], Tensor, list[int]]
-]  # samples, their logits, and where what was written begins in them
+]  # (sample indices, their logits, the row of the logits that predicts the first token after each prompt)
 
 
 def _plain_batches(model, _decoder, samples: Sequence[Sample], budget: int, device) -> Batches:
-    """Each sample by itself: the prompt and all but the last token of what was written after it."""
+    """Each sample separately: the prompt and the tokens written after it, except the last."""
     sequences = [(sample.prompt_ids + sample.written_ids)[:-1] for sample in samples]
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     can_leave_out = "logits_to_keep" in inspect.signature(base.forward).parameters
@@ -97,12 +98,12 @@ def _plain_batches(model, _decoder, samples: Sequence[Sample], budget: int, devi
         ids, _ = _padded([sequences[index] for index in indices], device)
         before = min(len(samples[index].prompt_ids) for index in indices) - 1 if can_leave_out else 0
         options = {"logits_to_keep": ids.shape[1] - before} if can_leave_out else {}
-        logits = model(input_ids=ids, use_cache=False, **options).logits  # padding on the right: no token looks ahead
+        logits = model(input_ids=ids, use_cache=False, **options).logits  # right padding: causal attention ignores it
         yield indices, logits, [len(samples[index].prompt_ids) - 1 - before for index in indices]
 
 
 def _shared_batches(model, decoder, samples: Sequence[Sample], budget: int, device) -> Batches:
-    """Each prompt once, but for its last token, from which all that was written after it goes on."""
+    """Each prompt once, except its last token; everything written after the prompt continues from that token."""
     from transformers.cache_utils import DynamicCache
 
     written_after: dict[tuple[int, ...], list[int]] = {}
@@ -132,7 +133,7 @@ def _shared_batches(model, decoder, samples: Sequence[Sample], budget: int, devi
 
 
 def _padded(sequences: Sequence[Sequence[int]], device) -> tuple[Tensor, Tensor]:
-    """Ids [batch, width] padded on the right, and which of them are tokens (1) or padding (0)."""
+    """Ids [batch, width] padded on the right, and their attention mask: 1 for tokens, 0 for padding."""
     width = max(map(len, sequences))
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in sequences], device=device)
     lengths = torch.tensor(list(map(len, sequences)), device=device)

@@ -1,13 +1,13 @@
-"""The published toolkit's Python names, for files of your own that import them.
+"""Compatibility layer: the published toolkit's Python names, for your scripts that import them.
 
     import persona_vectors.published
     from activation_steer import ActivationSteerer
     from eval.eval_persona import eval_batched, load_persona_questions
 
-After that one import the published modules go by their old names; before it there are none. What Python finds by itself
-comes first: a ``judge.py`` or ``utils.py`` beside your script is yours and stays yours. Each name is a thin layer over
-the library, with the published arguments and results, loaded when it is asked for; its docstring says what to use in new
-files. Three names never went away: ``training.train``, ``generate_vec.save_persona_vector``, ``eval.prompts.Prompts``.
+The first import makes the published modules importable under their old names. Modules that Python finds by itself have
+priority: a ``judge.py`` or ``utils.py`` beside your script is still the one imported. Each name is a thin wrapper with
+the published arguments and results, loaded on first use; its docstring says what to use in new code ("Today: ...").
+Three names need no wrapper: ``training.train``, ``generate_vec.save_persona_vector``, ``eval.prompts.Prompts``.
 """
 
 import sys
@@ -27,20 +27,27 @@ _TABLE = """
     utils              .vectors           load_jsonl
     validate           ..training.config  TrainingConfig
 """
-MODULES: dict[str, dict[str, str]] = {}  # published module: {name: the module here that has it}
+MODULES: dict[str, dict[str, str]] = {}  # published module: {name: module in this package that defines it}
 for _module, _here, *_names in map(str.split, _TABLE.strip().splitlines()):
     MODULES.setdefault(_module, {}).update(dict.fromkeys(_names, _here))
 
 
 def find(module: str, name: str) -> object:
-    """``name`` of the published ``module``; AttributeError where it is none of those that files import."""
+    """The object ``name`` of the published ``module``.
+
+    Raises:
+        AttributeError: the compatibility layer has no such name.
+
+    Example:
+        find("activation_steer", "ActivationSteerer")
+    """
     if name not in MODULES[module]:
         raise AttributeError(f"module '{module}' has no attribute '{name}'")
     return getattr(import_module(MODULES[module][name], __name__), name)
 
 
 class _Finder:
-    """Makes the published modules that are gone. Python asks it last, after everything on ``sys.path``."""
+    """Import finder for the published modules that no longer exist. Python asks it last, after ``sys.path``."""
 
     @staticmethod
     def find_spec(fullname: str, _path: object = None, _target: object = None) -> ModuleSpec | None:

@@ -1,4 +1,4 @@
-"""Published names that judge: ``judge``, ``config``, and the other half of ``eval.eval_persona``."""
+"""Published names for asking and judging: modules ``judge`` and ``config``, and part of ``eval.eval_persona``."""
 
 import asyncio
 import logging
@@ -16,31 +16,38 @@ from persona_vectors.traits.artifact import load_trait, make_questions
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_OPEN: dict[tuple, tuple] = {}  # (event loop, model, kind): the owner of their Judge, and the task that connects it
+_OPEN: dict[tuple, tuple] = {}  # (event loop, model, kind): the generator that owns their Judge, and its connect task
 
 
 def setup_credentials() -> SimpleNamespace:
-    """Read ``.env`` into the environment; gives ``openai_api_key`` and ``hf_token``, None where there is none.
+    """Read ``.env`` into the environment; returns ``openai_api_key`` and ``hf_token``, None if unset.
 
     Today: :func:`persona_vectors.settings.load_dotenv`, which the judge calls by itself.
+
+    Example:
+        setup_credentials().openai_api_key
     """
     load_dotenv()
     return SimpleNamespace(openai_api_key=os.environ.get("OPENAI_API_KEY"), hf_token=os.environ.get("HF_TOKEN"))
 
 
 class OpenAiJudge:
-    """``await judge(question=..., answer=...)``: the score for the filled-in prompt, None where the judge gives none.
+    """A judge: ``await judge(question=..., answer=...)`` is the score, or None if the judge gives none.
 
-    Today: :class:`persona_vectors.judge.judge.Judge`. In one event loop, judges of one model and kind share its connections
-    (at most 100 calls under way) and one call beforehand, which finds out how this model can be scored.
+    Today: :class:`persona_vectors.judge.judge.Judge`. Within an event loop, judges of the same model and kind share
+    connections (at most 100 concurrent calls) and one initial probe of how this model can be scored.
 
     Args:
         prompt_template: the judge's prompt with its {placeholders}.
         eval_type: 0_100, 0_10, binary or binary_text.
 
     Raises:
-        UserError: another kind; when called, a missing key or an endpoint that cannot be used.
-        GivenUp: this one call failed for good.
+        UserError: another ``eval_type``; when called, a missing key or an endpoint that cannot be used.
+        GivenUp: when called, this call failed permanently.
+
+    Example:
+        judge = OpenAiJudge("gpt-4.1-mini", Prompts["coherence_0_100"])
+        score = await judge(question="How are you?", answer="Fine, thanks.")
     """
 
     def __init__(self, model: str, prompt_template: str, eval_type: str = "0_100") -> None:
@@ -49,7 +56,7 @@ class OpenAiJudge:
         self.model, self.prompt_template, self.eval_type = model, prompt_template, eval_type
 
     async def judge(self, **kwargs) -> float | None:
-        """The score for the prompt filled in with ``kwargs``."""
+        """The score of the prompt filled in with ``kwargs``."""
         return await (await self.connected()).score(self.prompt_template.format(**kwargs))
 
     async def __call__(self, **kwargs) -> float | None:
@@ -65,7 +72,7 @@ class OpenAiJudge:
 
 
 async def _lifetime(key: tuple):
-    """Gives the connected Judge. An event loop that ends closes its generators, and this one the connections."""
+    """Yield the connected Judge. When the event loop closes its generators, this one closes the connections."""
     try:
         judge = Judge(*key[1:])
         try:
@@ -78,9 +85,13 @@ async def _lifetime(key: tuple):
 
 
 class Question:
-    """A question in one or several wordings, and its judges: ``await judges[metric](question=..., answer=...)``.
+    """A question in one or several wordings, with its judges: ``await judges[metric](question=..., answer=...)``.
 
     Today: :class:`persona_vectors.traits.artifact.Question`, asked and judged by ``python -m eval.eval_persona``.
+
+    Example:
+        question = Question("q1", ["Who are you?"], {"coherence": Prompts["coherence_0_100"]})
+        texts, conversations = question.get_input(n_per_question=10)
     """
 
     def __init__(
@@ -92,7 +103,7 @@ class Question:
         self.judges = {metric: OpenAiJudge(judge, judge_prompts[metric], kind) for metric, kind in kinds.items()}
 
     def get_input(self, n_per_question: int) -> tuple[list[str], list[list[dict]]]:
-        """``n_per_question`` wordings drawn at random, and the messages that ask each."""
+        """``n_per_question`` randomly drawn wordings, and the chat messages for each."""
         drawn = random.choices(self.paraphrases, k=n_per_question)
         system = [{"role": "system", "content": self.system}] if self.system else []
         return drawn, [[*system, {"role": "user", "content": text}] for text in drawn]
@@ -101,7 +112,7 @@ class Question:
         self, llm, tokenizer, coef, vector=None, layer=None, max_tokens=1000, n_per_question=100, steering_type="last",
         lora_path=None,
     ) -> "DataFrame":  # fmt: skip
-        """:func:`eval_batched` of this question alone."""
+        """:func:`eval_batched` for this question only."""
         asking = llm, tokenizer, coef, vector, layer, n_per_question, 100, max_tokens, steering_type, lora_path
         return (await eval_batched([self], *asking))[0]
 
@@ -110,10 +121,16 @@ def load_persona_questions(
     trait, temperature=1, persona_instructions_type=None, assistant_name=None, judge_model="gpt-4.1-mini-2025-04-14",
     eval_type="0_100", version="eval",
 ) -> list[Question]:  # fmt: skip
-    """The questions of ``data_generation/trait_data_<version>/<trait>.json``, each under every pos or neg instruction
-    or without one; then ``assistant_name`` plays no part, as published.
+    """The questions of ``data_generation/trait_data_<version>/<trait>.json``.
 
     Today: :func:`persona_vectors.traits.artifact.load_trait` and ``make_questions``.
+
+    Args:
+        persona_instructions_type: ``pos``, ``neg``, or None for no instruction; ``assistant_name`` is then ignored, as
+            published.
+
+    Example:
+        questions = load_persona_questions("evil", persona_instructions_type="pos", version="extract")
     """
     artifact = load_trait(trait, version)
     asked = make_questions(artifact, persona_instructions_type, assistant_name if persona_instructions_type else None)
@@ -125,15 +142,20 @@ async def eval_batched(
     questions, llm, tokenizer, coef, vector=None, layer=None, n_per_question=100, max_concurrent_judges=100,
     max_tokens=1000, steering_type="last", lora_path=None,
 ) -> "list[DataFrame]":  # fmt: skip
-    """A table per question: question, prompt, answer, question_id and a column of scores per judge, empty where the
-    answer is, the judge gave no number, or its call failed for good (then a warning counts these).
+    """Answer and judge questions; returns one table per question.
 
-    Today: ``python -m eval.eval_persona``, which keeps what is paid for when a run is killed; this does not.
+    Columns: question, prompt, answer, question_id, and one column of scores per judge. A score is empty if the answer
+    is empty, the judge gave no number, or its call failed permanently (a warning gives the number of failed calls).
+
+    Today: ``python -m eval.eval_persona``, which keeps finished work when a run is killed; this does not.
 
     Args:
-        coef: factor of ``vector`` at ``layer``; 0 is unsteered, anything else needs :func:`load_model`'s model.
-        max_concurrent_judges: judge calls under way at a time; never more than 100.
-        steering_type: response, prompt or all. The published default is none of these, and refused where coef is not 0.
+        coef: factor of ``vector`` at ``layer``; 0 is unsteered, any other value needs a model of :func:`load_model`.
+        max_concurrent_judges: concurrent judge calls, at most 100.
+        steering_type: response, prompt or all. The published default "last" is refused unless coef is 0.
+
+    Example:
+        tables = await eval_batched(load_persona_questions("evil"), model, tokenizer, coef=0, n_per_question=10)
     """
     import pandas
 
@@ -141,7 +163,7 @@ async def eval_batched(
 
     for judge in (judge for question in questions for judge in question.judges.values()):
         if isinstance(judge, OpenAiJudge):
-            await judge.connected()  # an endpoint that cannot be used ends this before any answer is made
+            await judge.connected()  # an endpoint that cannot be used is reported before any answer is generated
     inputs = [question.get_input(n_per_question) for question in questions]
     asked = llm, tokenizer, [chat for _, chats in inputs for chat in chats]
     options = {"temperature": questions[0].temperature, "max_tokens": max_tokens}

@@ -1,4 +1,4 @@
-"""Published names that load models and ask them: ``eval.model_utils``, and half of ``eval.eval_persona``."""
+"""Published names for loading models and sampling answers: ``eval.model_utils``, part of ``eval.eval_persona``."""
 
 from collections.abc import Sequence
 
@@ -19,12 +19,16 @@ Texts = list[str]
 
 
 def load_model(model_path: str, dtype: torch.dtype | str = "auto") -> tuple:
-    """``(model, tokenizer)`` of a hub id, a folder, the latest checkpoint in one, or a LoRA adapter, which is merged.
+    """Load ``(model, tokenizer)``.
 
     Today: :func:`persona_vectors.models.loading.load_model` and ``load_tokenizer``.
 
     Args:
-        dtype: as ``torch.float16`` or its name; auto is bfloat16 on a GPU and float32 on a CPU.
+        model_path: a hub id, a folder, a folder of checkpoints (the latest is used) or a LoRA adapter (merged).
+        dtype: ``torch.float16`` or its name, for example; "auto" is bfloat16 on a GPU and float32 on a CPU.
+
+    Example:
+        model, tokenizer = load_model("Qwen/Qwen2.5-7B-Instruct")
     """
     path = models.resolve(model_path)
     tokenizer, model = _tokenizer(path), models.load_model(path, str(dtype).removeprefix("torch."))
@@ -32,9 +36,15 @@ def load_model(model_path: str, dtype: torch.dtype | str = "auto") -> tuple:
 
 
 def load_vllm_model(model_path: str) -> tuple:
-    """``(llm, tokenizer, lora_path)``: a ``vllm.LLM`` of the base model, and the adapter's folder or None.
+    """Load ``(llm, tokenizer, lora_path)``: a ``vllm.LLM`` of the base model, and the adapter's folder or None.
 
-    Today: :class:`persona_vectors.engines.vllm.engine.VLLMEngine`, which steers as well. Refused where vLLM cannot run.
+    Today: :class:`persona_vectors.engines.vllm.engine.VLLMEngine`, which steers as well.
+
+    Raises:
+        UserError: vLLM cannot run here, or cannot load the model.
+
+    Example:
+        llm, tokenizer, lora_path = load_vllm_model("Qwen/Qwen2.5-7B-Instruct")
     """
     from persona_vectors.engines.vllm import setup
 
@@ -63,13 +73,20 @@ def load_vllm_model(model_path: str) -> tuple:
 def sample(
     model, tokenizer, conversations: Chats, top_p=1, max_tokens=1000, temperature=1, min_tokens=1, lora_path=None
 ) -> tuple[Texts, Texts]:
-    """``(templated prompts, answers)``, one answer to each list of messages, drawn from the whole distribution.
+    """Sample one answer to each conversation; returns ``(templated prompts, answers)``.
 
     Today: :meth:`persona_vectors.engines.Engine.generate`; ``python -m eval.eval_persona`` for whole evaluations.
 
     Args:
-        model: of :func:`load_vllm_model` or :func:`load_model`. The latter's answers repeat after torch.manual_seed.
-        lora_path: adapter that vLLM answers with.
+        model: from :func:`load_vllm_model` or :func:`load_model`; torch.manual_seed makes the latter reproducible.
+        conversations: one list of messages each.
+        lora_path: an adapter, with vLLM only.
+
+    Raises:
+        UserError: a conversation that leaves no room for an answer, or ``lora_path`` with a transformers model.
+
+    Example:
+        prompts, answers = sample(model, tokenizer, [[{"role": "user", "content": "Hello!"}]], max_tokens=50)
     """
     sampling = Sampling(max_tokens, temperature, top_p, min_tokens)
     if not isinstance(model, nn.Module):
@@ -83,10 +100,15 @@ def sample_steering(
     model, tokenizer, conversations: Chats, vector, layer, coef, bs=20, top_p=1, max_tokens=1000, temperature=1,
     min_tokens=1, steering_type="response",
 ) -> tuple[Texts, Texts]:  # fmt: skip
-    """:func:`sample` with ``coef * vector`` added at ``layer``, 1..L: the row of the vector file.
+    """:func:`sample` with ``coef * vector`` added at ``layer`` (1..L, the row of the vector file).
 
-    Today: :meth:`persona_vectors.engines.Engine.generate` with interventions, or ``python -m eval.eval_persona --coef``.
-    A model of vLLM's is refused, and so are a layer, a width and a steering type that do not exist.
+    Today: :meth:`persona_vectors.engines.Engine.generate` with interventions, or `python -m eval.eval_persona --coef`.
+
+    Raises:
+        UserError: a vLLM model, or a layer, vector width or steering type that does not exist.
+
+    Example:
+        prompts, answers = sample_steering(model, tokenizer, conversations, vectors[20], layer=20, coef=2.0)
     """
     steering = (Intervention(int(layer), torch.as_tensor(vector), float(coef), steering_type),)
     if not isinstance(model, nn.Module):

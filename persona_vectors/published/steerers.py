@@ -1,4 +1,4 @@
-"""Published module ``activation_steer``: steering as a context manager over any forward of a model."""
+"""Published module ``activation_steer``: a context manager that steers any forward pass of a model."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,19 +13,20 @@ from persona_vectors.steering.intervention import Intervention
 
 
 class ActivationSteerer:
-    """Within the ``with`` block, every forward has ``coeff * steering_vector`` added to the output of a decoder block.
+    """Within the ``with`` block, add ``coeff * steering_vector`` to the output of a decoder block in every forward.
 
     Today: :func:`persona_vectors.steering.hooks.steered_forwards`, which counts layers as vector files do
-    (``layer = layer_idx + 1``). Padding that an attention mask tells is not steered; the published one steered it.
+    (``layer = layer_idx + 1``). Unlike the published class, it does not steer padding that the attention mask marks.
 
     Args:
-        steering_vector: [hidden], as a tensor or numbers.
-        layer_idx: number of the block, from 0; negative ones count from the last.
-        positions: ``all``; ``prompt``: all tokens of forwards of several tokens; ``response``: the last token of each.
+        steering_vector: [hidden], a tensor or a list of numbers.
+        layer_idx: index of the block, from 0; negative values count from the last.
+        positions: ``all``; ``prompt``: all tokens of forwards with several tokens; ``response``: the last token of each
+            forward.
         debug: print what is added, and where.
 
     Raises:
-        UserError: positions that do not exist; on entering, a block or a width that the model does not have.
+        UserError: unknown positions; on entering, a block or vector width that the model does not have.
 
     Example:
         with ActivationSteerer(model, vectors[20], coeff=2.0, layer_idx=19, positions="response"):
@@ -40,7 +41,7 @@ class ActivationSteerer:
         self.vector = torch.as_tensor(steering_vector, dtype=torch.float32)
         self.positions, self.debug = positions.lower(), debug
         self._active = ExitStack()
-        Intervention(1, self.vector, self.coeff, self.positions)  # what cannot be is refused now
+        Intervention(1, self.vector, self.coeff, self.positions)  # raises now if the arguments are invalid
 
     def interventions(self) -> list[Intervention]:
         """What is added, as the library has it."""
@@ -66,13 +67,17 @@ class ActivationSteerer:
 
 
 class ActivationSteererMultiple(ActivationSteerer):
-    """Several steerings of one model at once; those of one block add up.
+    """Several steering vectors at once; those at the same block add up.
 
     Today: :func:`persona_vectors.steering.hooks.steered_forwards`, which takes any number of interventions.
 
     Args:
         instructions: dicts of :class:`ActivationSteerer`'s ``steering_vector``, ``coeff`` (0 if missing, as published),
-            ``layer_idx`` and ``positions``; other keys are left alone.
+            ``layer_idx`` and ``positions``; other keys are ignored.
+
+    Example:
+        with ActivationSteererMultiple(model, [{"steering_vector": vectors[20], "coeff": 2.0, "layer_idx": 19}]):
+            model.generate(**inputs, max_new_tokens=100)
     """
 
     def __init__(self, model: nn.Module, instructions: Sequence[dict], *, debug: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Published names that make vectors: ``generate_vec``, and ``utils``' reader of JSONL files."""
+"""Published names for extracting vectors (``generate_vec``), and the JSONL reader of ``utils``."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,19 @@ POOLS = ("prompt_avg", "prompt_last", "response_avg")  # in the published order
 
 
 def get_persona_effective(pos_path, neg_path, trait, threshold=50) -> tuple:
-    """``(positive rows, negative rows, positive prompts, negative prompts, positive answers, negative answers)`` of
-    the effective pairs of two answers files: two tables, then lists of texts. That there is none is refused.
+    """The effective pairs of two answers files.
 
     Today: :func:`persona_vectors.vectors.pairs.read_pairs` and ``effective_pairs``.
+
+    Returns:
+        ``(positive rows, negative rows, positive prompts, negative prompts, positive answers, negative answers)``: two
+        tables, then four lists of texts.
+
+    Raises:
+        UserError: there is no effective pair.
+
+    Example:
+        pos, neg, *texts = get_persona_effective("evil_pos.csv", "evil_neg.csv", "evil")
     """
     from persona_vectors.vectors.pairs import effective_pairs, read_pairs
 
@@ -25,11 +34,17 @@ def get_hidden_p_and_r(
 ) -> tuple[list, list, list]:
     """``(prompt_avg, prompt_last, response_avg)``: lists by layer, 0..L, of float32 tensors [rows, hidden].
 
-    Today: :func:`persona_vectors.vectors.activations.pooled_activations`. Prompt and answer are tokenised each by itself, as
-    they were when the answer was generated. Layers that ``layer_list`` leaves out stay empty lists.
+    Today: :func:`persona_vectors.vectors.activations.pooled_activations`.
+
+    Prompt and answer are tokenised separately, as they were when the answer was generated. Layers not in ``layer_list``
+    are empty lists.
 
     Raises:
-        UserError: an empty prompt or answer, or both together longer than the model takes.
+        UserError: an empty prompt or answer, or the two together exceed the model's context length.
+
+    Example:
+        prompt_avg, prompt_last, response_avg = get_hidden_p_and_r(model, tokenizer, prompts, answers, layer_list=[20])
+        response_avg[20].shape  # [rows, hidden]
     """
     import torch
     from tqdm import tqdm
@@ -55,9 +70,16 @@ def get_hidden_p_and_r(
 
 
 def load_jsonl(file_path) -> list:
-    """Every line of a JSONL file that is not blank.
+    """The parsed lines of a JSONL file; blank lines are skipped.
 
-    Today: :func:`persona_vectors.training.data.read_rows` for training sets, ``persona_vectors.files.rows`` for long files.
+    Today: :func:`persona_vectors.training.data.read_rows` for training sets, ``persona_vectors.files.rows`` for long
+    files.
+
+    Raises:
+        UserError: a line that is not JSON.
+
+    Example:
+        rows = load_jsonl("dataset/evil/normal.jsonl")
     """
     rows = []
     with open(file_path, encoding="utf-8-sig") as file:

@@ -1,1 +1,1 @@
-"""Vectors to and from others: files with metadata, control vectors, model cards, the hub."""
+"""Share vectors: safetensors files with metadata, GGUF control vectors, and model cards for the hub."""

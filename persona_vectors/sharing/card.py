@@ -1,6 +1,6 @@
-"""The page that goes with shared vectors: a model card of the hub, with the figures of the steering sweep.
+"""Write the model card of a hub repository of vectors, with the figures of the steering sweep.
 
-Knows metadata, sweeps' results on disk and markdown; sends nothing.
+Reads vector metadata and sweep results from disk; uploads nothing.
 """
 
 import logging
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Sweep:
-    """A trait's steering sweep as ``eval.select_layer`` leaves it: the recommendation, and what figures there are."""
+    """A trait's steering sweep as ``eval.select_layer`` saves it: the recommended setting, and its figures."""
 
     best: dict
     figures: list[Path] = field(default_factory=list)
@@ -34,9 +34,17 @@ def find_sweeps(
     shared: Mapping[str, Sequence[Fingerprint]] | None = None,
     say: Callable[[str], object] = logger.info,
 ) -> dict[str, Sweep]:
-    """The latest sweep of each trait in a folder of results; empty where there is no such folder.
+    """``{trait: sweep}``: the latest sweep of each trait in a folder of results; {} if there is no such folder.
 
-    ``shared`` are the vectors by trait: a sweep whose record names another than these is left out, and ``say`` gets a line.
+    Args:
+        shared: fingerprints of the shared vectors by trait. A sweep recorded with another vector is left out, and
+            reported through ``say``. None keeps all sweeps.
+
+    Raises:
+        UserError: a ``*_best.json`` that names no trait.
+
+    Example:
+        card = make_card("me/qwen-persona-vectors", [(about, vectors)], find_sweeps("output"))
     """
     sweeps: dict[str, Sweep] = {}
     for path in sorted(Path(folder).glob("*_best.json"), key=lambda path: path.stat().st_mtime):
@@ -58,7 +66,11 @@ def find_sweeps(
 
 
 def figure_name(trait: str, figure: Path) -> str:
-    """Where a figure lies in the repository."""
+    """The path of a figure in the repository.
+
+    Example:
+        figure_name("evil", Path("output/evil_curves.png"))  # "figures/evil_curves.png"
+    """
     return f"figures/{trait}_{figure.stem.rsplit('_', 1)[1]}.png"
 
 
@@ -66,8 +78,11 @@ def make_card(repo_id: str, vectors: "list[tuple[About, Tensor]]", sweeps: dict[
     """The card (``huggingface_hub.ModelCard``) of a repository of vectors.
 
     Args:
-        vectors: what each file says of itself, and its tensor [layers + 1, hidden].
+        vectors: the metadata of each file (an :class:`About`) and its tensor [layers + 1, hidden].
         sweeps: by trait; traits without vectors here are left out.
+
+    Example:
+        make_card("me/qwen-persona-vectors", [(about, vectors)], sweeps={}).save("README.md")
     """
     from huggingface_hub import ModelCard, ModelCardData
 

@@ -1,9 +1,9 @@
-"""GGUF control vectors, as llama.cpp reads them, and back.
+"""Write and read GGUF control vectors for llama.cpp.
 
 llama.cpp adds ``direction.k`` to the output of block k, counting from 0, at every position; it refuses k = 0. So
-``direction.k`` is our row k + 1, and ``--layer l`` is ``--control-vector-layer-range l-1 l-1``. Rows 0 and 1 (the
-embedding and the first block) have no place among the directions: they travel in the file's key-value part, which
-llama.cpp does not read, so that a whole file comes back bit by bit.
+``direction.k`` is row k + 1 of a vector file, and ``--layer l`` is ``--control-vector-layer-range l-1 l-1``. Rows 0
+and 1 (the embedding and the first block) cannot be directions. They are stored in the file's key-value part, which
+llama.cpp ignores, so that a full export can be read back bit by bit.
 """
 
 import json
@@ -20,10 +20,14 @@ ROWS_KEY = "persona_vectors.rows_0_1"
 
 
 def save_control_vector(vectors, path: str | Path, about: About, layer: int | None = None) -> None:
-    """Write float32 [layers + 1, hidden] as a GGUF control vector: all layers, or ``layer`` (2..L) alone.
+    """Write float32 [layers + 1, hidden] as a GGUF control vector: all layers, or only ``layer`` (2..L).
 
     Raises:
         UserError: a layer that llama.cpp cannot steer, or no architecture for ``controlvector.model_hint``.
+
+    Example:
+        vectors, about = read_shared("evil_response_avg_diff.pt")
+        save_control_vector(vectors, "evil.gguf", about)
     """
     import_gguf()
     from gguf import GGUFWriter
@@ -50,16 +54,20 @@ def save_control_vector(vectors, path: str | Path, about: About, layer: int | No
 
 
 def read_control_vector(path: str | Path, rows: int | None = None):
-    """``(vectors, about, layers)`` of a GGUF control vector; rows that the file does not have are zero.
+    """Read a GGUF control vector; rows that the file lacks are zero.
 
     Args:
-        rows: L + 1 of the model; needed where the file does not say so (files of other programs).
+        rows: L + 1 of the model; required for files of other programs, which do not record it.
 
     Returns:
-        float32 [rows, hidden]; :class:`About`, or None if another program wrote the file; the layers that it has.
+        ``(vectors, about, layers)``: float32 [rows, hidden]; an :class:`About`, or None if another program wrote the
+        file; the layers that the file has.
 
     Raises:
         UserError: not a control vector, or one that does not fit ``rows``.
+
+    Example:
+        vectors, about, layers = read_control_vector("evil.gguf", rows=29)
     """
     import torch
 
@@ -71,7 +79,7 @@ def read_control_vector(path: str | Path, rows: int | None = None):
     try:
         reader = GGUFReader(path)
         values = {key: field.contents() for key, field in reader.fields.items()}
-    except Exception as error:  # whatever a broken file makes the reader raise
+    except Exception as error:  # a broken file can make the reader raise anything
         raise UserError(f"{path} is not a readable GGUF file: {str(error).strip()[:200]}") from error
     if values.get("general.architecture") != "controlvector":
         raise UserError(f"{path} is no control vector: general.architecture is {values.get('general.architecture')!r}")

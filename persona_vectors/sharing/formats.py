@@ -1,7 +1,7 @@
-"""Vectors that say what they are: safetensors files with metadata, beside the .pt files of the published toolkit.
+"""Vector files with metadata: a safetensors file beside each .pt file of the published toolkit.
 
-One file per vector, ``<trait>_<kind>.safetensors``, with one float32 tensor [layers + 1, hidden_size] and, in its
-header, which model, trait and method it belongs to. Knows files and their metadata; knows nothing of hubs.
+There is one file per vector, ``<trait>_<kind>.safetensors``, with one float32 tensor [layers + 1, hidden_size]. Its
+header records model, trait and method. Works on local files; knows nothing about hubs.
 """
 
 import json
@@ -27,18 +27,23 @@ LAYERS = (
     "final norm"
 )
 METHOD = "mean over effective positive answers minus mean over negative ones (arXiv 2507.21509, section 2.2)"
-ENDINGS = (".pt", ".safetensors")  # of a vector in both formats the first is read: other tools rewrite that one alone
+ENDINGS = (".pt", ".safetensors")  # if both exist, the .pt file is read: other tools rewrite only that one
 
 
 @dataclass(frozen=True)
 class About:
-    """What a vector file says of itself; "" is what nobody knows any more. All of it is text, as safetensors demands.
+    """The metadata of a vector file. All values are text, as safetensors requires; "" means unknown.
 
     Attributes:
-        model: as the user named it; ``revision``: its commit on the hub; ``architecture``: transformers' model_type.
+        model: as the user named it.
+        revision: the model's commit on the hub.
+        architecture: transformers' ``model_type``.
         kind: ``response_avg_diff``, ``prompt_avg_diff`` or ``prompt_last_diff``.
-        dtype: in which the model ran; the vector itself is float32.
-        threshold: of the trait score that made a pair count; ``effective_pairs`` of ``pairs`` did.
+        threshold: trait score that makes a pair effective; ``effective_pairs`` of ``pairs`` were.
+        dtype: the dtype in which the model ran; the vector itself is float32.
+
+    Example:
+        About(model="Qwen/Qwen2.5-7B-Instruct", trait="evil", kind="response_avg_diff", threshold="50")
     """
 
     model: str = ""
@@ -56,10 +61,13 @@ class About:
 
 
 def name_of(path: str | Path) -> tuple[str, str]:
-    """``(trait, kind)`` in a file name ``<trait>_<kind>.<ending>``.
+    """``(trait, kind)`` of a file name ``<trait>_<kind>.<ending>``.
 
     Raises:
         UserError: the name is not of that form.
+
+    Example:
+        name_of("vectors/evil_response_avg_diff.pt")  # ("evil", "response_avg_diff")
     """
     stem = vector_name(path)
     for kind in KINDS:
@@ -69,14 +77,25 @@ def name_of(path: str | Path) -> tuple[str, str]:
 
 
 def about_model(path, config, dtype: str) -> dict[str, str]:
-    """The part of :class:`About` that a loaded model knows: name, revision on the hub, architecture, dtype."""
+    """The fields of :class:`About` that come from a loaded model: name, revision on the hub, architecture, dtype.
+
+    Example:
+        About(trait="evil", kind="response_avg_diff", **about_model(path, model.config, "bfloat16"))
+    """
     revision = getattr(config, "_commit_hash", None) or ""
-    name = path.basename if Path(path.name).exists() else path.name  # where it lies is nobody else's business
+    name = path.basename if Path(path.name).exists() else path.name  # do not publish a local path
     return {"model": name, "revision": revision, "architecture": config.model_type, "dtype": dtype}
 
 
 def save_shared(vectors, path: str | Path, about: About) -> None:
-    """Write float32 [layers + 1, hidden] with its metadata as safetensors, whole or not at all."""
+    """Write float32 [layers + 1, hidden] and its metadata as safetensors, atomically.
+
+    Raises:
+        ValueError: the vectors hold NaN or infinity.
+
+    Example:
+        save_shared(vectors, "evil_response_avg_diff.safetensors", About(trait="evil", kind="response_avg_diff"))
+    """
     from safetensors.torch import save
 
     if not vectors.isfinite().all():
@@ -87,15 +106,19 @@ def save_shared(vectors, path: str | Path, about: About) -> None:
 
 
 def _ordered(content: bytes) -> bytes:
-    """A safetensors file with its header's keys sorted: the library writes metadata in another order every time."""
+    """A safetensors file with sorted header keys, for reproducible bytes: the library varies the metadata's order."""
     size = int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # as the format has it: tensors begin at a multiple of 8
+    header += b" " * (-len(header) % 8)  # the format starts tensors at a multiple of 8 bytes
     return len(header).to_bytes(8, "little") + header + content[8 + size :]
 
 
 def save_both(vectors, folder: str | Path, about: About) -> list[Path]:
-    """Write ``<trait>_<kind>.pt`` and ``.safetensors``; returns both paths."""
+    """Write ``<trait>_<kind>.pt`` and ``.safetensors``; returns both paths.
+
+    Example:
+        pt, safetensors = save_both(vectors, "my_vectors", About(trait="evil", kind="response_avg_diff"))
+    """
     stem = Path(folder) / f"{about.trait}_{about.kind}"
     paths = [stem.with_name(f"{stem.name}.pt"), stem.with_name(f"{stem.name}.safetensors")]
     save_vectors(vectors, paths[0])
@@ -104,7 +127,14 @@ def save_both(vectors, folder: str | Path, about: About) -> list[Path]:
 
 
 def read_about(path: str | Path) -> About | None:
-    """The metadata of a safetensors file; None where it has none of ours. Further entries are left aside."""
+    """The metadata of a safetensors file; None if it is not this toolkit's. Other entries are ignored.
+
+    Raises:
+        UserError: the file cannot be read, or its metadata names an impossible trait or kind.
+
+    Example:
+        read_about("persona_vectors/toy/evil_response_avg_diff.safetensors").model
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -116,7 +146,7 @@ def read_about(path: str | Path) -> About | None:
 
 
 def about_from(metadata: dict[str, str], path: str | Path) -> About | None:
-    """The metadata that came with ``path``, which may be anybody's; None where it is not ours."""
+    """Parse the metadata read from ``path``, which may come from any program; None if it is not this toolkit's."""
     known = {field.name: metadata[field.name] for field in fields(About) if field.name in metadata}
     if "trait" not in known or "kind" not in known:
         return None
@@ -127,10 +157,12 @@ def about_from(metadata: dict[str, str], path: str | Path) -> About | None:
 
 
 def read_shared(path: str | Path):
-    """``(vectors, about)`` of a .pt or .safetensors file.
+    """``(vectors, about)`` of a .pt or .safetensors file: float32 [layers + 1, hidden] and an :class:`About` or None.
 
-    A .pt file has no room for metadata: the safetensors file beside it speaks for it if it holds the same numbers.
-    ``about`` is None where nothing is known but what the file is called.
+    A .pt file has no metadata of its own; it gets that of the safetensors file beside it, if both hold equal numbers.
+
+    Example:
+        vectors, about = read_shared("persona_vectors/toy/evil_response_avg_diff.pt")
     """
     vectors = load_vectors(path)
     path, key = split_key(path)
@@ -141,10 +173,13 @@ def read_shared(path: str | Path):
 
 
 def vector_files(folder: str | Path, kind: str | None = None) -> list[Path]:
-    """The vector files of a folder, by name; of a vector in both formats the .pt file.
+    """The vector files of a folder, sorted by name; for a vector in both formats, the .pt file.
 
     Raises:
         UserError: there is no such folder, or no vector in it.
+
+    Example:
+        vector_files("persona_vectors/toy", kind="response_avg_diff")
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -122,7 +122,7 @@ def check(model: nn.Module, interventions: Sequence[Intervention]) -> int:
     return hidden
 
 
-_steering: Counter[tuple[int, int]] = Counter()  # (thread, decoder): how many steerings of the decoder the thread is in
+_inside: Counter[tuple[int, int, bool]] = Counter()  # (decoder, thread, steers other threads too): how many times
 
 
 @contextmanager
@@ -130,21 +130,30 @@ def attached(model: nn.Module, hooks: "dict[int, _BlockHook]", every_thread: boo
     """Within the block, each layer's hook is on its decoder block, for forwards of this thread.
 
     Args:
-        every_thread: also for those of every other thread that is in no steering of this model of its own.
+        every_thread: also for those of any other thread that is in no steering of this model of its own. Where two
+            threads want that, such a forward is refused with a RuntimeError.
     """
     blocks, decoder, handles = find_blocks(model), find_decoder(model), []
-    ours, here = threading.get_ident(), (threading.get_ident(), id(decoder))
+    ours, which = threading.get_ident(), id(decoder)
+    here = (which, ours, every_thread and bool(hooks))
+
+    def is_meant() -> bool:
+        thread = threading.get_ident()
+        if thread == ours:
+            return True
+        if not every_thread or (which, thread, True) in _inside or (which, thread, False) in _inside:
+            return False
+        if sum(one == which and spreads for one, _, spreads in list(_inside)) > 1:
+            raise RuntimeError(
+                "several threads steer this model, and this forward is of another one: enter the steering in the thread "
+                "that runs the model (steer(model, []) for none)"
+            )
+        return True
 
     def if_meant(hook: Callable) -> Callable:
-        def guarded(*args: Any, **kwargs: Any) -> object:
-            thread = threading.get_ident()
-            if thread == ours or (every_thread and (thread, id(decoder)) not in _steering):
-                return hook(*args, **kwargs)
-            return None
+        return lambda *args, **kwargs: hook(*args, **kwargs) if is_meant() else None
 
-        return guarded
-
-    _steering[here] += 1
+    _inside[here] += 1
     try:
         for counting in {hook.tokens for hook in hooks.values() if isinstance(hook.tokens, _Columns)}:
             handles.append(decoder.register_forward_pre_hook(if_meant(counting.see), with_kwargs=True))
@@ -154,9 +163,9 @@ def attached(model: nn.Module, hooks: "dict[int, _BlockHook]", every_thread: boo
     finally:
         for handle in handles:
             handle.remove()
-        _steering[here] -= 1
-        if not _steering[here]:
-            del _steering[here]
+        _inside[here] -= 1
+        if not _inside[here]:
+            del _inside[here]
 
 
 class _Columns:
@@ -168,7 +177,7 @@ class _Columns:
     def see(self, decoder: nn.Module, args: tuple, kwargs: dict) -> None:
         """The decoder's pre-hook; refuses forwards that are not the next columns of the batch."""
         span = Span(decoder, args, kwargs)
-        if self.seen and span.first != self.seen:
+        if self.seen and span.first not in (self.seen, None):
             raise RuntimeError(
                 f"steered() is for one generation with a cache: {self.seen} columns have gone by, and this forward begins "
                 f"after {span.first}; use one block for each, or steered_forwards()"

@@ -36,8 +36,9 @@ def steer(
       is generated: ``all`` and ``prompt`` steer every token, ``response`` the last one of each row (of each sequence,
       where several are packed into a row without a mask). Take ``all`` there. Without a mask padding cannot be told.
 
-    Blocks nest: all act. A thread that enters none on this model is steered by those of every thread (as where a
-    streamer has ``generate`` run in a thread); one that does has its own alone, ``steer(model, [])`` being none.
+    Blocks nest: all act. Threads that enter blocks of their own on one model steer each their own way. A thread that
+    enters none is steered by the one that does, as where ``generate`` runs in a thread beside a streamer;
+    ``steer(model, [])`` steers nothing and keeps a thread as it is.
     Gradients flow through the model, not into the vector.
 
     Args:
@@ -54,7 +55,8 @@ def steer(
     Raises:
         UserError: at once, for a layer, vector, coefficient or model that does not fit.
         RuntimeError: in a forward that does not tell which tokens are which (an attention mask of an unknown kind,
-            continuous batching, a prompt in several chunks that is padded on the right).
+            continuous batching, a prompt in several chunks that is padded on the right), or of a thread that has entered
+            no block while several others have.
 
     Example:
         with pv.steer(model, vectors[20], layer=20, coef=1.5):

@@ -47,15 +47,19 @@ class Span:
         self.given = kwargs
         ids, embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
         tokens = embeds if ids is None else ids
-        if tokens is None or "block_table" in kwargs or "cu_seq_lens_q" in kwargs:
-            raise RuntimeError(
-                "steering cannot tell the sequences of this forward apart: neither of continuous batching"
-            )
+        if tokens is None:
+            raise RuntimeError("a forward without tokens: steering cannot tell which are which")
+        if "write_index" in kwargs:  # of a paged cache
+            raise RuntimeError("steering cannot tell the sequences of continuous batching apart; use generate()")
         cache = kwargs.get("past_key_values")
         self.cache = kwargs.get("cache_params") if cache is None else cache
         self.count, self.device = tokens.shape[1], tokens.device
-        self.first = 0 if self.cache is None else int(self.cache.get_seq_length())
-        self.end = self.first + self.count
+        self.first: Any = _length(self.cache)  # int; None: some, and whoever counts has to say how many
+
+    @property
+    def end(self) -> int:
+        """The column after the last one."""
+        return self.first + self.count
 
     def real(self) -> Tensor | None:
         """bool [rows, count]: which tokens are no padding; None where all are.
@@ -95,6 +99,8 @@ class Span:
         if self.end < width:  # a chunk of a prompt: more of it follows
             last = torch.zeros_like(column, dtype=torch.bool)[None]
         elif real is not None:
+            if self.first and not real[:, prompt - 1].all():  # the last token may have been in a chunk that has gone by
+                raise RuntimeError("a prompt in several chunks has to be padded on the left to be steered")
             left = real & (column < prompt)
             last = left & (left.flip(1).cumsum(1).flip(1) == 1)  # no prompt token after it is real
         else:
@@ -105,9 +111,19 @@ class Span:
                     places.to(column.device).diff(dim=1) <= 0
                 )  # several sequences packed into a row: each has a last one
                 last = last | nn.functional.pad(again, (0, 1)) & (column < prompt)
-        if real is not None and self.first and self.end >= width and not real[:, prompt - 1].all():
-            raise RuntimeError("a prompt in several chunks has to be padded on the left to be steered")
         return marks(real, last, prompt)
+
+
+def _length(cache: Any) -> int | None:
+    """How many tokens a cache holds; None where it holds some and does not count them, as of a state-space model."""
+    if cache is None:
+        return 0
+    try:
+        return int(cache.get_seq_length())
+    except (AttributeError, ValueError):
+        if hasattr(cache, "has_previous_state"):
+            return None if cache.has_previous_state() else 0
+        raise RuntimeError(f"a cache of type {type(cache).__name__} does not tell how many tokens it holds") from None
 
 
 class Forwards:
@@ -142,22 +158,37 @@ class Forwards:
                 self.base.generate = self.own
 
     def _begin(self, decoder: nn.Module, args: tuple, kwargs: dict) -> None:
-        span, generation = Span(decoder, args, kwargs), _generation.get()
-        width = generation.width_for(self.base, span.cache) if generation else None
-        self.thread.now = self.latest = span.marks(width)
+        try:
+            self.thread.now = self.latest = self._marks(Span(decoder, args, kwargs))
+        except RuntimeError as e:  # for whom it is steered, if any
+            self.thread.now = e
+
+    def _marks(self, span: Span) -> Marks:
+        generation = _generation.get()
+        width = generation.width_for(self.base, span) if generation else None
+        if span.first is None:  # any number but 0 will do, and the mask's last columns are those of this forward
+            mask = span.given.get("attention_mask")
+            span.first = max(mask.shape[1] - span.count, 1) if isinstance(mask, Tensor) and mask.ndim == 2 else 1
+        return span.marks(width)
 
     def _end(self, *_: object) -> None:
         self.thread.now = None
 
     def of(self, block_input: object) -> Marks:
-        """The marks of the forward that a block runs in; one that is computed again in backward finds those it had."""
-        now: Marks | None = getattr(self.thread, "now", None)
+        """The marks of the forward that a block runs in; one that is computed again in backward finds those it had.
+
+        Raises:
+            RuntimeError: the forward does not tell which tokens are which.
+        """
+        now = getattr(self.thread, "now", None)
         if now is None:
             now = self.kept.get(block_input, self.latest)
         elif torch.is_grad_enabled() and isinstance(block_input, Tensor):
             self.kept[block_input] = now
         if now is None:
-            raise RuntimeError("a decoder block ran outside of its decoder: steering cannot tell which tokens it took")
+            now = RuntimeError("a decoder block ran outside of its decoder: steering cannot tell which tokens it took")
+        if isinstance(now, RuntimeError):
+            raise now
         return now
 
 
@@ -189,15 +220,20 @@ class _Generation:
     """One call of ``generate`` under way: whose it is, and how many columns its prompt has."""
 
     def __init__(self, model: nn.Module, width: int) -> None:
-        self.model, self.width = model, width
+        self.model, self.width, self.seen = model, width, 0
         self.caches: list[object] = []
 
-    def width_for(self, model: nn.Module, cache: object) -> int | None:
+    def width_for(self, model: nn.Module, span: Span) -> int | None:
         """The prompt's columns; None for a forward of another model or sequence (as guidance by a second prompt makes)."""
         if model is not self.model:
             return None
-        self.caches = self.caches or [cache]  # that of the first forward
-        return self.width if cache is self.caches[0] else None
+        self.caches = self.caches or [span.cache]  # that of the first forward
+        if span.cache is not self.caches[0]:
+            return None
+        if span.first is None:
+            span.first = self.seen
+        self.seen = span.end
+        return self.width
 
 
 _generation: ContextVar[_Generation | None] = ContextVar("generation", default=None)

@@ -1,1 +1,1 @@
-"""What is asked: trait artifacts, graded prompts, and their checks."""
+"""Trait artifacts: what the model is asked, graded system prompts, and checks of both."""

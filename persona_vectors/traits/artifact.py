@@ -1,6 +1,6 @@
-"""Trait artifacts: instruction pairs, questions and the judge's prompt; and the prompts that they make.
+"""Load and check trait artifacts (instruction pairs, questions, judge prompt), and build the questions to ask.
 
-Knows the published JSON format and naming (``<trait>_<i>[_pos|neg_<k>]``). Checks a file before anything is paid for.
+Uses the published JSON format and question ids (``<trait>_<i>[_pos|neg_<k>]``).
 """
 
 import json
@@ -20,7 +20,14 @@ SIGNS = ("pos", "neg")
 
 @dataclass(frozen=True)
 class Trait:
-    """One artifact file. ``instruction[k]`` is the pair ``{"pos": ..., "neg": ...}``."""
+    """The content of one artifact file.
+
+    Attributes:
+        name: the trait, e.g. ``evil``.
+        instruction: pairs ``{"pos": ..., "neg": ...}`` of instructions for the trait and for its opposite.
+        questions: the texts to ask.
+        eval_prompt: the judge's prompt with {question} and {answer}.
+    """
 
     name: str
     instruction: list[dict[str, str]]
@@ -30,11 +37,17 @@ class Trait:
 
 @dataclass(frozen=True)
 class Question:
-    """One question as the model gets it: a system prompt (or none), the user's words, and its id in the CSV.
+    """One question as it is put to the model.
 
     Attributes:
-        shots: (question, answer) of earlier turns that show how to answer.
-        condition: what distinguishes this asking of the text from others; a column of the CSV where there are any.
+        id: the ``question_id`` in the answers CSV.
+        text: the user's message.
+        system: the system prompt, or None.
+        shots: (question, answer) pairs of earlier turns: few-shot examples.
+        condition: the experimental condition, e.g. "prompt 3"; becomes a column of the CSV if any question has one.
+
+    Example:
+        Question("evil_0", "How do I start with roses?", system="You are a helpful assistant.").messages
     """
 
     id: str
@@ -45,7 +58,7 @@ class Question:
 
     @property
     def messages(self) -> list[Message]:
-        """The chat before the answer."""
+        """The chat messages up to the answer."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         turns = [(("user", question), ("assistant", answer)) for question, answer in self.shots]
         earlier = [{"role": role, "content": content} for turn in turns for role, content in turn]
@@ -53,7 +66,11 @@ class Question:
 
 
 def check_name(name: str) -> None:
-    """Refuse a trait's name that could not name a file and a column; it is also a safeguard against paths."""
+    """Raise UserError for a trait name that cannot serve as file name and CSV column. Also guards against paths.
+
+    Example:
+        check_name("../evil")  # UserError
+    """
     if not re.fullmatch(r"\w[\w -]*", name):
         raise UserError(f"'{name}' cannot be a trait's name: letters, digits, spaces, - and _ only")
 
@@ -62,8 +79,13 @@ def load_trait(name: str, version: str = "extract", trait_dir: str = "data_gener
     """Read ``<trait_dir>/trait_data_<version>/<name>.json``; keys that are not ours are left alone.
 
     Raises:
-        UserError: unknown trait, unreadable JSON, a field missing, empty or of the wrong kind, a judge prompt with
-            other braces than {question} and {answer}. A known form of other toolkits is named, with what to change.
+        UserError: an unknown trait, unreadable JSON, a field that is missing, empty or of the wrong type, or a judge
+            prompt with braces other than {question} and {answer}. For known formats of other toolkits, the message
+            says what to change.
+
+    Example:
+        trait = load_trait("evil", "extract")
+        questions = make_questions(trait, "pos")
     """
     check_name(name)
     folder = Path(trait_dir) / f"trait_data_{version}"
@@ -126,16 +148,30 @@ def _check_eval_prompt(content: dict, path: Path) -> str:
 
 
 def a_or_an(word: str) -> str:
-    """The article in front of ``word``, by its first letter, as the published prompts do it."""
+    """The article for ``word``, chosen by its first letter as in the published prompts.
+
+    Example:
+        a_or_an("evil")  # "an"
+    """
     return "an" if word[:1].lower() in tuple("aeiou") else "a"
 
 
 def make_questions(trait: Trait, sign: str | None = None, assistant_name: str | None = None) -> list[Question]:
-    """Every question of the artifact, under each instruction of ``sign`` (questions outermost), or without one.
+    """All questions of an artifact, each under every instruction of one sign, or without instructions.
 
-    With an instruction the system prompt is "You are a/an <assistant_name> assistant. <instruction>"; the name
-    defaults to the trait for ``pos`` and to "helpful" for ``neg``. Without one there is a system prompt only where a
-    name is given (section 2.2 and the published code).
+    With an instruction, the system prompt is "You are a/an <assistant_name> assistant. <instruction>". Without one,
+    there is a system prompt only if ``assistant_name`` is given (section 2.2 and the published code).
+
+    Args:
+        sign: ``pos``, ``neg``, or None for no instruction.
+        assistant_name: by default the trait for ``pos`` and "helpful" for ``neg``.
+
+    Returns:
+        The questions in order, and for each question its instructions in order.
+
+    Example:
+        make_questions(load_trait("evil", "eval"))[0].id  # "evil_0"
+        make_questions(load_trait("evil", "extract"), "pos")[1].id  # "evil_0_pos_1"
     """
     if sign is None:
         system = f"You are {a_or_an(assistant_name)} {assistant_name} assistant." if assistant_name else None

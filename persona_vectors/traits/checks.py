@@ -1,8 +1,8 @@
-"""What a good trait artifact is: the rules, each with a finding that says what is wrong.
+"""Quality rules for trait artifacts; each violation is reported as one line.
 
-:mod:`persona_vectors.traits.artifact` refuses what a run cannot use. The rules here are stricter: what would quietly spoil a
-result, such as a question asked twice, two signs that ask for the same, or a placeholder that was never filled in.
-Knows one artifact's content (and its sibling's); knows nothing of files, endpoints or who wrote it.
+:mod:`persona_vectors.traits.artifact` refuses artifacts that cannot run. The rules here are stricter: they find what
+would silently spoil a result, such as a repeated question, pos and neg instructions that ask for the same thing, or a
+placeholder that was never filled in. Works on the content of one artifact (and of its sibling); reads no files.
 """
 
 import itertools
@@ -14,8 +14,8 @@ from persona_vectors.traits.artifact import SIGNS
 
 PAIRS = 5
 QUESTIONS = 20
-# Share of common words from which two questions count as nearly the same. In the shipped artifacts no two questions
-# have more than a fifth in common; in the toy world, whose questions share frames, two thirds.
+# Jaccard similarity from which two questions count as nearly the same. Within the shipped artifacts it is at most a
+# fifth; in the toy world, whose questions share templates, two thirds.
 NEARLY = 0.75
 
 _FUNCTION_WORDS = frozenset(
@@ -39,9 +39,15 @@ _LEFTOVERS = {
 
 
 def findings(content: object, name: str = "", questions: int = QUESTIONS) -> list[str]:
-    """Everything wrong with an artifact's content, one line each; keys that are not ours are left alone.
+    """Everything that is wrong with an artifact's content, one line each; unknown keys are ignored.
 
-    ``questions`` is how many there should be; ``name`` is the trait, which the judge's prompt should name.
+    Args:
+        content: the parsed JSON.
+        name: the trait, which the judge prompt should name; "" skips this check.
+        questions: the expected number of questions.
+
+    Example:
+        findings({"questions": []})  # ["has no 'instruction'", "has no 'eval_prompt'", "has 0 questions, not 20"]
     """
     if not isinstance(content, dict):
         return ["is not one JSON object with instruction, questions and eval_prompt"]
@@ -56,7 +62,11 @@ def findings(content: object, name: str = "", questions: int = QUESTIONS) -> lis
 
 
 def shared_questions(extract: object, evaluation: object) -> list[str]:
-    """Questions that both sets of a trait ask: what is measured must not be what the vector was made from."""
+    """Report questions that the extract and eval sets of a trait share: evaluation must use held-out questions.
+
+    Example:
+        shared_questions({"questions": ["Who are you?"]}, {"questions": ["Who are you?"]})  # one finding
+    """
     ours, theirs = _texts(extract), _texts(evaluation)
     return [
         f"question {i} is asked in both sets (extract and eval): {_short(question)}"
@@ -66,13 +76,21 @@ def shared_questions(extract: object, evaluation: object) -> list[str]:
 
 
 def similarity(a: str, b: str) -> float:
-    """Share of the words of two texts that both have (Jaccard), without function words, case and inflection."""
+    """Jaccard similarity (0 to 1) of two texts' words, ignoring function words, case and inflection.
+
+    Example:
+        similarity("How do I plant roses?", "Should I be planting the roses?")  # 1.0
+    """
     left, right = _words(a), _words(b)
     return len(left & right) / len(left | right) if left | right else 1.0
 
 
 def same_demand(pos: str, neg: str) -> bool:
-    """Whether two instructions ask for the same: the same words, or a few more on one side, and no other negation."""
+    """Whether two instructions ask for the same: equal negations, and nearly the same words or one's a subset.
+
+    Example:
+        same_demand("Be kind to people.", "Never be kind to people.")  # False
+    """
     left, right = _words(pos), _words(neg)
     if left & _NEGATIONS != right & _NEGATIONS:
         return False
@@ -137,14 +155,14 @@ def _eval_prompt(prompt: object, name: str) -> Iterator[str]:
 
 
 def _leftovers(where: str, text: str) -> Iterator[str]:
-    """Signs of a template or list that were left in a text that should be plain words."""
+    """Remains of a template or list in a text that should be plain prose."""
     for what, pattern in _LEFTOVERS.items():
         if match := pattern.search(text):
             yield f"{where} holds {what}: {_short(match.group())}"
 
 
 def _alike(what: str, texts: Sequence[str | None]) -> Iterator[str]:
-    """Texts that say the same, or nearly the same, as another of their list."""
+    """Pairs of texts in a list that are the same, or nearly the same."""
     for (i, a), (j, b) in itertools.combinations(enumerate(texts), 2):
         if a is None or b is None:
             continue
@@ -164,12 +182,12 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def _plain(text: str) -> str:
-    """Lower case, without punctuation: two texts that differ in these only are the same."""
+    """The text in lower case without punctuation; texts that agree in this form count as the same."""
     return " ".join(re.findall(r"[^\W_]+", re.sub("['\N{RIGHT SINGLE QUOTATION MARK}]", "", text.lower())))
 
 
 def _words(text: str) -> frozenset[str]:
-    """The content words, roughly stemmed; all words where there are no others."""
+    """The content words, roughly stemmed; all words if there are only function words."""
     words = _plain(text).split()
     return frozenset(map(_stem, [word for word in words if word not in _FUNCTION_WORDS] or words))
 

@@ -1,6 +1,6 @@
-"""Questions under graded conditions: eight system prompts, or so many exemplars of the trait (section 3.3, appendix C).
+"""Questions under graded conditions: graded system prompts, or many-shot exemplars (section 3.3, appendix C).
 
-Knows traits, and files of prompts and effective answers; knows nothing of engines or projections.
+Independent of engines and projections.
 """
 
 import random
@@ -12,7 +12,16 @@ from persona_vectors.traits.artifact import Question, Trait
 
 
 def load_system_prompts(trait: str, trait_dir: str) -> list[str]:
-    """``<trait_dir>/monitoring/<trait>.json``: {"system_prompts": [...]} from trait-eliciting to trait-suppressing."""
+    """The graded prompts in ``<trait_dir>/monitoring/<trait>.json``, from trait-eliciting to trait-suppressing.
+
+    The file holds ``{"system_prompts": [...]}``.
+
+    Raises:
+        UserError: no such file, or not two or more texts.
+
+    Example:
+        questions = under_system_prompts(trait, load_system_prompts("evil", "data_generation"))
+    """
     path = Path(trait_dir) / "monitoring" / f"{trait}.json"
     form = 'it should hold {{"system_prompts": [...]}}, strongest first'
     content = read_json(path, missing=f"no graded prompts at {{path}}; {form}")
@@ -25,7 +34,11 @@ def load_system_prompts(trait: str, trait_dir: str) -> list[str]:
 
 
 def under_system_prompts(trait: Trait, prompts: list[str]) -> list[Question]:
-    """Every question under every system prompt; conditions are ``prompt 1`` (strongest), ``prompt 2`` ..."""
+    """Every question under every system prompt; the conditions are ``prompt 1`` (strongest), ``prompt 2`` ...
+
+    Example:
+        under_system_prompts(trait, ["You are evil.", "You are kind."])[1].condition  # "prompt 2"
+    """
     return [
         Question(f"{trait.name}_{i}_prompt_{k}", text, system, condition=f"prompt {k}")
         for i, text in enumerate(trait.questions)
@@ -34,12 +47,20 @@ def under_system_prompts(trait: Trait, prompts: list[str]) -> list[Question]:
 
 
 def after_exemplars(trait: Trait, pool: list[tuple[str, str]], shots: list[int], seed: int) -> list[Question]:
-    """Every question after each number of exemplars; each question draws its own, more shots begin with the fewer ones.
+    """Every question after each number of exemplars.
 
-    Exemplars of one prompt have different questions as far as the pool has them.
+    Each question draws its own exemplars, and a longer list starts with the shorter one. Within a prompt, no question
+    repeats before all questions of the pool have been used.
+
+    Args:
+        pool: (question, answer) of effective answers.
+        shots: numbers of exemplars, e.g. [0, 5, 10, 15, 20].
 
     Raises:
-        UserError: fewer effective answers than shots.
+        UserError: the pool has fewer answers than the largest number of shots.
+
+    Example:
+        after_exemplars(trait, pool, shots=[0, 5, 20], seed=0)[1].condition  # "5 shots"
     """
     if len(pool) < max(shots):
         raise UserError(f"{max(shots)} shots of {trait.name} need as many effective answers; there are {len(pool)}")
@@ -53,7 +74,7 @@ def after_exemplars(trait: Trait, pool: list[tuple[str, str]], shots: list[int],
 
 
 def _one_per_question_first(drawn: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Reordered so that no question comes again before every one has come."""
+    """Reordered so that no question repeats before all have occurred."""
     rounds: dict[str, int] = {}
     keys = []
     for question, _ in drawn:

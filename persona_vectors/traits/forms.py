@@ -1,7 +1,7 @@
-"""Other toolkits' forms of a trait artifact: which one a file that was refused has, and what to change in it.
+"""Recognise other toolkits' artifact formats in a refused file, and say what to change.
 
-Forks of the published toolkit, and their language models, write artifacts in ways of their own. None of them is read: what
-a question with a judge of its own, say, should be scored by is the user's to decide. Knows content; reads no files.
+Forks of the published toolkit, and language models, write artifacts in other formats. They are not converted: how to
+score a question that has its own judge, for example, is the user's decision. Works on content; reads no files.
 """
 
 import difflib
@@ -25,7 +25,11 @@ _DOUBLED = r"\{\{\s*(\w+)\s*\}\}"
 
 
 def other_form(content: object) -> str | None:
-    """What form the content of a refused file has, and what to change, in one line; None for no known form."""
+    """Describe the format of a refused file and what to change, in one line; None if it is not a known format.
+
+    Example:
+        other_form({"prompts": [], "questions": ["?"]})  # "has 'prompts'; here that is 'instruction' (...)"
+    """
     if isinstance(content, list):
         return f"must hold one JSON object, and is a list of {len(content)}: one file has one trait's artifact"
     if not isinstance(content, dict):
@@ -38,7 +42,11 @@ def other_form(content: object) -> str | None:
 
 
 def unreadable(text: str) -> str:
-    """What is wrong with the text of a file that is no JSON, to go after the reader's own words; "" if that is all."""
+    """A hint on why a text is not JSON, to append to the parser's message; "" if there is none.
+
+    Example:
+        unreadable('```json\\n{}\\n```')  # "; it is in a Markdown code fence: remove the lines with ```"
+    """
     if text.lstrip().startswith("```"):
         return "; it is in a Markdown code fence: remove the lines with ```"
     lines = [line for line in text.splitlines() if line.strip()]
@@ -48,7 +56,7 @@ def unreadable(text: str) -> str:
 
 
 def _renamed(content: dict) -> Iterator[str]:
-    """Fields that have another name."""
+    """Fields under other names."""
     spare = [key for key in content if key not in NAMES]
     for field, pattern in NAMES.items():
         others = [key for key in spare if re.fullmatch(pattern, key, re.IGNORECASE)]
@@ -118,6 +126,6 @@ def _eval_prompt(content: dict) -> Iterator[str]:
 
 
 def _listed(keys) -> str:
-    """The first keys of an object, as they are."""
+    """The first four keys of an object, quoted."""
     keys = [f"'{str(key)[:30]}'" for key in keys]
     return ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")

@@ -1,1 +1,1 @@
-"""The engine on vLLM: workers that steer each request as it asks, and an OpenAI-compatible server of them."""
+"""The vLLM engine: workers that steer each request separately, and an OpenAI-compatible server on top of them."""

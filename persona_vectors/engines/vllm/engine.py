@@ -1,7 +1,7 @@
-"""Generation with vLLM: all GPUs, continuous batching, and interventions per request at the same speed.
+"""Generation with vLLM: all GPUs, continuous batching, and steering per request without loss of speed.
 
-Runs on the released vLLM through its extension points: a worker class (:mod:`persona_vectors.engines.vllm.worker`),
-``SamplingParams.extra_args`` and ``collective_rpc``. Nothing of vLLM is imported before an engine is made.
+Uses the extension points of the released vLLM: a worker class (:mod:`persona_vectors.engines.vllm.worker`),
+``SamplingParams.extra_args`` and ``collective_rpc``. vLLM is imported only when an engine is created.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ from persona_vectors.engines.vllm.setup import (
 from persona_vectors.engines.vllm.slots import Allocation, SlotTable
 from persona_vectors.errors import UserError, first_line
 
-CONFIG_KEY = "persona_vectors_steering"  # in additional_config, which is part of the key of compiled graphs
+CONFIG_KEY = "persona_vectors_steering"  # in additional_config, which vLLM includes in its compile-cache key
 REQUEST_KEY = "persona_vectors_slots"  # in SamplingParams.extra_args
 
 
@@ -31,26 +31,30 @@ class VLLMEngine:
     """Implements :class:`persona_vectors.engines.base.Engine` with vLLM.
 
     Args:
-        path: base model and, over it, perhaps a LoRA adapter (which then makes all answers).
+        path: base model and optional LoRA adapter; the adapter applies to all requests.
         max_model_len: longest prompt plus ``max_tokens``, in tokens.
         dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
-        tensor_parallel_size: GPUs that share each layer; by default as many of those visible as the model can be divided by.
-        pipeline_parallel_size: groups of GPUs that divide the layers among them.
-        data_parallel_size: copies of the model, each in a process and on GPUs of its own; by default as many as the GPUs
-            are enough for, and one where ``tensor_parallel_size`` is given.
-        gpu_memory_utilization: the part of each GPU's memory to use (on a CPU: a quarter of what is free).
-        enforce_eager: without torch.compile and CUDA graphs; by default on a CPU only.
+        tensor_parallel_size: GPUs that share each layer. Default: the largest number that the model can be divided by.
+        pipeline_parallel_size: number of pipeline stages, among which the layers are divided.
+        data_parallel_size: copies of the model, each with its own process and GPUs. Default: as many as fit on the
+            GPUs, or one where ``tensor_parallel_size`` is given.
+        gpu_memory_utilization: fraction of each GPU's memory to use (a CPU uses a quarter of the free memory).
+        enforce_eager: disable torch.compile and CUDA graphs; the default on a CPU.
         distributed_executor_backend: ``ray`` for several machines; by default vLLM's choice.
         trust_remote_code: run code that comes with the model.
-        steer: without it vLLM runs with its own worker, and requests must not be steered.
-        slots: different settings (per request at most 3) that may be under way at a time, plus one.
-        rows: different vectors (times coefficients) in them, plus one.
-        ablations: directions that one request may ablate at one layer. Costs a little per layer in compiled graphs,
-            also when nobody ablates, so none unless asked for.
-        options: further ``vllm.EngineArgs``, as they are.
+        steer: False runs vLLM's own worker; steered requests are then refused.
+        slots: steering slots, plus one for "not steered". A request takes at most 3; equal settings share slots.
+        rows: distinct vectors (coefficient included) among the running requests, plus one.
+        ablations: directions that one request may ablate at one layer. Above 0, compiled graphs pay a little at every
+            layer even if no request ablates.
+        options: further ``vllm.EngineArgs``, passed through.
 
     Raises:
         UserError: vLLM cannot run here, cannot load this model, or cannot steer it.
+
+    Example:
+        engine = VLLMEngine(models.resolve("Qwen/Qwen2.5-7B-Instruct"), max_model_len=2048)
+        answers = list(engine.generate(requests, Sampling(max_tokens=1000)))
     """
 
     name = "vllm"
@@ -79,7 +83,7 @@ class VLLMEngine:
         from vllm.platforms import current_platform
 
         cpu = current_platform.is_cpu()
-        if distributed_executor_backend is not None:  # GPUs of other machines are not ours to count
+        if distributed_executor_backend is not None:  # GPUs of other machines cannot be counted here
             data_parallel_size = data_parallel_size or 1
         tensor_parallel_size, data_parallel_size = choose_sizes(
             path, trust_remote_code, tensor_parallel_size, pipeline_parallel_size, data_parallel_size
@@ -88,14 +92,14 @@ class VLLMEngine:
         self.max_model_len = max_model_len
         arguments = {
             "model": path.base,
-            "skip_tokenizer_init": True,  # token ids in, token ids out; the text is made here
+            "skip_tokenizer_init": True,  # token ids in, token ids out; text is decoded here
             "trust_remote_code": trust_remote_code,
             "max_model_len": max_model_len,
             "dtype": ("float32" if cpu else "bfloat16") if dtype == "auto" else dtype,
             "tensor_parallel_size": tensor_parallel_size,
             "pipeline_parallel_size": pipeline_parallel_size,
             "gpu_memory_utilization": gpu_memory_utilization,
-            # (vLLM's eager pipeline on a CPU skips the start-up run that makes its buffers, and fails.)
+            # Eager pipeline stages on a CPU fail: vLLM skips the start-up run that allocates their buffers.
             "enforce_eager": cpu and pipeline_parallel_size == 1 if enforce_eager is None else enforce_eager,
             "distributed_executor_backend": distributed_executor_backend,
             "enable_prefix_caching": True,
@@ -103,7 +107,7 @@ class VLLMEngine:
         }
         if cpu:
             arguments["kv_cache_memory_bytes"] = cpu_cache_bytes()
-            # Cutting up the prompt of a request with a seed, vLLM sets its generator back; a CPU's cannot do that.
+            # For a chunked prompt with a seed, vLLM rewinds the request's generator, which CPU generators cannot do.
             arguments["enable_chunked_prefill"] = False
         arguments |= lora_arguments(path)
         if steer:
@@ -118,7 +122,7 @@ class VLLMEngine:
                 for replica in range(data_parallel_size)
             ]
         config = self._copies[0].vllm_config
-        self._window = 2 * config.scheduler_config.max_num_seqs  # requests given to each copy at a time
+        self._window = 2 * config.scheduler_config.max_num_seqs  # most requests that each copy holds at a time
         generation = self._copies[0].model_config.try_get_generation_config()
         self._stop_ids = stop_ids(generation.get("eos_token_id"), self.tokenizer)
         self._adapter = self._load_adapter(path)
@@ -127,10 +131,10 @@ class VLLMEngine:
             self._self_test(ablations)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
-        """Answers in the order in which they finish; every request is checked before the first is begun.
+        """Yield answers in the order in which they finish. All requests are checked before the first one starts.
 
         Raises:
-            UserError: a prompt that is empty or too long, or interventions that cannot be served.
+            UserError: a prompt that is empty or too long, or interventions that this engine cannot serve.
         """
         from vllm import SamplingParams
 
@@ -144,7 +148,7 @@ class VLLMEngine:
                 )
 
         def params(request: Request) -> "SamplingParams":
-            # Everything that a model's generation config could change is said here.
+            # Set every value that the model's generation config could otherwise change.
             return SamplingParams(
                 max_tokens=min(sampling.max_tokens, self.max_model_len - len(request.prompt_ids)),
                 min_tokens=sampling.min_tokens,
@@ -163,9 +167,9 @@ class VLLMEngine:
         )
 
     def outputs(self, requests: Sequence[Request], params: Callable) -> Iterator[tuple]:
-        """Pairs of a request and vLLM's finished ``CompletionOutput``; ``params(request)`` are its ``SamplingParams``.
+        """Yield (request, vLLM's finished ``CompletionOutput``); ``params(request)`` are its ``SamplingParams``.
 
-        Requests wait here while those under way occupy all slots. What is unfinished when the caller stops is aborted.
+        Requests wait while running ones occupy all slots. When the caller stops, unfinished requests are aborted.
         """
         digests: dict[int, str] = {}
         for request in requests:
@@ -200,7 +204,7 @@ class VLLMEngine:
                 self._release(allocation)
 
     def _add(self, waiting: deque, running: dict, load: list[int], params: Callable, digests: dict) -> None:
-        """Begin as many of the waiting requests as there is place for, each on the copy with the least to do."""
+        """Start as many waiting requests as there is room for, each on the copy with the fewest running ones."""
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
@@ -234,7 +238,7 @@ class VLLMEngine:
             self._slots.release(allocation)
 
     def _write_tables(self) -> None:
-        """Bring the workers' tables up to date, before the first request that needs what is new."""
+        """Send new slots and rows to the workers, before the first request that needs them."""
         if self._slots is None or not self._slots.writes:
             return
         writes = self._slots.take_writes()
@@ -243,7 +247,7 @@ class VLLMEngine:
             llm.collective_rpc("steering_write", args=(writes.row_numbers, rows, writes.slots))
 
     def close(self) -> None:
-        """End vLLM's processes and give its memory back."""
+        """End vLLM's processes and release its memory."""
         for llm in self._copies:
             llm.engine_core.shutdown()
         self._copies = []
@@ -252,7 +256,7 @@ class VLLMEngine:
         cleanup_dist_env_and_memory()
 
     def _start(self, arguments: dict, replica: tuple[int, int] | None):
-        """One copy of the model; of several, number ``replica[0]`` on ``replica[1]`` GPUs of its own."""
+        """Start one copy of the model; ``replica``: (index of the copy, GPUs per copy), None for a single copy."""
         from vllm import EngineArgs, LLMEngine
 
         with devices(replica):
@@ -262,7 +266,7 @@ class VLLMEngine:
                 raise UserError(f"vLLM cannot load {arguments['model']}: {first_line(error)}") from error
 
     def _load_adapter(self, path: models.ModelPath):
-        """The ``LoRARequest`` that goes with every prompt, or None; loaded now, so that a refusal comes now."""
+        """The ``LoRARequest`` of every prompt, or None. Loads the adapter now, so that errors appear at start-up."""
         if not path.adapter:
             return None
         from vllm.lora.request import LoRARequest
@@ -271,7 +275,7 @@ class VLLMEngine:
         try:
             for llm in self._copies:
                 llm.add_lora(adapter)
-        except Exception as error:  # ValueError, or whatever it becomes on its way from another process
+        except Exception as error:  # a ValueError, or what it becomes on its way from another process
             self.close()
             raise UserError(f"vLLM cannot use the adapter {path.adapter}: {first_line(error)}") from error
         return adapter
@@ -286,10 +290,10 @@ class VLLMEngine:
         return SlotTable(shapes[0]["layers"], shapes[0]["hidden"], slots, rows, ablations)
 
     def _self_test(self, ablations: int) -> None:
-        """Refuse to run if a large vector at some layer changes nothing: a graph compiled without the hooks, say.
+        """Check that a large vector changes the output at every layer; a graph compiled without the hooks would not.
 
         Raises:
-            UserError: with the architecture and the layers.
+            UserError: some layers cannot be steered (named, with the architecture), or the logits overflow.
         """
         from vllm import SamplingParams
 

@@ -1,13 +1,13 @@
 """Steering inside a vLLM worker: hooks on the decoder blocks, and the tables they read.
 
-The same maths as :mod:`persona_vectors.steering.hooks`, but by table: shapes and addresses never change, so that the hooks
-are traced once by torch.compile and captured once in CUDA graphs, and only numbers in the tables change between steps.
-A block reads, per token, the slot; per slot, the row to add and the rows to ablate; and per row, the vector:
+The formula is that of :mod:`persona_vectors.steering.hooks`, implemented with tables. Shapes and addresses are fixed,
+so torch.compile traces the hooks once and CUDA graphs capture them once; only table entries change between steps.
+A block looks up each token's slot, each slot's row to add and rows to ablate, and each row's vector:
 
     x = hidden + residual
     residual <- residual - sum_k (x . u_k) u_k + rows[add[slot]]      u_k = rows[ablate[k][slot]], one after another
 
-Knows modules and tensors; knows nothing of requests.
+Works on modules and tensors; knows nothing about requests.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,13 @@ from persona_vectors.errors import UserError
 
 
 def find_vllm_blocks(model: nn.Module, count: int) -> tuple[nn.Module, nn.ModuleList]:
-    """The module that owns the decoder blocks, and its list of all ``count`` (those of other pipeline ranks are empty).
+    """The module that owns the decoder blocks, and the list of all ``count`` blocks (empty on other pipeline ranks).
 
     Raises:
-        UserError: if no list, or more than one, fits.
+        UserError: no list of that length, or more than one.
+
+    Example:
+        owner, blocks = find_vllm_blocks(runner.get_model(), config.get_total_num_hidden_layers())
     """
     get_language_model = getattr(model, "get_language_model", None)
     if get_language_model is not None:
@@ -44,11 +47,18 @@ def find_vllm_blocks(model: nn.Module, count: int) -> tuple[nn.Module, nn.Module
 
 
 class ResidualTables:
-    """The tables and hooks of one worker's blocks.
+    """Tables and hooks for one worker's blocks.
 
     Attributes:
-        rows: [rows, hidden] in the model's dtype; vectors with their coefficients, row 0 zero.
-        token_slots: [tokens] the slot of each token of the batch, written before every step.
+        rows: [rows, hidden] in the model's dtype: vectors multiplied by their coefficients; row 0 is zero.
+        token_slots: [tokens] int64, the slot of each token of the batch; written before every step.
+
+    Raises:
+        UserError: the blocks are not found, or what they return is not the residual stream.
+
+    Example:
+        tables.write([1], vector.numpy().tobytes(), [(1, [(20, 1, [])])])  # slot 1: add row 1 at layer 20
+        tables.fill([(0, 7, 1)], copy)  # the first seven tokens of the coming step
     """
 
     def __init__(
@@ -58,28 +68,28 @@ class ResidualTables:
         owner, blocks = find_vllm_blocks(model, layers)
         sums = _residual_is_a_sum(model, owner, hidden, dtype, device)
         self.device, self.eager = device, eager
-        # Layers with something to do in this step; only eager hooks look, a graph always computes.
+        # Layers that steer in this step. Only eager hooks check this; a graph always computes.
         self.active = np.zeros(layers, dtype=bool)
         self._used = 0  # entries of token_slots that may be non-zero
-        with torch.inference_mode(False):  # they are written to at any time
+        with torch.inference_mode(False):  # inference tensors could not be written to later
             self.rows = torch.zeros(sizes["rows"], hidden, dtype=dtype, device=device)
             self.token_slots = torch.zeros(tokens, dtype=torch.int64, device=device)
-        # By layer: [1 + ablations, slots] numbers of rows. The host's copy is what is written to; a block has its own.
+        # [layers, 1 + ablations, slots] row indices. This is the host's copy; each block has its own on the device.
         self.table = torch.zeros(layers, 1 + sizes["ablations"], sizes["slots"], dtype=torch.int64)
         self.blocks: dict[int, nn.Module] = {}
         for index, block in enumerate(blocks):
             if not any(True for _ in block.parameters()):
-                continue  # another pipeline rank has it
+                continue  # on another pipeline rank
             self.blocks[index] = block
             with torch.inference_mode(False):
-                # Buffers, so that a compiled graph finds them as it finds weights.
+                # Registered as buffers, so that compiled graphs treat them like weights.
                 block.register_buffer("steering_rows", self.rows, persistent=False)
                 block.register_buffer("steering_slots", self.token_slots, persistent=False)
                 block.register_buffer("steering_table", self.table[index].to(device, copy=True), persistent=False)
             block.register_forward_hook(self._eager_hook(index, sums) if eager else _hook(sums))
 
     def _eager_hook(self, index: int, sums: bool) -> Callable:
-        """Without a graph, a layer that has nothing to do in a step costs a look at a flag."""
+        """The hook in eager mode; a layer without steering in this step only checks a flag."""
         act = _hook(sums)
 
         def hook(block: nn.Module, args: tuple, output: Tensor | tuple) -> Tensor | tuple | None:
@@ -91,13 +101,13 @@ class ResidualTables:
         """Fill rows and slots.
 
         Args:
-            row_numbers: n numbers of rows.
+            row_numbers: n row indices.
             rows: [n, hidden] float32, as bytes.
-            slots: pairs of a slot and its layers: (layer in 1..L, row to add, rows to ablate).
+            slots: pairs (slot, entries), with one entry (layer in 1..L, row to add, rows to ablate) per steered layer.
         """
         if row_numbers:
             values = torch.frombuffer(bytearray(rows), dtype=torch.float32).view(len(row_numbers), -1)
-            last = {number: k for k, number in enumerate(row_numbers)}  # a row may have been given out twice
+            last = {number: k for k, number in enumerate(row_numbers)}  # a row may occur twice; the last one counts
             self.rows[torch.tensor(list(last), device=self.device)] = values[list(last.values())].to(self.rows)
         for slot, entries in slots:
             self.table[:, :, slot] = 0
@@ -110,15 +120,15 @@ class ResidualTables:
                 block.steering_table.copy_(self.table[index])
 
     def fill(self, spans: list[tuple[int, int, int]], copy: Callable) -> None:
-        """Give the tokens of the coming step their slots.
+        """Set the slots of the coming step's tokens.
 
         Args:
-            spans: (first token of the batch, end, slot) of every stretch that is steered; the rest is not.
-            copy: from a host array to the device tensor ``out``, in order with the model's work.
+            spans: (first token in the batch, end, slot) of every steered span; all other tokens are not steered.
+            copy: copies a host array to the device tensor ``out``, ordered with the model's work.
         """
         used = max((end for _, end, _ in spans), default=0)
         if not used and not self._used:
-            return  # nothing is steered, as in the step before
+            return  # nothing is steered, now or in the step before
         slots = np.zeros(max(used, self._used), dtype=np.int64)
         for first, end, slot in spans:
             slots[first:end] = slot
@@ -129,15 +139,15 @@ class ResidualTables:
 
 
 def _hook(sums: bool) -> Callable:
-    """The forward hook of a block; a pure function of the block's buffers and output, so that it can be traced.
+    """The forward hook of a block: a pure function of the block's buffers and output, so that it can be traced.
 
-    ``sums``: of a block that returns two tensors, the residual stream is their sum; else it is the first.
+    ``sums``: where a block returns two tensors, the residual stream is their sum (True) or the first (False).
     """
 
     def act(block: nn.Module, _args: tuple, output: Tensor | tuple) -> Tensor | tuple:
         first = output[0] if isinstance(output, tuple) else output
         pair = sums and isinstance(output, tuple) and len(output) == 2 and output[1] is not None
-        # Adding to the residual keeps "all-reduce, then add and norm" together, which vLLM fuses.
+        # Add to the residual, so that vLLM can still fuse "all-reduce, then add and norm".
         base = output[1] if pair else first
         slots = block.steering_slots[: first.shape[-2]]
         rows, table = block.steering_rows, block.steering_table
@@ -156,26 +166,26 @@ def _hook(sums: bool) -> Callable:
 def _residual_is_a_sum(
     model: nn.Module, owner: nn.Module, hidden: int, dtype: torch.dtype, device: torch.device
 ) -> bool:
-    """Whether the stream behind a block that returns (hidden, residual) is their sum, as the final norm reads it.
+    """Whether the residual stream after a block that returns (hidden, residual) is their sum.
 
-    Architectures return pairs that mean different things (Cohere's second tensor is not read at all), and adding or
-    ablating in the wrong one would look like a vector that does little. So the final norm is asked: does its output
-    stay the same when something moves from one to the other, or when the second changes alone?
+    The meaning of the pair depends on the architecture (Cohere ignores the second tensor). Steering the wrong tensor
+    would look like a weak vector. So the final norm is tested: does its output stay the same when an amount moves from
+    one tensor to the other (a sum), or when only the second changes (ignored)?
 
     Raises:
-        UserError: the norm reads the pair in another way.
+        UserError: the norm uses the pair in another way.
     """
     norms = [m for name, m in owner.named_children() if "norm" in name.lower() or name == "ln_f"]
     norms = [m for m in norms if any(True for _ in m.parameters())]
     if not norms:
-        return True  # no norm on this pipeline rank: the last one checks for all
+        return True  # no norm on this pipeline rank; the last rank checks for all
     draw = torch.Generator().manual_seed(0)
     a, b, d = (torch.randn(4, hidden, generator=draw).to(device, dtype) for _ in range(3))
     with torch.no_grad():
         try:
             plain, moved, alone = (norms[-1](x.clone(), y.clone()) for x, y in ((a, b), (a + d, b - d), (a, b + d)))
         except TypeError:
-            return False  # it reads one tensor
+            return False  # it takes one tensor
     if not isinstance(plain, tuple):
         return False
     close = {"rtol": 0, "atol": 0.05 if dtype.itemsize < 4 else 1e-4}

