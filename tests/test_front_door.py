@@ -94,6 +94,15 @@ def test_projections_equal_the_plain_loop(model, tokenizer):
     assert torch.allclose(torch.from_numpy(found), cosines, atol=1e-4)
 
 
+def test_what_was_found_steers_as_its_response_average(qwen2, tokenizer):
+    found = pv.find_vectors(qwen2, tokenizer, POSITIVE, NEGATIVE)
+    answers = []
+    for vector in (found, found.response_avg):
+        with pv.steer(qwen2, vector, layer=2, coef=8.0):
+            answers.append(pv.answer(qwen2, tokenizer, QUESTIONS, max_tokens=6))
+    assert answers[0] == answers[1] != pv.answer(qwen2, tokenizer, QUESTIONS, max_tokens=6)
+
+
 def test_load_takes_a_name_or_a_loaded_model(qwen2_folder, qwen2, tokenizer):
     model, own = pv.load(str(qwen2_folder))
     assert pv.load(qwen2, tokenizer) == (qwen2, tokenizer) and not model.training

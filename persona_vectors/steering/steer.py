@@ -91,7 +91,7 @@ def _interventions(model: nn.Module, vector: object, layer: Any, coef: float, po
         return [Intervention(at, _tensor(each), coef, positions, kind) for at, each in vector.items()]
     if layer is None:
         raise UserError("say which layer to steer, as in layer=20")
-    vector = _tensor(vector)
+    vector = _tensor(getattr(vector, "response_avg", vector))  # what find_vectors gives
     if vector.ndim == 2:
         count = len(find_blocks(model))
         if len(vector) != count + 1:
