@@ -95,7 +95,7 @@ OF_STAGES = {"vaderSentiment"}  # imported by eval.sentiment alone
 
 
 def names_and_versions(lines, sign):
-    return dict(re.fullmatch(rf"([\w-]+(?:\[\w+\])?){sign}([\d.]+)", line).groups() for line in lines)
+    return dict(re.fullmatch(rf"([\w-]+(?:\[\w+\])?){sign}([\d.]+)(?:,<[\d.]+)?", line).groups() for line in lines)
 
 
 @pytest.mark.parametrize(
