@@ -3,7 +3,7 @@
 from contextlib import ExitStack, contextmanager
 
 import torch
-from test_hooks import plain_greedy
+from test_hooks import plain_greedy, plain_hook
 
 from persona_vectors.models.decoder import find_blocks
 
@@ -13,25 +13,10 @@ STEPS = 8
 
 @contextmanager
 def plain(model, length, *interventions):
-    """A forward hook of a few lines: the prompt is the first ``length`` columns of every forward."""
-
-    def hook_for(i):
-        def hook(_module, _args, output):
-            h = (output[0] if isinstance(output, tuple) else output).clone()
-            at = torch.arange(h.shape[1])
-            chosen = {"prompt": at < length, "response": at >= length - 1, "all": at >= 0}[i.positions]
-            if i.kind == "add":
-                h[:, chosen] += i.coef * i.vector
-            else:
-                u = i.vector / i.vector.norm()
-                h[:, chosen] -= (h[:, chosen] @ u)[..., None] * u
-            return (h, *output[1:]) if isinstance(output, tuple) else h
-
-        return hook
-
+    """Within the block, plain hooks act: the prompt is the first ``length`` columns of every forward."""
     with ExitStack() as stack:
         for i in interventions:
-            stack.callback(find_blocks(model)[i.layer - 1].register_forward_hook(hook_for(i)).remove)
+            stack.callback(find_blocks(model)[i.layer - 1].register_forward_hook(plain_hook(i, length)).remove)
         yield
 
 

@@ -15,26 +15,28 @@ from persona_vectors.steering.intervention import Intervention
 PROMPTS = [[5, 9, 17, 33, 12, 80], [7], [100, 44, 23, 150, 151, 9, 8, 77, 200, 14, 15], [60, 61, 62]]
 
 
+def plain_hook(i, length):
+    """A forward hook of a few lines for one unpadded row: the prompt is the first ``length`` columns of every forward."""
+
+    def hook(_module, _args, output):
+        h = (output[0] if isinstance(output, tuple) else output).clone()
+        position = torch.arange(h.shape[1])
+        chosen = {"prompt": position < length, "response": position >= length - 1, "all": position >= 0}[i.positions]
+        if i.kind == "add":
+            h[:, chosen] += i.coef * i.vector
+        else:
+            u = i.vector / i.vector.norm()
+            h[:, chosen] -= (h[:, chosen] @ u)[..., None] * u
+        return (h, *output[1:]) if isinstance(output, tuple) else h
+
+    return hook
+
+
 def plain_greedy(model, prompt, interventions, steps):
     """Greedy decoding without a cache: the whole sequence anew at every step, steered by absolute position."""
     ids, n = list(prompt), len(prompt)
     blocks = find_blocks(model)
-
-    def hook_for(i):
-        def hook(_module, _args, output):
-            h = (output[0] if isinstance(output, tuple) else output).clone()
-            position = torch.arange(h.shape[1])
-            chosen = {"prompt": position < n, "response": position >= n - 1, "all": position >= 0}[i.positions]
-            if i.kind == "add":
-                h[:, chosen] += i.coef * i.vector
-            else:
-                u = i.vector / i.vector.norm()
-                h[:, chosen] -= (h[:, chosen] @ u)[..., None] * u
-            return (h, *output[1:]) if isinstance(output, tuple) else h
-
-        return hook
-
-    handles = [blocks[i.layer - 1].register_forward_hook(hook_for(i)) for i in interventions]
+    handles = [blocks[i.layer - 1].register_forward_hook(plain_hook(i, n)) for i in interventions]
     with torch.no_grad():
         for _ in range(steps):
             ids.append(model(torch.tensor([ids])).logits[0, -1].argmax().item())
