@@ -55,8 +55,9 @@ def main(
     import pandas
 
     from persona_vectors.analysis.comparison import compare
+    from persona_vectors.plots import labels
 
-    names = dict(zip(file_path, short(file_path), strict=True))
+    names = dict(zip(file_path, labels(file_path, [Path(path).stem for path in file_path]), strict=True))
     first, *others = file_path
     rows = []
     for metric in metrics:
@@ -106,15 +107,6 @@ def key(table):
 
 def sides(a, b, metric: str) -> tuple:
     return a[metric], key(a), b[metric], key(b)
-
-
-def short(paths) -> list[str]:
-    """File names without ending; with their folder's where two are called alike, and as given where that is not enough."""
-    for name in (lambda path: path.stem, lambda path: f"{path.parent.name}/{path.stem}", str):
-        found = [name(Path(path)) for path in paths]
-        if len(set(found)) == len(found):
-            break
-    return found
 
 
 def in_words(row: dict) -> str:

@@ -39,6 +39,18 @@ def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2):
     return figure, list(axes[0])
 
 
+def labels(paths: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Short names of files for figures: ``names``; with the folder's name if two are the same; else the paths themselves.
+
+    Example:
+        labels(["a/x.csv", "b/x.csv"], ["x", "x"])  # ["a/x", "b/x"]
+    """
+    found = list(names)
+    if len(set(found)) < len(found):
+        found = [f"{Path(path).parent.name}/{name}" for path, name in zip(paths, names, strict=True)]
+    return found if len(set(found)) == len(found) else list(paths)
+
+
 def save_figure(figure, path: str | Path) -> None:
     """Write a figure as PNG, atomically, and close it."""
     from matplotlib import pyplot

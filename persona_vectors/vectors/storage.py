@@ -159,13 +159,13 @@ def check_fit(
 
 def short_names(paths: list[str]) -> list[str]:
     """Names of vector files for figures: without folders and endings, and without the kind where all share it."""
+    from persona_vectors.plots import labels
+
     names = [vector_name(path) for path in paths]
     for kind in KINDS:
         if all(name.endswith(f"_{kind}") for name in names):
             names = [name.removesuffix(f"_{kind}") for name in names]
-    if len(set(names)) < len(names):
-        names = [f"{Path(path).parent.name}/{name}" for path, name in zip(paths, names, strict=True)]
-    return names if len(set(names)) == len(names) else paths
+    return labels(paths, names)
 
 
 def chosen_layer(value: object, trait: str) -> int:
