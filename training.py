@@ -92,6 +92,7 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
         if config.push_to_hub:
             print(f"pushed to {push(config)}")
         print(f"wrote {config.output_dir}: {', '.join(sorted(p.name for p in Path(config.output_dir).iterdir()))}")
+    process.destroy_process_group()  # left to the interpreter's end, a thread of gloo may abort the process
 
 
 def say_finished(config: "TrainingConfig") -> None:

@@ -16,6 +16,9 @@ if [ ${#more[@]} -eq 0 ]; then
 fi
 empty=$(mktemp -d)
 trap 'rm -rf "$empty"' EXIT
+# pip leaves folders behind where it reads a library: it is given a copy
+mkdir "$empty/library"
+cp -R pyproject.toml README.md LICENSE persona_vectors "$empty/library"
 alone() { env -i HOME="$empty" PATH=/usr/bin:/bin PIP_DISABLE_PIP_VERSION_CHECK=1 "$@"; }
 
 failed=0
@@ -25,7 +28,7 @@ for python in "${more[@]}"; do
     alone "$python" -m venv "$empty/venv"
     alone "$empty/venv/bin/python" -m pip install --quiet --upgrade pip
     for wanted in "-r requirements.txt" "-r requirements-cpu.txt" "-r requirements-cpu.txt -r requirements-test.txt" \
-        ".[vllm]" ".[test,notebooks]"; do
+        "$empty/library[vllm]" "$empty/library[test,notebooks]"; do
         started=$SECONDS
         if alone "$empty/venv/bin/python" -m pip install --dry-run --quiet --report "$empty/report.json" \
             $wanted >"$empty/said" 2>&1; then
@@ -33,7 +36,7 @@ for python in "${more[@]}"; do
         else
             result="DOES NOT RESOLVE: $(grep -i error "$empty/said" | tail -n 1)" failed=1
         fi
-        echo "$("$python" --version)  $wanted: $result ($((SECONDS - started)) s)"
+        echo "$("$python" --version)  ${wanted/"$empty/library"/.}: $result ($((SECONDS - started)) s)"
     done
 done
 exit $failed
