@@ -146,6 +146,7 @@ class TrainingConfig(_Fields):
     save_strategy: Literal["no", "steps", "epoch"] = Field("steps", description="when a checkpoint is written")
     save_total_limit: Positive | None = Field(None, description="checkpoints kept, the latest; null, 0 and -1: all")
     gradient_checkpointing: bool | None = Field(None, description="saves memory, costs a third in time; null: on a GPU")
+    bf16: bool | None = Field(None, description="train in bfloat16; null: on a GPU that has it (elsewhere float16)")
     report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
 
     @field_validator("output_dir", "model")

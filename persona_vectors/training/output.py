@@ -45,6 +45,8 @@ def recorded(config: TrainingConfig) -> dict:
 def made_from(config: TrainingConfig) -> dict:
     """What a training depends on: its settings, and model, data and vectors by their content, wherever they lie."""
     fields = config.model_dump(mode="json", exclude={"output_dir", "steering_config", *OF_THE_PUSH})
+    if fields["bf16"] is None:
+        del fields["bf16"]  # records of before there was this field
     steering = config.steering_config.model_dump(mode="json") if config.steering_config else None
     vectors = [fingerprint(path, load_vectors(path)) for path in config.steering.paths] if config.steering else []
     if steering:

@@ -268,6 +268,19 @@ def test_published_configs_run_with_a_small_model_of_their_architecture(name, fi
     assert "2 steps" in out, "18 rows, 2 x 8 at a time"
 
 
+def test_bfloat16_is_asked_for_by_its_name(files, tmp_path):
+    """The base in bfloat16, LoRA's own weights in float32, and nearly the steps of float32."""
+    training.main(files("wide", learning_rate=1e-3))
+    training.main(files("narrow", learning_rate=1e-3, bf16=True))
+    wide, narrow = weights(tmp_path / "wide"), weights(tmp_path / "narrow")
+    assert {w.dtype for w in narrow.values()} == {torch.float32}
+    assert any(not torch.equal(wide[name], narrow[name]) for name in wide)
+    losses = [[line["loss"] for line in read_log(tmp_path / name) if "loss" in line] for name in ("wide", "narrow")]
+    assert len(losses[0]) == 4 and losses[1] == pytest.approx(losses[0], rel=0.01)
+    made = [json.loads((tmp_path / name / "provenance.json").read_text()) for name in ("wide", "narrow")]
+    assert "bf16" not in str(made[0]) and "'bf16': True" in str(made[1])
+
+
 def test_two_processes_train_together(files, tmp_path):
     """DDP over gloo on the CPU, started by accelerate; the same steps as one process over all rows at once.
 
