@@ -12,6 +12,7 @@ and were made from these very pairs and this model are not made again.
 """
 
 from collections import Counter
+from contextlib import suppress
 from itertools import compress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -105,13 +106,18 @@ def main(
         told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
         with provenance.writing(main_file, made_from, files=files):
             for pool, vector in vectors.items():
-                file, _ = save_both(vector, save_dir, About(trait=trait, kind=f"{pool}_diff", **told))
-                if shuffled:
-                    save_shuffled(controls.of(pool, vector), file, vector)
+                save_with_controls(vector, save_dir, About(trait=trait, kind=f"{pool}_diff", **told), controls)
         odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
         aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
         report(vectors["response_avg"], means["neg"]["response_avg"], aucs)
         print("wrote " + ", ".join(map(str, files)))
+
+
+def save_with_controls(vector, folder: str, about: About, controls: ShuffledLabels) -> None:
+    """Write a vector in both formats, and its shuffled ones beside it where there are any."""
+    file, _ = save_both(vector, folder, about)
+    if len(controls.signs):
+        save_shuffled(controls.of(about.kind.removesuffix("_diff"), vector), file, vector)
 
 
 def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tuple:
@@ -155,13 +161,13 @@ def is_made(path: Path, made_from: dict) -> bool:
 
 
 def are_shuffled(folder: str, trait: str, count: int) -> bool:
-    """Whether ``count`` shuffled vectors lie beside each of the trait's vectors."""
+    """Whether ``count`` shuffled vectors lie beside each of the trait's vectors; prints that they do not."""
     paths = [Path(folder) / f"{trait}_{kind}.pt" for kind in KINDS if count]
-    try:
-        return all(len(read_shuffled(path, load_vectors(path))) >= count for path in paths)
-    except UserError as error:
-        print(f"the vectors are made again, for the shuffled ones: {error}")
-        return False
+    with suppress(UserError):
+        if all(len(read_shuffled(path, load_vectors(path))) >= count for path in paths):
+            return True
+    print(f"  but not {count} shuffled vectors beside each: all are made, and these with them")
+    return False
 
 
 def report(vector, negative, aucs) -> None:
