@@ -22,6 +22,8 @@ TABLE = """
         vectors output_dir format=gguf layer= model_name=
     share_vectors import:
         vectors save_dir trait= kind=response_avg_diff model_name=
+    share_vectors combine:
+        output_path add= subtract= average= orthogonal_to= overwrite=false
     share_vectors push:
         vectors repo_id results_dir= model_name= private=false dry_run=false
     share_vectors pull:
