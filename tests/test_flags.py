@@ -55,7 +55,7 @@ TABLE = """
     eval.mitigation report:
         folder output=
     eval.monitor:
-        model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20
+        model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20 steering=
         n_per_question=10 max_tokens=1000 judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs=
         max_concurrent_judges=100 overwrite=false trait_dir=data_generation backend=auto batch_size=64 dtype=auto
         seed=0 enable_thinking=false trust_remote_code=false tensor_parallel_size= data_parallel_size=
