@@ -6,14 +6,16 @@
 Writes <trait>_{prompt_avg,response_avg,prompt_last}_diff.pt, each float32 [layers + 1, hidden_size]: per layer the
 mean activation over effective positive answers minus that over the negative ones (section 2.2). An answer is run after
 the thoughts that it came after (column reasoning); they count for neither prompt nor answer. The .safetensors file
-beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py). Vectors that are there
+beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py); --shuffled N adds
+<trait>_<kind>_shuffled.safetensors, the controls with shuffled labels. Vectors that are there
 and were made from these very pairs and this model are not made again.
 """
 
 from collections import Counter
+from contextlib import suppress
 from itertools import compress
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
@@ -30,7 +32,8 @@ from persona_vectors.vectors.pairs import (
     read_pairs,
     samples_of,
 )
-from persona_vectors.vectors.storage import KINDS, check_vector_folder
+from persona_vectors.vectors.shuffled import ShuffledLabels, read_shuffled, save_shuffled
+from persona_vectors.vectors.storage import KINDS, check_vector_folder, load_vectors
 
 
 @cli.command
@@ -44,6 +47,7 @@ def main(
     *,
     reading: ReadingOptions,
     pair_by: Literal[PAIRED_BY] = "question_id",
+    shuffled: Annotated[int, cli.Between(0)] = 0,
     overwrite: bool = False,
 ):
     """Make a trait's persona vectors from the judged answers of eval_persona.
@@ -56,6 +60,8 @@ def main(
         save_dir: folder to write to.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
         pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
+        shuffled: so many control vectors beside each, of the same pairs with the labels of half of them exchanged; for
+            eval_persona --control shuffled.
         overwrite: make the vectors anew although they are there and would be the same.
     """
     check_vector_folder(save_dir)
@@ -76,12 +82,13 @@ def main(
     files = [Path(save_dir) / f"{trait}_{kind}{ending}" for kind in KINDS for ending in ENDINGS]
     main_file = Path(save_dir) / f"{trait}_response_avg_diff.pt"
     with locked(Path(save_dir) / f".{trait}.lock", f"vectors of {trait} into {save_dir}"):
-        if not overwrite and is_made(main_file, made_from):
+        if not overwrite and is_made(main_file, made_from) and are_shuffled(save_dir, trait, shuffled):
             return
 
         longest = models.describe(path, reading.trust_remote_code).max_length
         tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
         effective, samples = runnable(tokenizer, effective, longest, model_name)
+        controls = ShuffledLabels(len(effective), shuffled)
 
         import torch
 
@@ -91,18 +98,26 @@ def main(
         model = models.load_model(path, reading.dtype, reading.trust_remote_code)
         means, answers = {}, {}
         for sign, made in samples.items():
-            means[sign], answers[sign] = mean_activations(model, made, reading.token_budget, f"{trait} {sign}")
+            seen = controls.positive if sign == "pos" else controls.negative
+            means[sign], answers[sign] = mean_activations(model, made, reading.token_budget, f"{trait} {sign}", seen)
 
         vectors = differences(means["pos"], means["neg"])
         counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
         told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
         with provenance.writing(main_file, made_from, files=files):
             for pool, vector in vectors.items():
-                save_both(vector, save_dir, About(trait=trait, kind=f"{pool}_diff", **told))
+                save_with_controls(vector, save_dir, About(trait=trait, kind=f"{pool}_diff", **told), controls)
         odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
         aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
         report(vectors["response_avg"], means["neg"]["response_avg"], aucs)
         print("wrote " + ", ".join(map(str, files)))
+
+
+def save_with_controls(vector, folder: str, about: About, controls: ShuffledLabels) -> None:
+    """Write a vector in both formats, and its shuffled ones beside it where there are any."""
+    file, _ = save_both(vector, folder, about)
+    if len(controls.signs):
+        save_shuffled(controls.of(about.kind.removesuffix("_diff"), vector), file, vector)
 
 
 def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tuple:
@@ -143,6 +158,16 @@ def is_made(path: Path, made_from: dict) -> bool:
         )
         print(f"the vectors at {path} are made anew: {changed}")
     return verdict.matches
+
+
+def are_shuffled(folder: str, trait: str, count: int) -> bool:
+    """Whether ``count`` shuffled vectors lie beside each of the trait's vectors; prints that they do not."""
+    paths = [Path(folder) / f"{trait}_{kind}.pt" for kind in KINDS if count]
+    with suppress(UserError):
+        if all(len(read_shuffled(path, load_vectors(path))) >= count for path in paths):
+            return True
+    print(f"  but not {count} shuffled vectors beside each: all are made, and these with them")
+    return False
 
 
 def report(vector, negative, aucs) -> None:

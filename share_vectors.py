@@ -1,8 +1,10 @@
-"""Vectors to share: other formats, and the Hugging Face hub.
+"""Vectors to share: other formats, combinations, and the Hugging Face hub.
 
     python share_vectors.py export --vectors persona_vectors/Qwen2.5-7B-Instruct --output_dir gguf/ --layer 20
     python share_vectors.py import --vectors evil.gguf --save_dir persona_vectors/Qwen2.5-7B-Instruct --trait evil \\
         --model_name Qwen/Qwen2.5-7B-Instruct
+    python share_vectors.py combine --add evil_response_avg_diff.pt --orthogonal_to sycophantic_response_avg_diff.pt \\
+        --output_path persona_vectors/Qwen2.5-7B-Instruct/evil_alone_response_avg_diff.pt
     python share_vectors.py push --vectors persona_vectors/Qwen2.5-7B-Instruct --repo_id me/qwen-persona-vectors
     python share_vectors.py pull --repo_id me/qwen-persona-vectors --save_dir persona_vectors/Qwen2.5-7B-Instruct
 """
@@ -13,6 +15,7 @@ from typing import Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
+from persona_vectors.files import provenance
 from persona_vectors.files.atomic import make_folder, replacing
 from persona_vectors.models.hub import check_repo, load_hub_settings, sorting_errors
 from persona_vectors.options import Kind
@@ -122,6 +125,50 @@ def import_(
             found.append((tensor, named(about, file, trait, kind, model_name, tensor)))
     written = [str(file) for tensor, about in found for file in save_both(tensor, save_dir, about)]
     print("wrote " + ", ".join(written))
+
+
+@cli.command
+def combine(
+    output_path: str,
+    add: cli.Files = (),
+    subtract: cli.Files = (),
+    average: cli.Files = (),
+    orthogonal_to: cli.Files = (),
+    overwrite: bool = False,
+):
+    """Make a vector of others, row by row: mean of average + sum of add - sum of subtract, without orthogonal_to.
+
+    Args:
+        output_path: what to write, <trait>_<kind>.pt or .safetensors; both are written, with the recipe in the metadata.
+        add: vector files whose sum is added.
+        subtract: vector files whose sum is subtracted.
+        average: vector files whose mean is added, as those of several seeds.
+        orthogonal_to: vector files whose directions are taken out of the result, all that they span.
+        overwrite: make it anew although there is one that was made otherwise.
+    """
+    from persona_vectors.sharing import combining
+
+    output, roles = Path(output_path), dict(zip(combining.ROLES, (add, subtract, average, orthogonal_to), strict=True))
+    trait, kind = name_of(output)
+    check_name(trait)
+    if output.suffix not in ENDINGS:
+        raise UserError(f"--output_path ends in {' or '.join(ENDINGS)}, not '{output.suffix}'")
+    if not (add or subtract or average):
+        raise UserError("say what to combine: --add, --subtract or --average, each with vector files")
+    check_vector_folder(output.parent)
+    vectors, recipe, abouts = combining.read(roles)
+    if len(models_of := sorted({about.model for about in abouts if about and about.model})) > 1:
+        print(f"note: the vector files say that they belong to different models: {', '.join(models_of)}")
+    made_from, main_file = provenance.record(**recipe), output.with_suffix(".pt")
+    if not overwrite and main_file.exists() and provenance.take_up(main_file, made_from):
+        print(f"{main_file} is there and is kept (--overwrite makes it anew)")
+        return
+    made, about = combining.combine(vectors), combining.describe(recipe, abouts, trait, kind)
+    make_folder(output.parent)
+    files = [output.with_suffix(ending) for ending in ENDINGS]
+    with provenance.writing(main_file, made_from, files=files):
+        save_both(made, output.parent, about)
+    print("wrote " + ", ".join(map(str, files)))
 
 
 @cli.command
@@ -254,4 +301,4 @@ def named(about: About | None, path: Path, trait: str, kind: str, model_name: st
 
 
 if __name__ == "__main__":
-    cli.run_one_of({"export": export, "import": import_, "push": push, "pull": pull})
+    cli.run_one_of({"export": export, "import": import_, "combine": combine, "push": push, "pull": pull})

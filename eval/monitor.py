@@ -7,6 +7,7 @@ Per trait and kind of condition: <output_dir>/<trait>_<kind>.csv (answers, score
 token), .png and .json (r over all answers, r within conditions averaged, 95 % intervals). Resumable at every step.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
@@ -20,7 +21,8 @@ from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.rows import open_rows
 from persona_vectors.files.tables import read_answers
 from persona_vectors.options import EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
-from persona_vectors.steering.sweep import Cell
+from persona_vectors.steering.steering_list import ListGrid
+from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import Question, Trait, load_trait
 from persona_vectors.vectors.pairs import effective_answers
 from persona_vectors.vectors.storage import check_fit, chosen_layer, load_vectors
@@ -30,6 +32,7 @@ PROJECT_ANEW = (
     "eval.cal_projection --overwrite makes this column anew (--projection_type prompt_last_proj), --overwrite here asks "
     "and judges anew as well; or choose another --output_dir"
 )
+STEERED_ANEW = "--overwrite asks and judges anew as well; or choose another --output_dir"
 
 
 @cli.command
@@ -44,6 +47,7 @@ def main(
     neg_path: str | None = None,
     shots: cli.Distinct[Annotated[int, cli.Between(0)]] = (0, 5, 10, 15, 20),
     *,
+    steering: str | None = None,
     generation: SamplingOptions,
     judge: JudgeOptions,
     overwrite: bool = False,
@@ -63,6 +67,8 @@ def main(
         pos_path: many_shot: extraction answers CSV made with --persona_instruction_type pos; {trait} is filled in.
         neg_path: the same with neg; exemplars are the positive halves of the effective pairs.
         shots: numbers of exemplars.
+        steering: JSON list of {vector, layer, coef, positions, kind} by which the model is steered, while it answers and
+            while its last prompt token is read; {trait} is filled in.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
@@ -76,13 +82,12 @@ def main(
     shape = models.describe(path, loading.trust_remote_code)
     layers = {name: chosen_layer(layer, name) for name in traits}
     vectors = read_vectors(vector_path, layers, shape)
+    grid = ListGrid.read(steering) if steering else Grid.of([0.0])
+    grid.load(list(traits))
+    grid.check(shape.layers, shape.hidden)
     conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed)
-    sheets = {}
-    for name, artifact in traits.items():
-        for each in kind:
-            settings = asdict(generated) | {"judge_model": judge.judge_model, "kind": each}
-            questions = conditions.questions(each, artifact)
-            sheets[name, each] = make_sheet(f"{output_dir}/{name}_{each}.csv", artifact, questions, settings)
+    settings = asdict(generated) | {"judge_model": judge.judge_model}
+    sheets = make_sheets(output_dir, traits, kind, conditions, settings, grid)
 
     from persona_vectors.vectors.project_file import FileProjector
     from persona_vectors.vectors.projection import make_columns
@@ -90,18 +95,20 @@ def main(
     projecting = FileProjector(path, loading.dtype, loading.trust_remote_code)
     columns = {t: make_columns(path.basename, vectors[t], [layers[t]], ["prompt_last_proj"]) for t in traits}
     from_model, todo, lacking = models.made_of(path), [], {}
+    steered = {name: reading_under(grid, name) for name in traits}
     for (name, each), sheet in sheets.items():
         sheet.settings |= from_model | judging.made_of(path, sheet.trait)
         if not overwrite and sheet.is_done and sheet.take_up():
-            lacking[name, each] = projecting.missing(open_rows(sheet.output_path), columns[name], PROJECT_ANEW)
+            rows, remedy = open_rows(sheet.output_path), STEERED_ANEW if steering else PROJECT_ANEW
+            lacking[name, each] = projecting.missing(rows, columns[name], remedy, steered[name])
         else:
             todo.append(sheet)
     if todo:
         subject = Subject(path, shape, engine.settings().choose(), generated, loading.trust_remote_code)
-        ask_and_judge(todo, subject, judging, overwrite=overwrite)
+        ask_and_judge(todo, subject, judging, grid, overwrite)
     found = []
     for (name, each), sheet in sheets.items():
-        projecting.add(open_rows(sheet.output_path), lacking.get((name, each), columns[name]))
+        projecting.add(open_rows(sheet.output_path), lacking.get((name, each), columns[name]), steered[name])
         found.append(correlate(name, each, layers[name], columns[name][0].name, sheet.output_path))
     draw(found, output_dir)
     print("\n".join(map(in_words, found)))
@@ -118,10 +125,42 @@ def read_vectors(vector_path: str, layers: dict[str, int], shape: models.Shape) 
     return vectors
 
 
-def make_sheet(output_path: str, trait: Trait, questions: list[Question], settings: dict) -> AnswerSheet:
-    """The answers and scores of a trait under the conditions of one kind."""
-    prompts = {trait.name: trait.eval_prompt, "coherence": Prompts["coherence_0_100"]}
-    return AnswerSheet(output_path, trait, questions, settings["n_per_question"], [Cell(None, 0.0)], prompts, settings)
+def make_sheets(
+    output_dir: str,
+    traits: dict[str, Trait],
+    kinds: Sequence[str],
+    conditions: "Conditions",
+    settings: dict,
+    grid: Grid,
+) -> dict[tuple[str, str], AnswerSheet]:
+    """{(trait, kind): the answers and scores of a trait under the conditions of one kind}."""
+    sheets = {}
+    for name, trait in traits.items():
+        prompts = {name: trait.eval_prompt, "coherence": Prompts["coherence_0_100"]}
+        steered = grid.settings(name) if is_steered(grid) else {}
+        for kind in kinds:
+            told = settings | {"kind": kind} | steered
+            path, questions = f"{output_dir}/{name}_{kind}.csv", conditions.questions(kind, trait)
+            sheets[name, kind] = AnswerSheet(
+                path, trait, questions, settings["n_per_question"], grid.cells, prompts, told
+            )
+    return sheets
+
+
+def is_steered(grid: Grid) -> bool:
+    """Whether anything acts."""
+    return any(cell.coef for cell in grid.cells)
+
+
+def reading_under(grid: Grid, trait: str):
+    """How the model is steered while a trait's prompts are read (``project_file.Steered``); None where it is not."""
+    if not is_steered(grid):
+        return None
+    from persona_vectors.steering.steer import steer
+    from persona_vectors.vectors.project_file import Steered
+
+    made = grid.interventions(trait, grid.cells[0])
+    return Steered({"steering": grid.settings(trait)["steering"]}, lambda model: steer(model, made))
 
 
 @dataclass(frozen=True)

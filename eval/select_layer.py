@@ -5,7 +5,7 @@
     python -m eval.select_layer --file_path 'out/{trait}/l{layer}_a{coef}.csv' --trait evil sycophantic
 
 Appendix B.4 of the paper: the layer is the one that raises the trait most; here among cells whose answers stay coherent.
-A sweep with controls (eval_persona --controls) is drawn with them: random vectors of the same norm.
+A sweep with controls (eval_persona --controls) is drawn with them: random or shuffled vectors of the same norm.
 Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatmap.png and <file>_best.json beside the
 sweep; where that is several files, <trait>_sweep_... in the folder that all of them are in.
 """
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from persona_vectors import cli
-from persona_vectors.analysis.sweeps import EVERY, layer_name, read_sweep
+from persona_vectors.analysis.sweeps import layer_name, layer_number, read_sweep
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file
@@ -54,10 +54,12 @@ def main(
     written, rows = [], []
     for name, (paths, answers) in sweeps.items():
         prefix = output.replace("{trait}", name) if output else beginning(answers["file"].unique(), name)
-        own, random = (cell_means(answers[answers["control"].eq("") == is_own], name) for is_own in (True, False))
+        kinds = answers["control"].str.replace(r" \d+$", "", regex=True)
+        cells = {kind: cell_means(part, name) for kind, part in answers.groupby(kinds)}  # "" is the trait's own
+        own, controls = cells.pop(""), cells
         best = {"trait": name, "file": paths[0] if len(paths) == 1 else paths, **recommend(own, min_coherence)}
-        written += draw(own, random, best, prefix, made_from[name])
-        rows.append(along_layer(own, random, best["layer"]).assign(trait=name))
+        written += draw(own, controls, best, prefix, made_from[name])
+        rows.append(along_layer(own, controls, best["layer"]).assign(trait=name))
         print(in_words(best))
         print(side_by_side(answers[answers["control"] == ""], best))
     table = pandas.concat(rows)[["trait", *rows[0].columns[:-1]]].dropna(axis=1, how="all")
@@ -68,20 +70,35 @@ def main(
 def belong_together(files: Sequence[str]) -> dict:
     """What a recommendation from these answers is made from; refuses answers of different models, vectors or judges."""
     records = {file: provenance.result_of(file) for file in files}
-    names = ("model", "adapter", "vector", "positions", "trait", "artifact", "judge_model", "judge")
+    names = (
+        "model",
+        "adapter",
+        "vector",
+        "positions",
+        "steering",
+        "shuffled",
+        "trait",
+        "artifact",
+        "judge_model",
+        "judge",
+    )
     provenance.refuse_mixture(records, names)
     common = {name: record[name] for record in records.values() if record for name in names if name in record}
     return provenance.record(**common, answers=[of_file(file) for file in files])
 
 
-def draw(cells, random, best: dict, prefix: str, made_from: dict) -> list[str]:
+def draw(cells, controls: dict, best: dict, prefix: str, made_from: dict) -> list[str]:
     """Write curves, heat map and recommendation of one trait; returns the paths."""
     from persona_vectors.plots import heat_map, steering_curves
 
     paths = [f"{prefix}_{kind}" for kind in ("curves.png", "heatmap.png", "best.json")]
     lines = [(f"layer {layer_name(layer)}", line) for layer, line in cells.groupby("layer")]
-    controls = [(f"layer {layer_name(layer)}, random", line) for layer, line in random.groupby("layer")]
-    steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector", controls)
+    dashed = [
+        (f"layer {layer_name(layer)}, {kind}", line)
+        for kind, means in controls.items()
+        for layer, line in means.groupby("layer")
+    ]
+    steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector", dashed)
     grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
     heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
     with provenance.writing(paths[2], made_from):
@@ -89,13 +106,15 @@ def draw(cells, random, best: dict, prefix: str, made_from: dict) -> list[str]:
     return paths
 
 
-def along_layer(own, random, layer: int | str | None):
-    """Scores by coefficient along one layer, or along the first where none is recommended; beside them the random vectors'."""
-    number = own["layer"].min() if layer is None else EVERY if layer == "all" else layer
-    line, control = (cells[cells["layer"] == number].set_index("coef") for cells in (own, random))
+def along_layer(own, controls: dict, layer: int | str | None):
+    """Scores by coefficient along one layer, or along the first where none is recommended; beside them the controls'."""
+    number = own["layer"].min() if layer is None else layer_number(layer)
+    line = own[own["layer"] == number].set_index("coef")
     table = line[["layer", "trait_mean", "trait_error", "coherence_mean"]].sort_index()
     table["layer"] = table["layer"].map(layer_name)
-    table["random"], table["random coherence"] = control["trait_mean"], control["coherence_mean"]
+    for kind, cells in controls.items():
+        control = cells[cells["layer"] == number].set_index("coef")
+        table[kind], table[f"{kind} coherence"] = control["trait_mean"], control["coherence_mean"]
     names = {"coef": "coefficient", "trait_mean": "score", "trait_error": "+-", "coherence_mean": "coherence"}
     return table.reset_index().rename(columns=names)
 
@@ -110,8 +129,7 @@ def side_by_side(answers, best: dict) -> str:
     """
     if best["layer"] is None or not {"question", "answer"} <= set(answers):
         return ""
-    number = EVERY if best["layer"] == "all" else best["layer"]
-    answers = answers[answers["layer"] == number].drop_duplicates(["question", "coef"])
+    answers = answers[answers["layer"] == layer_number(best["layer"])].drop_duplicates(["question", "coef"])
     by_coef = answers.pivot(index="question", columns="coef", values=best["trait"])
     coefs = sorted({by_coef.columns.min(), 0.0, best["coef"]} & set(by_coef.columns))
     gains = (by_coef[best["coef"]] - by_coef[coefs[0]]).dropna().sort_values()

@@ -2,8 +2,8 @@
 
     python -m eval.serve --model Qwen/Qwen2.5-7B-Instruct --vectors persona_vectors/Qwen2.5-7B-Instruct --port 8000
 
-A client asks for steering with ``extra_body={"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}}``; lists in
-them name several vectors. GET /v1/persona_vectors lists what there is.
+A client asks for steering with ``extra_body={"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}}``; several vectors,
+each with positions and kind of its own, are a list: ``{"vllm_xargs": {"steering": [{"vector": "evil", ...}, ...]}}``. GET /v1/persona_vectors lists what there is.
 """
 
 import json
@@ -30,6 +30,7 @@ def main(
     host: str = "127.0.0.1",
     kind: Kind = "response_avg_diff",
     slots: Annotated[int, cli.Between(8)] = 1024,
+    ablations: Annotated[int, cli.Between(0)] = 0,
     vllm_flags: str = "",
     *,
     loading: ModelOptions,
@@ -43,6 +44,7 @@ def main(
         host: to listen on; by default this machine alone can reach the server.
         kind: of the vectors.
         slots: different steering settings that may be under way at a time; requests beyond wait.
+        ablations: directions that one request may ablate at one layer (kind ablate); each costs a little at every token.
         vllm_flags: further flags of vllm serve, in one text: --vllm_flags="--max-model-len 4096 --api-key secret".
     """
     further = shlex.split(vllm_flags)
@@ -66,11 +68,12 @@ def main(
         raise UserError(f"the server needs vLLM: {reason}")
     from persona_vectors.engines.vllm import server
 
-    arguments = serve_arguments(path, loading.dtype, slots, loading.trust_remote_code)
+    arguments = serve_arguments(path, loading.dtype, slots, ablations, loading.trust_remote_code)
     os.environ |= {
         server.FOLDER_VARIABLE: str(Path(vectors).resolve()),
         server.KIND_VARIABLE: kind,
         server.SLOTS_VARIABLE: str(slots),
+        server.ABLATIONS_VARIABLE: str(ablations),
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     print(f"{path.name} with {', '.join(named.vectors)} at http://{host}:{port}/v1 (vectors: GET {server.LIST})")
@@ -80,14 +83,16 @@ def main(
     os.execv(sys.executable, command)
 
 
-def serve_arguments(path: models.ModelPath, dtype: str, slots: int, trust_remote_code: bool) -> list[str]:
+def serve_arguments(
+    path: models.ModelPath, dtype: str, slots: int, ablations: int, trust_remote_code: bool
+) -> list[str]:
     """The flags of ``vllm serve`` that make it ours; on a CPU, those of the offline engine."""
     from vllm.platforms import current_platform
 
     from persona_vectors.engines.vllm.engine import CONFIG_KEY
     from persona_vectors.engines.vllm.setup import cpu_cache_bytes, lora_arguments
 
-    sizes = {"version": 1, "slots": slots, "rows": slots, "ablations": 0}
+    sizes = {"version": 1, "slots": slots, "rows": slots, "ablations": ablations}
     cpu = current_platform.is_cpu()
     flags = {
         "--worker-cls": "persona_vectors.engines.vllm.worker.SteeringWorker",

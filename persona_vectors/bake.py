@@ -11,11 +11,14 @@ steered one. An adapter is merged; without a vector, merging is all that is done
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import make_folder, replacing_folder
+
+if TYPE_CHECKING:
+    from persona_vectors.steering.sweep import Grid
 
 AS_LLAMA = ("llama", "mistral", "qwen2")
 PROBE_TOKENS = 24
@@ -29,6 +32,7 @@ def main(
     layer: cli.Distinct[int | Literal["all"]] | None = None,
     coef: cli.Distinct[float] = (1.0,),
     dtype: Literal[models.DTYPES] = "auto",
+    steering: str | None = None,
 ):
     """Write a model whose weights carry the steering of all tokens, or an adapter merged into its base.
 
@@ -39,17 +43,13 @@ def main(
         layer: row of the vector file and layer to steer at; all for incremental vectors at every layer.
         coef: factor of the vector.
         dtype: of the written weights; auto is the model's own.
+        steering: instead of vector_path and layer a JSON list of {vector, layer, coef}, each with "positions": "all"; coef
+            multiplies the list's own.
     """
-    from persona_vectors.steering.sweep import Grid
-
-    if vector_path is None and layer is not None:
-        raise UserError(f"--layer {','.join(map(str, layer))} needs --vector_path (made by generate_vec.py)")
-    grid = Grid.of(coef if vector_path else [0.0], layer or (), vector_path, "all")
-    if len(grid.cells) != 1:
-        raise UserError("one model carries one steering: one --layer (or all) and one --coef")
+    grid = grid_of(vector_path, layer, coef, steering)
     path = models.resolve(model)
-    if vector_path is None and not path.adapter:
-        raise UserError(f"nothing to do: {model} is no LoRA adapter, and no --vector_path is given")
+    if vector_path is None and steering is None and not path.adapter:
+        raise UserError(f"nothing to do: {model} is no LoRA adapter, and no --vector_path or --steering is given")
     if Path(output_dir).exists():
         raise UserError(f"{output_dir} exists already; choose another --output_dir")
     make_folder(Path(output_dir).parent)
@@ -65,8 +65,32 @@ def main(
     if interventions:
         network = with_bias(network, list(interventions))
     save(network, tokenizer, output_dir)
-    done = f"steering by {coef[0]:g} x {vector_path} at layer {layer[0]}" if interventions else f"{path.adapter} merged"
+    what = steering or f"{vector_path} at layer {layer[0] if layer else None}"
+    done = f"steering by {coef[0]:g} x {what}" if interventions else f"{path.adapter} merged"
     print(f"wrote {output_dir}: {type(network).__name__} of {path.base}, {done}")
+
+
+def grid_of(vector_path: str | None, layer: tuple | None, coef: tuple, steering: str | None) -> "Grid":
+    """The one steering that is to be baked, a grid of one cell; refuses what a bias cannot do."""
+    from persona_vectors.steering.steering_list import ListGrid
+    from persona_vectors.steering.sweep import Grid
+
+    if steering is not None:
+        if vector_path is not None or layer is not None:
+            raise UserError("--steering says vectors and layers itself: leave --vector_path and --layer out")
+        grid = ListGrid.read(steering, coef)
+        for part in grid.parts:
+            if part.kind != "add" or part.positions != "all":
+                raise UserError(
+                    f"{part.where}a baked model adds at every token: it can have no kind but add and no positions but all"
+                )
+    elif vector_path is None and layer is not None:
+        raise UserError(f"--layer {','.join(map(str, layer))} needs --vector_path (made by generate_vec.py)")
+    else:
+        grid = Grid.of(coef if vector_path else [0.0], layer or (), vector_path, "all")
+    if len(grid.cells) != 1:
+        raise UserError("one model carries one steering: one --layer (or all) and one --coef")
+    return grid
 
 
 def check_family(path: models.ModelPath) -> None:

@@ -164,6 +164,9 @@ class JudgeOptions:
         return JudgeSettings(self.judge_model, self.max_concurrent_judges, scorer, self.scorer_pairs or PAIRS)
 
 
+NOT_GIVEN = (0.0,)  # --coef as it stands where nobody typed it; one that is typed is another object
+
+
 @dataclass(frozen=True)
 class SteeringOptions:
     """A grid of steerings: layers x coefficients.
@@ -175,19 +178,37 @@ class SteeringOptions:
         layer: layer(s) to steer, 1..L: reads row l, acts on the output of block l-1. all: every layer at once, with
             incremental vectors.
         steering_type: which positions: response (last prompt token and generated ones), prompt, or all.
-        controls: random vectors of the same norm that steer beside the trait's own; they add the column control.
+        controls: so many control vectors of the same norm that steer beside the trait's own; they add the column control.
+        control: random directions, or shuffled: what generate_vec.py --shuffled made beside the vector file.
+        steering: instead of vector_path, layer and steering_type a JSON list of {vector, layer, coef, positions, kind}, which
+            act together; coef multiplies the list's own, by default once.
     """
 
-    coef: cli.Distinct[float] = (0.0,)
+    coef: cli.Distinct[float] = NOT_GIVEN
     vector_path: str | None = None
     layer: cli.Distinct[int | Literal["all"]] | None = None
     steering_type: Literal[*POSITIONS] = "response"
     controls: Annotated[int, cli.Between(0)] = 0
+    control: Literal["random", "shuffled"] = "random"  # steering.controls.CONTROLS
+    steering: str | None = None
 
     def grid(self) -> "Grid":
         """The grid; half a steering is refused."""
+        if self.steering is not None:
+            return self._listed()
         from persona_vectors.steering.sweep import Grid
         from persona_vectors.steering.vector_rows import ALL
 
         layers = sorted(self.layer or (), key=lambda layer: layer == ALL)  # as ever: "all" comes last
-        return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls)
+        return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls, self.control)
+
+    def _listed(self) -> "Grid":
+        """The grid of a steering list."""
+        from persona_vectors.steering.steering_list import ListGrid
+
+        given = {"vector_path": self.vector_path, "layer": self.layer}
+        given |= {} if self.steering_type == "response" else {"steering_type": self.steering_type}
+        for flag in (name for name, value in given.items() if value is not None):
+            raise UserError(f"--{flag} goes without --steering: the list says it for each vector")
+        coefs = (1.0,) if self.coef is NOT_GIVEN else self.coef
+        return ListGrid.read(self.steering, coefs, self.controls, self.control)

@@ -158,7 +158,7 @@ def scatter(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str, y
     figure, axes = new_figure(columns=len(panels), width=3.9, height=3.4)
     for axis, panel in zip(axes, panels, strict=True):
         groups = {name: points for name, points in panel["groups"].items() if len(points[0])}
-        colours = _colours(len(groups))
+        colours = palette(len(groups))
         for k, (name, (x, y)) in enumerate(groups.items()):
             axis.scatter(
                 x, y, s=16, color=colours[k], marker=MARKERS[k % len(MARKERS)], alpha=0.75, linewidth=0, label=name
@@ -179,7 +179,7 @@ def scatter(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str, y
 MARKERS = "os^Dv<>P*X"
 
 
-def _colours(count: int) -> list:
+def palette(count: int) -> list:
     """Up to six colours of the palette; for more groups, steps of viridis, which colour-blind readers can order."""
     if count <= 6:
         return list(COLOURS[:count])
@@ -236,7 +236,7 @@ def histograms(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str
     figure, axes = new_figure(columns=len(panels), width=4.2, height=3.2)
     for axis, panel in zip(axes, panels, strict=True):
         groups = {name: numpy.asarray(values) for name, values in panel["groups"].items() if len(values)}
-        colours = _colours(len(groups))
+        colours = palette(len(groups))
         if groups:
             everything = numpy.concatenate(list(groups.values()))
             bins = numpy.linspace(everything.min(), everything.max() + 1e-9, 41)

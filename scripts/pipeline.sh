@@ -66,6 +66,14 @@ engine_flags() {
     done
 }
 
+# value_of FLAG FLAGS...: what the flag is given among them, as two words or with a =; nothing where it is not there.
+value_of() {
+    local flag=$1
+    while shift && [ $# -gt 0 ]; do
+        case "$1" in "$flag") echo "${2:-}" ;; "$flag="*) echo "${1#*=}" ;; esac
+    done
+}
+
 usage() {
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "scripts/$(basename "$0")"
     exit "${1:-0}"

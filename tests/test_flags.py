@@ -17,11 +17,13 @@ TABLE = """
         model_name=Qwen/Qwen3-1.7B local_dir= revision=main
     generate_vec:
         model_name pos_path neg_path trait save_dir threshold=50 dtype=auto token_budget= trust_remote_code=false
-        pair_by=question_id overwrite=false
+        pair_by=question_id shuffled=0 overwrite=false
     share_vectors export:
         vectors output_dir format=gguf layer= model_name=
     share_vectors import:
         vectors save_dir trait= kind=response_avg_diff model_name=
+    share_vectors combine:
+        output_path add= subtract= average= orthogonal_to= overwrite=false
     share_vectors push:
         vectors repo_id results_dir= model_name= private=false dry_run=false
     share_vectors pull:
@@ -36,7 +38,8 @@ TABLE = """
         model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
         trust_remote_code=false
     eval.eval_persona:
-        model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 n_questions=
+        model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 control=random
+        steering= n_questions=
         max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
         judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
@@ -52,7 +55,7 @@ TABLE = """
     eval.mitigation report:
         folder output=
     eval.monitor:
-        model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20
+        model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20 steering=
         n_per_question=10 max_tokens=1000 judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs=
         max_concurrent_judges=100 overwrite=false trait_dir=data_generation backend=auto batch_size=64 dtype=auto
         seed=0 enable_thinking=false trust_remote_code=false tensor_parallel_size= data_parallel_size=
@@ -69,12 +72,12 @@ TABLE = """
     eval.sentiment:
         file_path trait
     eval.serve:
-        model vectors port=8000 host=127.0.0.1 kind=response_avg_diff dtype=auto slots=1024 vllm_flags=
+        model vectors port=8000 host=127.0.0.1 kind=response_avg_diff dtype=auto slots=1024 ablations=0 vllm_flags=
         trust_remote_code=false
     eval.vector_similarity:
         vector_path layer output=vector_similarity
     persona_vectors.bake:
-        model output_dir vector_path= layer= coef=1 dtype=auto
+        model output_dir vector_path= layer= coef=1 dtype=auto steering=
     data_generation.from_answers:
         file_path trait output_dir= normal_below=10 level_1=30,60 level_2_above=80 coherence_above=75
         overwrite=false trait_dir=data_generation

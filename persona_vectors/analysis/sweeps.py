@@ -13,6 +13,8 @@ from persona_vectors.errors import UserError
 from persona_vectors.files.tables import read_answers
 
 EVERY = 10**6  # stands for the layer "all"; sorts after all real layers
+LISTED = EVERY + 1  # stands for "list": the layers of a steering list (eval_persona --steering)
+NAMES = {EVERY: "all", LISTED: "list"}
 _VALUE = {"layer": r"\d+|all", "coef": r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"}
 # A minus sign belongs to the coefficient: coef-1.5 is -1.5. A list of values (layer16,20) does not match.
 _IN_NAME = {
@@ -22,12 +24,21 @@ _IN_NAME = {
 
 
 def layer_name(layer: int) -> int | str:
-    """The layer as in answers files: "all" for :data:`EVERY`, else the number.
+    """The layer as in answers files: "all" for :data:`EVERY`, "list" for :data:`LISTED`, else the number.
 
     Example:
         layer_name(EVERY)  # "all"
     """
-    return "all" if layer == EVERY else int(layer)
+    return NAMES.get(layer, int(layer))
+
+
+def layer_number(layer: int | str) -> int:
+    """What :func:`layer_name` names.
+
+    Example:
+        layer_number("all")  # EVERY
+    """
+    return next((number for number, name in NAMES.items() if name == layer), None) or int(layer)
 
 
 def read_sweep(paths: Sequence[str], trait: str):
@@ -134,10 +145,11 @@ def _numbers(name: str, answers, file: str, by_pattern: dict[str, str]):
 
 
 def _as_numbers(texts):
-    """A column of texts as numbers: :data:`EVERY` for "all", NaN for anything that is not a number."""
+    """A column of texts as numbers: those of :data:`NAMES` for words, NaN for anything else that is not a number."""
     import pandas
 
-    return pandas.to_numeric(texts.str.lower().replace("all", str(EVERY)), errors="coerce")
+    words = {word: str(number) for number, word in NAMES.items()}
+    return pandas.to_numeric(texts.str.lower().replace(words), errors="coerce")
 
 
 def _by_file_name(name: str, file: str) -> str | None:

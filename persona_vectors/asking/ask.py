@@ -12,6 +12,7 @@ from persona_vectors.asking.subject import Subject
 from persona_vectors.engines import Request, request_seed
 from persona_vectors.errors import NothingScored, UserError
 from persona_vectors.models import chat_template
+from persona_vectors.steering.intervention import most_ablated
 from persona_vectors.steering.sweep import Grid
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,10 @@ def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, g
             if requests:
                 needed = max(len(request.prompt_ids) for request in requests) + generation.max_tokens
                 needed = min(needed, longest or needed)
-                engine = subject.engine.open(subject.path, generation.dtype, subject.trust_remote_code, needed)
+                ablations = max(most_ablated(request.interventions) for request in requests)
+                engine = subject.engine.open(
+                    subject.path, generation.dtype, subject.trust_remote_code, needed, ablations
+                )
                 with contextlib.closing(engine):
                     answers = engine.generate(requests, generation.sampling)
                     for answer in tqdm(answers, total=len(requests), desc="answers", position=0):

@@ -171,7 +171,11 @@ class AnswerSheet:
             line |= {metric: self.scores.get((row.key, metric)) for metric in [*self.judge_prompts, *further]}
             line |= {"condition": row.question.condition} if row.question.condition else {}
             line |= {"coef": row.cell.coef, "layer": row.cell.layer} if swept else {}
-            line |= {"control": f"random {row.cell.control}" if row.cell.control else ""} if controlled else {}
+            line |= (
+                {"control": f"{row.cell.control_kind} {row.cell.control}" if row.cell.control else ""}
+                if controlled
+                else {}
+            )
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
             lines.append(line)
         return pandas.DataFrame(lines)

@@ -32,11 +32,14 @@ class EngineSettings:
             raise UserError(f"{name} is vLLM's, and the backend is hf; leave it out, or choose the backend vllm")
         return EngineSettings(backend, self.batch_size, self.vllm_options)
 
-    def open(self, path: ModelPath, dtype: str, trust_remote_code: bool, longest: int) -> Engine:
-        """Load the model into the chosen engine, for sequences of at most ``longest`` tokens."""
-        options = (
-            {"batch_size": self.batch_size} if self.backend == "hf" else {"max_model_len": longest, **self.vllm_options}
-        )
+    def open(self, path: ModelPath, dtype: str, trust_remote_code: bool, longest: int, ablations: int = 0) -> Engine:
+        """Load the model into the chosen engine, for sequences of at most ``longest`` tokens.
+
+        Args:
+            ablations: directions that a request may ablate at one layer.
+        """
+        options = {"max_model_len": longest, "ablations": ablations, **self.vllm_options}
+        options = {"batch_size": self.batch_size} if self.backend == "hf" else options
         return open_engine(self.backend, path, dtype, trust_remote_code, **options)
 
 

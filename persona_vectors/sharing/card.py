@@ -38,7 +38,7 @@ def find_sweeps(
 
     Args:
         shared: fingerprints of the shared vectors by trait. A sweep recorded with another vector is left out, and
-            reported through ``say``. None keeps all sweeps.
+            reported through ``say``; None keeps those. One of several vectors at once is left out always.
 
     Raises:
         UserError: a ``*_best.json`` that names no trait.
@@ -51,7 +51,11 @@ def find_sweeps(
         best = read_json(path)
         if not isinstance(best.get("trait"), str):
             raise UserError(f"{path} is not a recommendation of eval.select_layer: it names no trait")
-        steered = (provenance.result_of(path) or {}).get("vector")
+        made_from = provenance.result_of(path) or {}
+        if "steering" in made_from:
+            say(f"{path} is left out: several vectors steered there")
+            continue
+        steered = made_from.get("vector")
         if (
             shared is not None
             and steered

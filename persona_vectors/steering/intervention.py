@@ -1,6 +1,8 @@
 """What is done to the residual stream of one sequence: a layer, a vector, a coefficient, positions. No torch is needed."""
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a command line is checke
     from torch import Tensor
 
 POSITIONS = ("response", "prompt", "all")
+KINDS = ("add", "ablate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,7 @@ class Intervention:
     def __post_init__(self) -> None:
         if self.positions not in POSITIONS:
             raise UserError(f"steering type must be one of {', '.join(POSITIONS)}, not '{self.positions}'")
-        if self.kind not in ("add", "ablate"):
+        if self.kind not in KINDS:
             raise UserError(f"an intervention adds or ablates; '{self.kind}' is neither")
         if self.vector.ndim != 1:
             raise UserError(f"a steering vector has one dimension, not shape {tuple(self.vector.shape)}")
@@ -53,3 +56,8 @@ class Intervention:
     def is_identity(self) -> bool:
         """True where it changes nothing: an addition with coefficient 0."""
         return self.kind == "add" and self.coef == 0
+
+
+def most_ablated(interventions: Iterable[Intervention]) -> int:
+    """The most directions that one sequence's interventions ablate at one layer, which vLLM is to be told beforehand."""
+    return max(Counter(i.layer for i in interventions if i.kind == "ablate").values(), default=0)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from persona_vectors.errors import UserError
+from persona_vectors.steering.controls import RANDOM, control_rows, made_from
 from persona_vectors.steering.vector_rows import VectorRows
-from persona_vectors.vectors.storage import check_fit, fingerprint, random_like
+from persona_vectors.vectors.storage import check_fit, fingerprint
 
 
 @dataclass(frozen=True)
@@ -16,18 +17,20 @@ class Cell:
     """One point of the grid.
 
     Attributes:
-        layer: None where none was named, ``"all"`` for incremental vectors at every layer.
-        control: 0 is the trait's own vector, k its k-th control: a random vector of the same norm.
+        layer: None where none was named, ``"all"`` for incremental vectors at every layer, ``"list"`` for those of a list.
+        control: 0 is the trait's own vector, k its k-th control: a vector of the same norm.
+        control_kind: of the controls, see :mod:`persona_vectors.steering.controls`.
     """
 
     layer: int | str | None
     coef: float
     control: int = 0
+    control_kind: str = RANDOM
 
     @property
     def key(self) -> list:
         """What records and journals call it."""
-        return [self.layer, self.coef, *([f"random{self.control}"] if self.control else [])]
+        return [self.layer, self.coef, *([f"{self.control_kind}{self.control}"] if self.control else [])]
 
 
 @dataclass
@@ -43,7 +46,7 @@ class Grid:
     vector_path: str | None
     positions: str
     vectors: dict[str, VectorRows] = field(default_factory=dict)
-    _drawn: dict[tuple[str, int], VectorRows] = field(default_factory=dict)
+    _controls: dict[tuple, VectorRows] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -53,8 +56,9 @@ class Grid:
         vector_path: str | None = None,
         positions: str = "response",
         controls: int = 0,
+        control: str = RANDOM,
     ) -> "Grid":
-        """Every coefficient at every layer; without layers, one cell a coefficient. ``controls`` random vectors beside it.
+        """Every coefficient at every layer; without layers, one cell a coefficient. ``controls`` of a kind beside it.
 
         Raises:
             UserError: half a steering: coefficients without a file or a layer, several layers or controls without a
@@ -75,13 +79,16 @@ class Grid:
             raise UserError(f"--controls {controls} with --coef 0 steers nothing; name the coefficients")
         named: Sequence[int | str | None] = layers or [None]
         cells = [Cell(name, c) for name in named for c in coefs]
-        cells += [Cell(cell.layer, cell.coef, k + 1) for k in range(controls) for cell in cells if cell.coef]
+        cells += [Cell(cell.layer, cell.coef, k + 1, control) for k in range(controls) for cell in cells if cell.coef]
         return cls(cells, vector_path, positions)
 
     def load(self, traits: list[str]) -> None:
-        """Read the vector file of every trait."""
+        """Read the vector file of every trait, and its controls."""
         if self.vector_path is not None:
             self.vectors = {trait: VectorRows.load(self.path_for(trait)) for trait in traits}
+            for trait in traits:
+                for cell in self.cells:
+                    self.rows_for(trait, cell)
 
     def path_for(self, trait: str) -> str:
         """The trait's vector file."""
@@ -102,7 +109,13 @@ class Grid:
         if not any(cell.coef for cell in self.cells):
             return cells
         vector = fingerprint(self.path_for(trait), self.vectors[trait].vectors)
-        return {**cells, "positions": self.positions, "vector": vector}
+        return {**cells, "positions": self.positions, "vector": vector, **self.shuffled([self.path_for(trait)])}
+
+    def shuffled(self, paths: Sequence[str]) -> dict:
+        """What answers depend on of the controls: files of shuffled vectors; nothing for random ones."""
+        kinds = {cell.control_kind for cell in self.cells if cell.control}
+        files = [file for path in paths for kind in sorted(kinds) if (file := made_from(path, kind))]
+        return {"shuffled": files} if files else {}
 
     def interventions(self, trait: str, cell: Cell) -> tuple:
         """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0."""
@@ -111,12 +124,11 @@ class Grid:
         assert cell.layer is not None  # Grid.of refuses a coefficient without one
         return self.rows_for(trait, cell).interventions(cell.layer, cell.coef, self.positions)
 
-    def rows_for(self, trait: str, cell: Cell) -> VectorRows:
-        """The trait's own vectors, or those of the cell's control, which are drawn once."""
+    def rows_for(self, name: str, cell: Cell, nth: int = 0) -> VectorRows:
+        """The rows of a trait (or whatever ``vectors`` are called by), or those of the cell's control, made once."""
         if not cell.control:
-            return self.vectors[trait]
-        if (trait, cell.control) not in self._drawn:
-            self._drawn[trait, cell.control] = VectorRows(
-                self.vectors[trait].path, random_like(self.vectors[trait].vectors, seed=cell.control)
-            )
-        return self._drawn[trait, cell.control]
+            return self.vectors[name]
+        key = name, cell.control, cell.control_kind, nth
+        if key not in self._controls:
+            self._controls[key] = control_rows(self.vectors[name], cell.control_kind, cell.control, nth)
+        return self._controls[key]

@@ -4,18 +4,18 @@ Knows a folder of vector files and one model's shape. Every word that a request 
 misspelt is ever answered without the steering that was asked for.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
 from persona_vectors.errors import UserError, suggest
 from persona_vectors.models.loading import basename
 from persona_vectors.sharing.formats import About, read_shared, vector_files
-from persona_vectors.steering.intervention import POSITIONS
+from persona_vectors.steering.steering_list import Part, parse_parts
 from persona_vectors.steering.vector_rows import ALL, VectorRows
 from persona_vectors.vectors.storage import KINDS, check_fit
 
-KEYS = ("vector", "coef", "layer", "steering_type")
+LIST = "steering"  # in a request: a steering list
+KEYS = ("vector", "coef", "layer", "steering_type", "kind", LIST)
 
 
 class NamedVectors:
@@ -45,33 +45,35 @@ class NamedVectors:
             check_fit(path, self.vectors[trait], layers, hidden, [])
             self._files[trait] = VectorRows(path, self.vectors[trait])
 
-    def interventions(self, name: object, coef: object, layer: Any, positions: Any = "response") -> tuple:
+    def interventions(self, name: Any, coef: Any, layer: Any, positions: Any = "response", kind: Any = "add") -> tuple:
         """The interventions of one vector; none where the coefficient is 0.
 
         Raises:
             UserError: an unknown name, a coefficient that is no finite number, a layer that does not exist or at which
-                the file has no vector, a product that overflows, an unknown kind of positions.
+                the file has no vector, a product that overflows, an unknown kind of positions or of intervention.
         """
-        if not isinstance(name, str) or name not in self.vectors:
+        return self.of_part(Part(name, layer, coef, positions, kind))
+
+    def of_part(self, part: Part) -> tuple:
+        """:meth:`interventions` of a part whose vector is a name here."""
+        name, layer = part.vector, part.layer
+        if name not in self.vectors:
             there = ", ".join(self.vectors)
-            raise UserError(f"no vector '{name}'{suggest(str(name), self.vectors)}; there are {there}")
-        if not isinstance(coef, int | float) or isinstance(coef, bool) or not math.isfinite(coef):
-            raise UserError(f"coef of {name} must be a finite number, not {coef!r}")
-        if positions not in POSITIONS:
-            raise UserError(f"steering_type takes one of {', '.join(POSITIONS)}, not {positions!r}")
-        whole = isinstance(layer, int) and not isinstance(layer, bool)
-        if layer != ALL and not (whole and 1 <= layer <= self.layers):
-            raise UserError(f"layer of {name} must be a whole number 1..{self.layers} or '{ALL}', not {layer!r}")
+            raise UserError(f"{part.where}no vector '{name}'{suggest(name, self.vectors)}; there are {there}")
+        if isinstance(layer, int) and not 1 <= layer <= self.layers:
+            raise UserError(f"{part.where}layer of {name} must be 1..{self.layers} or '{ALL}', not {layer}")
         file = self._files[name]
         if not any(row.any() for _, row in file.at(layer)):
-            raise UserError(f"the file of {name} has no vector at layer {layer}")
-        file.check_product(float(coef), "coef")
-        return file.interventions(layer, float(coef), positions)
+            raise UserError(f"{part.where}the file of {name} has no vector at layer {layer}")
+        file.check_product(float(part.coef), f"{part.where}coef")
+        return part.interventions(file)
 
     def from_request(self, asked: dict) -> tuple:
-        """The interventions that a request spells out: ``vector``, ``coef``, ``layer``, and perhaps ``steering_type``.
+        """The interventions that a request spells out.
 
-        Each may be a list, for several vectors; what is said once holds for all of them.
+        That is a list of parts in ``steering`` (:mod:`persona_vectors.steering.steering_list`), or ``vector``, ``coef``,
+        ``layer``, and perhaps ``steering_type`` (positions) and ``kind``, each of which may be a list, for several vectors;
+        what is said once holds for all of them.
 
         Raises:
             UserError: something unknown, missing or of another length.
@@ -79,20 +81,15 @@ class NamedVectors:
         for key in asked:
             if key not in KEYS:
                 raise UserError(f"unknown setting '{key}'{suggest(key, KEYS)}; there are {', '.join(KEYS)}")
-        missing = [key for key in KEYS[:3] if key not in asked]
-        if missing:
-            raise UserError(f"steering needs vector, coef and layer; missing: {', '.join(missing)}")
-        lists = {key: value if isinstance(value, list) else [value] for key, value in asked.items()}
-        count = len(lists["vector"])
-        made: list = []
-        for key, values in lists.items():
-            if len(values) not in (1, count) or not values:
-                raise UserError(f"{key} has {len(values)} values for {count} vectors")
-            lists[key] = values * count if len(values) == 1 else values
-        for k in range(count):
-            positions = lists["steering_type"][k] if "steering_type" in lists else "response"
-            made += self.interventions(lists["vector"][k], lists["coef"][k], lists["layer"][k], positions)
-        return tuple(made)
+        if LIST in asked:
+            if len(asked) > 1:
+                raise UserError(
+                    f"{LIST} says everything itself: leave {', '.join(key for key in asked if key != LIST)} out"
+                )
+            parts = parse_parts(asked[LIST], LIST)
+        else:
+            parts = parse_parts(_apart(asked), "the request")
+        return tuple(one for part in parts for one in self.of_part(part))
 
     def other_models(self, model: str) -> str:
         """A line for people if files say that they belong to another model than ``model`` (shapes alone can agree)."""
@@ -116,3 +113,18 @@ class NamedVectors:
             }
             for trait, about in self.about.items()
         ]
+
+
+def _apart(asked: dict) -> list[dict]:
+    """The list of parts that a request with one value, or a list of values, for each key stands for."""
+    missing = [key for key in KEYS[:3] if key not in asked]
+    if missing:
+        raise UserError(f"steering needs vector, coef and layer; missing: {', '.join(missing)}")
+    lists = {key: value if isinstance(value, list) else [value] for key, value in asked.items()}
+    count = len(lists["vector"])
+    for key, values in lists.items():
+        if len(values) not in (1, count) or not values:
+            raise UserError(f"{key} has {len(values)} values for {count} vectors")
+        lists[key] = values * count if len(values) == 1 else values
+    lists = {{"steering_type": "positions"}.get(key, key): values for key, values in lists.items()}
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]

@@ -42,10 +42,11 @@ class VectorRows:
         return [(layer, self._increments[layer - 1] if increment else self._rows[layer])]
 
     def interventions(
-        self, layer: int | str, coef: float, positions: str = "response", increment: bool = False
+        self, layer: int | str, coef: float, positions: str = "response", increment: bool = False, kind: str = "add"
     ) -> tuple[Intervention, ...]:
-        """Adding ``coef`` times what :meth:`at` gives; nothing where ``coef`` is 0."""
-        return tuple(Intervention(number, row, coef, positions) for number, row in self.at(layer, increment) if coef)
+        """Adding ``coef`` times what :meth:`at` gives, or ablating it; nothing where ``coef`` is 0."""
+        found = self.at(layer, increment)
+        return tuple(Intervention(number, row, coef, positions, kind) for number, row in found if coef)
 
     def check_product(self, coef: float, setting: str) -> None:
         """Refuse a coefficient (given by ``setting``) with which a row would be more than float32 can hold."""

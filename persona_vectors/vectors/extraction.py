@@ -7,7 +7,7 @@ over its prompt's tokens (prompt_avg), and the last prompt token (prompt_last). 
 :mod:`persona_vectors.vectors.activations`'s. Knows models and samples of token ids; knows nothing of traits or files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,11 @@ from persona_vectors.vectors.batches import Sample
 
 
 def mean_activations(
-    model: nn.Module, samples: Sequence[Sample], token_budget: int | None = None, label: str | None = None
+    model: nn.Module,
+    samples: Sequence[Sample],
+    token_budget: int | None = None,
+    label: str | None = None,
+    seen: Callable[[list[int], dict[str, Tensor]], object] = lambda indices, pooled: None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Means over samples by pool, float32 [layers + 1, hidden], and each answer's own mean in half precision.
 
@@ -28,6 +32,7 @@ def mean_activations(
         samples: each with an answer of at least one token.
         token_budget: padded tokens per batch; None is what suits the device.
         label: of the progress bar; None shows none.
+        seen: gets every batch: indices of samples, and their activations by pool, [batch, layers + 1, hidden].
 
     Raises:
         UserError: activations that overflow in the model's dtype.
@@ -49,6 +54,7 @@ def mean_activations(
             if not len(answers):
                 answers = torch.empty(len(samples), *rows.shape[1:], dtype=torch.bfloat16)
             answers[indices] = rows.bfloat16()
+            seen(indices, pooled)
             bar.update(len(indices))
     return {pool: (total / len(samples)).float() for pool, total in sums.items()}, answers
 

@@ -4,7 +4,9 @@ What cal_projection does to any file and the analyses do to their own.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
@@ -61,6 +63,19 @@ def of_rows(columns: Sequence[Column]) -> Fingerprint:
     return of_bytes("vectors", b"".join(column.vector.numpy().tobytes() for column in columns))
 
 
+@dataclass(frozen=True)
+class Steered:
+    """How a model is steered while its prompts are read.
+
+    Attributes:
+        told: what projections depend on of the steering, for their records.
+        block: given the model, the block within which its forwards are steered. It takes a forward for one of prompts.
+    """
+
+    told: dict
+    block: Callable[[Any], AbstractContextManager]
+
+
 class FileProjector:
     """Projects one file after another with one model, which is loaded when the first of them needs it."""
 
@@ -88,27 +103,39 @@ class FileProjector:
         """What every projection depends on, besides rows and vectors."""
         return projections_from(self.path, None, self.dtype, self.enable_thinking)
 
-    def missing(self, rows: Rows, columns: Sequence[Column], remedy: str) -> list[Column]:
+    def missing(
+        self, rows: Rows, columns: Sequence[Column], remedy: str, steered: Steered | None = None
+    ) -> list[Column]:
         """The columns that the file lacks; ``remedy`` says what to do about others.
 
         Raises:
             UserError: it has one that is made from something else.
         """
         tidy(rows.path)
-        names = missing(rows, made_from(columns, self.common), remedy=remedy)
+        names = missing(rows, made_from(columns, self._common(steered)), remedy=remedy)
         return [column for column in columns if column.name in names]
 
-    def add(self, rows: Rows, columns: Sequence[Column]) -> None:
-        """Add columns, in the place of any of their names; nothing happens where there are none to add."""
+    def _common(self, steered: Steered | None) -> dict:
+        return self.common | (steered.told if steered else {})
+
+    def add(self, rows: Rows, columns: Sequence[Column], steered: Steered | None = None) -> None:
+        """Add columns, in the place of any of their names; nothing happens where there are none to add.
+
+        ``steered``: while the model is read. Columns are then of prompts alone, each run by itself: the reading pads without
+        a mask, and a steering must know where a prompt ends.
+        """
         if not columns:
             return
-        settings = {**self.common, "vectors": of_rows(columns)}
-        work = WindowedWork(rows, made_from(columns, self.common), settings)
+        if steered and any(column.needs_answer for column in columns):
+            raise ValueError("only prompts can be read from a steered model")
+        settings = {**self._common(steered), "vectors": of_rows(columns)}
+        work = WindowedWork(rows, made_from(columns, self._common(steered)), settings)
         sizes = work.begin()
         self.load()
         max_length = models.shape_of(self.model.config).max_length
-        projector = Projector(self.model, columns, None, self.token_budget)
-        project_windows(work, sizes, self.tokenizer, projector, max_length, self.enable_thinking)
+        projector = Projector(self.model, columns, None, 1 if steered else self.token_budget)
+        with steered.block(self.model) if steered else nullcontext():
+            project_windows(work, sizes, self.tokenizer, projector, max_length, self.enable_thinking)
         work.report(*work.finish())
 
 

@@ -1,5 +1,6 @@
 """The vLLM engine on the real vLLM, against transformers with a plain hook: token for token, in float32."""
 
+import json
 import os
 
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -31,6 +32,7 @@ from persona_vectors.engines.vllm.engine import VLLMEngine
 from persona_vectors.errors import UserError
 from persona_vectors.models.loading import ModelPath
 from persona_vectors.steering.intervention import Intervention
+from persona_vectors.steering.steering_list import ListGrid
 
 reason = without_vllm()
 pytestmark = pytest.mark.skipif(reason is not None, reason=f"the vLLM engine is not tested here: {reason}")
@@ -165,6 +167,29 @@ class TestCrowded:
         assert max(counts.sum() for counts in chunks) <= 24 and any(len(counts) > 8 for counts in chunks)
         again = answers(crowded, requests[::-1], 10)  # now from the prefix cache, in other company
         assert {key: ids for key, (ids, _) in again.items()} == {key: ids for key, (ids, _) in first.items()}
+
+    def test_a_steering_list_acts_as_plain_hooks_do(self, crowded, folder, tmp_path):
+        """Two vectors at two layers with positions of their own, and an ablation, from a file and times a coefficient."""
+        entries = [
+            {"layer": 2, "coef": 0.75}, {"layer": 3, "coef": -0.5, "positions": "all"},
+            {"layer": 1, "kind": "ablate", "positions": "prompt"},
+        ]  # fmt: skip
+        for k in range(3):
+            torch.save(VECTORS[k].repeat(LAYERS + 1, 1), tmp_path / f"{k}.pt")
+            entries[k]["vector"] = str(tmp_path / f"{k}.pt")
+        (tmp_path / "steer.json").write_text(json.dumps(entries))
+        grid = ListGrid.read(str(tmp_path / "steer.json"), [0.0, 2.0])
+        grid.load(["evil"])
+        grid.check(LAYERS, HIDDEN)
+        both = (Intervention(2, ADDED, 1.5), Intervention(3, OTHER, -1.0, "all"))
+        hooks = {0: (), 1: (*both, Intervention(1, THIRD, positions="prompt", kind="ablate"))}
+        got, wanted = (
+            [Request(f"{c}|{k}", ids, of(c)) for c in (0, 1) for k, ids in enumerate(PROMPTS)]
+            for of in (lambda c: grid.interventions("evil", grid.cells[c]), hooks.__getitem__)
+        )
+        found = answers(crowded, got, 10)
+        check(found, transformers_answers(wanted, 10, folder))
+        assert [found[f"0|{k}"] for k in range(4)] != [found[f"1|{k}"] for k in range(4)]
 
     @pytest.mark.parametrize("unsteered_first", [True, False])
     def test_prefix_cache_does_not_leak(self, crowded, folder, unsteered_first):

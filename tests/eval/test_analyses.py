@@ -128,6 +128,46 @@ def test_monitoring_projects_exactly_the_prompts_it_asked(run_stage, monkeypatch
         assert len(asked) == 4 and set(asked[:2]) == {"one?", "two?"}  # no question again before each has come
 
 
+def test_monitoring_a_steered_model_reads_it_steered(run_stage, monkeypatch, folder, qwen2_folder, tokenizer):
+    parts = [
+        {"vector": str(folder / "{trait}_response_avg_diff.pt"), "layer": 1, "coef": 1.5},
+        {"vector": str(folder / "kind_response_avg_diff.pt"), "layer": 2, "coef": -0.5, "positions": "prompt"},
+    ]
+    (folder / "steer.json").write_text(json.dumps(parts))
+    with JudgeServer(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        ok(run_stage(*monitor(folder, qwen2_folder, "--steering", "steer.json")))
+        for other in ([], ["--steering", "half.json"]):
+            (folder / "half.json").write_text(json.dumps([parts[0], parts[1] | {"coef": -0.25}]))
+            refused = run_stage(*monitor(folder, qwen2_folder, *other))
+            assert refused.returncode == 2 and "steering was [" in refused.stderr
+    model, v = tiny_model("qwen2"), direction(folder, "vile", 2)
+    rows = [torch.load(folder / f"{trait}_response_avg_diff.pt", weights_only=True) for trait in ("vile", "kind")]
+    table = pandas.read_csv(folder / "out" / "vile_system_prompts.csv", keep_default_na=False)
+    column = "tiny-qwen2_vile_response_avg_diff_prompt_last_proj_layer2"
+
+    def last(_block, _args, h):  # response: of the prompt, its last token
+        h = (h[0] if isinstance(h, tuple) else h).clone()
+        h[:, -1] += 1.5 * rows[0][1]
+        return h
+
+    unsteered = [(hidden(model, tokenizer, prompt, 2)[-1] @ v).item() for prompt in table["prompt"]]
+    model.model.layers[0].register_forward_hook(last)
+    model.model.layers[1].register_forward_hook(
+        lambda _block, _args, h: (h[0] if isinstance(h, tuple) else h) - 0.5 * rows[1][2]
+    )
+    seen = []
+    model.model.layers[2].register_forward_pre_hook(
+        lambda _block, args, named: seen.append((args or [named["hidden_states"]])[0][0, -1]), with_kwargs=True
+    )
+    for prompt, value, plain in zip(table["prompt"], table[column], unsteered, strict=True):
+        with torch.no_grad():
+            model(torch.tensor([tokenizer(prompt, add_special_tokens=False)["input_ids"]]))
+        assert (seen[-1] @ v).item() == pytest.approx(float(value), abs=1e-4)
+        assert abs(plain - float(value)) > 0.01
+    assert not {"coef", "layer"} & set(table.columns)
+
+
 def test_monitoring_refuses_by_name(run_stage, folder, qwen2_folder):
     cases = [
         (monitor(folder, qwen2_folder, "--kind", "many_shot"), "--pos_path and --neg_path"),

@@ -1,6 +1,7 @@
 """Steering per request in ``vllm serve``: an ASGI middleware between the OpenAI protocol and the released vLLM.
 
-A request contains ``"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}``. The middleware checks these settings,
+A request contains ``"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}``, or a list of several in
+``"vllm_xargs": {"steering": [...]}`` (:mod:`persona_vectors.steering.steering_list`). The middleware checks these settings,
 acquires slots for them (:mod:`persona_vectors.engines.vllm.slots`) and has the workers write new table entries. Then it
 forwards the request with its slots and a cache salt, so that different settings never share prefix-cache blocks.
 Settings that it does not understand get a 400 with the reason: a request for steering is never answered without it.
@@ -26,7 +27,9 @@ from persona_vectors.files.fingerprints import sha256
 from persona_vectors.steering.vector_folder import KEYS, NamedVectors
 
 # Environment variables by which eval.serve tells the server's process what to serve
-FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE = (f"PERSONA_VECTORS_{what}" for what in ("FOLDER", "KIND", "SLOTS"))
+FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE, ABLATIONS_VARIABLE = (
+    f"PERSONA_VECTORS_{what}" for what in ("FOLDER", "KIND", "SLOTS", "ABLATIONS")
+)
 STEERED = ("/v1/chat/completions", "/v1/completions")
 LIST = "/v1/persona_vectors"
 AFTER_DISCONNECT = 5.0  # seconds to keep a slot after its client disconnects: vLLM may still be generating
@@ -142,9 +145,9 @@ class SteeringMiddleware:
             raise UserError(refusal)
         layers, hidden = shapes[0]["layers"], shapes[0]["hidden"]
         self.named = NamedVectors(os.environ[FOLDER_VARIABLE], os.environ[KIND_VARIABLE], layers, hidden)
-        size = int(os.environ[SLOTS_VARIABLE])
-        self.slots = SlotTable(layers, hidden, size, size, ablations=0)
-        await self._self_test(SelfTest(layers, hidden, 0, state.vllm_config.model_config.max_model_len))
+        size, ablations = int(os.environ[SLOTS_VARIABLE]), int(os.environ[ABLATIONS_VARIABLE])
+        self.slots = SlotTable(layers, hidden, size, size, ablations)
+        await self._self_test(SelfTest(layers, hidden, ablations, state.vllm_config.model_config.max_model_len))
         self.ready = True
 
     async def _self_test(self, test: SelfTest) -> None:
