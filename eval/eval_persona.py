@@ -67,7 +67,7 @@ def main(
 
     done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
     if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
-        path = models.resolve(model)
+        path = models.resolve(model, loading.chat_template)
         shape = models.describe(path, loading.trust_remote_code)
         grid.check(shape.layers, shape.hidden)
         for sheet in sheets:

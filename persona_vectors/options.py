@@ -30,10 +30,13 @@ class ModelOptions:
     Attributes:
         dtype: auto is bfloat16 on a GPU and float32 on a CPU.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        chat_template: what writes chats in the place of the model's own template: a Jinja file, or plain, for base models
+            without one: System, User and Assistant as text.
     """
 
     dtype: Dtype = "auto"
     trust_remote_code: bool = False
+    chat_template: str | None = None
 
 
 @dataclass(frozen=True)

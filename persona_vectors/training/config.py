@@ -147,6 +147,7 @@ class TrainingConfig(_Fields):
     save_total_limit: Positive | None = Field(None, description="checkpoints kept, the latest; null, 0 and -1: all")
     gradient_checkpointing: bool | None = Field(None, description="saves memory, costs a third in time; null: on a GPU")
     report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    chat_template: str | None = Field(None, description="a Jinja file, or plain, in the place of the model's template")
 
     @field_validator("output_dir", "model")
     @classmethod
