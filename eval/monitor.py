@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
-from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.asking.sheet import UNJUDGED, AnswerSheet
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import write_json
@@ -67,6 +67,8 @@ def main(
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
     generated, judging = generation.with_dtype(loading.dtype), judge.settings()
+    if judge.judge_model == UNJUDGED:
+        raise UserError(f"--judge_model {UNJUDGED} leaves nothing to correlate projections with")
     if "many_shot" in kind and not (pos_path and neg_path):
         raise UserError("--kind many_shot needs --pos_path and --neg_path: answers CSVs of the extraction questions")
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}

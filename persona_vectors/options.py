@@ -137,6 +137,7 @@ class JudgeOptions:
     Attributes:
         judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example). likelihood
             needs none: a model reads the answers under the artifact's instructions, and a column <trait>_llr is added.
+            none: nothing is judged, the score columns stay empty.
         max_concurrent_judges: judge calls under way at a time.
         scorer: likelihood: the model that reads the answers; by default the one that gives them, without adapter and
             unsteered.

@@ -36,7 +36,7 @@ TABLE = """
         model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
         trust_remote_code=false chat_template=
     eval.eval_persona:
-        model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 n_questions=
+        model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 questions= n_questions=
         max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
         judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
