@@ -131,14 +131,14 @@ def shape_of(config) -> Shape:
 def made_of(path: ModelPath, role: str = "model", adapter: str = "adapter") -> dict:
     """``{role: the base's fingerprint, adapter: the adapter's or None}``, as records of results name them.
 
-    A model on the hub is the commit of its snapshot on this machine. Where a chat template is given, it is in
-    ``chat_template``, whatever the role: one is given to all models of a command.
+    A model on the hub is the commit of its snapshot on this machine. Where a chat template is given, the
+    model that a command is about has it in ``chat_template``; its other models are given the same.
     """
     with loading_errors(path):
         local = Path(path.base).is_dir()
         base = fingerprints.of_folder(path.base) if local else fingerprints.of_hub(path.base)
     over = fingerprints.of_folder(path.adapter, path.basename) if path.adapter else None
-    template = {"chat_template": path.chat_template.made_of} if path.chat_template else {}
+    template = {"chat_template": path.chat_template.made_of} if path.chat_template and role == "model" else {}
     return {role: replace(base, older=(path.name,)), adapter: over, **template}
 
 
