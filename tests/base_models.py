@@ -26,9 +26,9 @@ def base_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @torch.no_grad()
-def base_model(kind: str):
+def base_model(kind: str, **changes):
     """A tiny ``gpt2`` or ``gpt_neox`` of random weights that sees the last token before all, and writes :data:`RUNS_ON`."""
-    model = tiny_model(kind, tie_word_embeddings=False)
+    model = tiny_model(kind, tie_word_embeddings=False, **changes)
     for name, weight in model.named_parameters():
         if "wpe" in name or "dense" in name or "c_proj" in name:
             weight.mul_(0.03)
