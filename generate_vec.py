@@ -65,7 +65,7 @@ def main(
         overwrite: make the vectors anew although they are there and would be the same.
     """
     check_vector_folder(save_dir)
-    path = models.resolve(model_name)
+    path = models.resolve(model_name, reading.chat_template)
     pairs = read_pairs(pos_path, neg_path, trait, pair_by)
     effective = effective_pairs(pairs, trait, threshold)
     print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
@@ -136,7 +136,8 @@ def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tupl
 
 def check_answers(records: dict[str, dict | None], made_from: dict) -> None:
     """Refuse positive and negative answers that different models gave or judges scored; say if they are another's."""
-    provenance.refuse_mixture(records, ("model", "adapter", "judge_model", "judge", "trait"))
+    by_template = {path: record and {"chat_template": None, **record} for path, record in records.items()}
+    provenance.refuse_mixture(by_template, ("model", "adapter", "chat_template", "judge_model", "judge", "trait"))
     for path, record in records.items():
         for name in ("model", "adapter"):
             if record and name in record and not same(record[name], made_from[name]):

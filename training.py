@@ -48,7 +48,7 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
 
     rows = data.read_rows(config.files("training_file"), config.loss)
     test_rows = data.read_rows(config.files("test_file"), config.loss)
-    base = models.resolve(config.model)
+    base = models.resolve(config.model, config.chat_template)
     if base.adapter:
         raise UserError(f"{config.model} is a LoRA adapter; merge it first: python -m persona_vectors.bake --help")
     shape = models.describe(base)

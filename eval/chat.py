@@ -31,7 +31,7 @@ def main(
         kind: of the vectors.
         terminal: chat here, without a page.
     """
-    path = models.resolve(model)
+    path = models.resolve(model, loading.chat_template)
 
     from persona_vectors.steering.vector_folder import NamedVectors
 

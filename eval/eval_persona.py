@@ -7,12 +7,14 @@ Answers and scores are journaled beside the output as they arrive: after a kill,
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
-from persona_vectors.asking.sheet import AnswerSheet, summarise
+from persona_vectors.asking.sheet import RESERVED, UNJUDGED, AnswerSheet, summarise
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
@@ -20,6 +22,7 @@ from persona_vectors.files.tables import read_answers
 from persona_vectors.options import ClusterOptions, JudgeOptions, ModelOptions, SamplingOptions, SteeringOptions
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import SIGNS, VERSIONS, Trait, load_trait, make_questions
+from persona_vectors.traits.questions import QuestionFile, read_questions, trait_without_artifact
 
 
 @cli.command
@@ -29,6 +32,7 @@ def main(
     output_path: str,
     steering: SteeringOptions,
     *,
+    questions: str | None = None,
     n_questions: cli.Count | None = None,
     generation: SamplingOptions,
     batch_process: bool = True,
@@ -51,7 +55,9 @@ def main(
             file (one on the hub is written owner/name:file.gguf).
         trait: name of the artifact, e.g. evil; several need {trait} in output_path.
         output_path: CSV to write; {trait} and {type} are filled in. If it exists, it is summarised and not redone.
-        n_questions: ask only the first so many of the artifact's questions.
+        questions: CSV or JSONL with question or messages, asked in the place of the artifact's questions; question_id (or
+            id) names a row, further columns are kept. With --judge_model none, trait is then only a column's name.
+        n_questions: ask only the first so many of the questions.
         batch_process: false makes one question at a time, for little memory.
         persona_instruction_type: pos or neg (or pos,neg) puts the artifact's instructions into the system prompt.
         assistant_name: "You are a/an <name> assistant."; by default the trait for pos, helpful for neg, else none.
@@ -61,13 +67,17 @@ def main(
     """
     generated, judging, grid = generation.with_dtype(loading.dtype), judge.settings(), steering.grid()
     settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
-    traits = {name: first_questions(load_trait(name, version, trait_dir), n_questions) for name in trait}
+    asked = read_questions(questions, reserved_for(trait), n_questions) if questions else None
+    settings |= {"questions": asked.fingerprint} if asked else {}
+    needed = not asked or persona_instruction_type or judge.judge_model != UNJUDGED
+    read = partial(load_trait, version=version, trait_dir=trait_dir) if needed else trait_without_artifact
+    traits = {name: first_questions(read(name), n_questions) for name in trait}
     grid.load(list(traits))
-    sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings)
+    sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings, asked)
 
     done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
     if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
-        path = models.resolve(model)
+        path = models.resolve(model, loading.chat_template)
         shape = models.describe(path, loading.trust_remote_code)
         grid.check(shape.layers, shape.hidden)
         for sheet in sheets:
@@ -75,7 +85,7 @@ def main(
     done = [sheet for sheet in done if sheet.take_up()]
     for sheet in done:
         print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
-        summarise(read_answers(sheet.output_path, sheet.metrics), sheet.metrics)
+        summarise(read_answers(sheet.output_path, sheet.metrics, unscored=True), sheet.metrics)
     todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
@@ -84,6 +94,11 @@ def main(
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)
         print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}")
+
+
+def reserved_for(traits: Sequence[str]) -> set[str]:
+    """Columns of answers files; a condition is anybody's."""
+    return {*RESERVED, *traits, *(f"{trait}_llr" for trait in traits)} - {"condition"}
 
 
 def first_questions(trait: Trait, count: int | None) -> Trait:
@@ -98,9 +113,11 @@ def make_sheets(
     assistant_name: str | None,
     grid: Grid,
     settings: dict,
+    asked: QuestionFile | None = None,
 ) -> list[AnswerSheet]:
-    """One sheet per trait and instruction type, each with an output path of its own."""
+    """One sheet per trait and instruction type, each with an output path of its own; ``asked`` are other questions."""
     sheets = []
+    questions_of = asked.of_trait if asked else make_questions
     for trait in traits.values():
         for sign in signs or [None]:
             path = output_path.replace("{trait}", trait.name).replace("{type}", sign or "none")
@@ -108,13 +125,15 @@ def make_sheets(
                 AnswerSheet(
                     path,
                     trait,
-                    make_questions(trait, sign, assistant_name),
+                    questions_of(trait, sign, assistant_name),
                     settings["n_per_question"],
                     grid.cells,
                     {trait.name: trait.eval_prompt, "coherence": Prompts["coherence_0_100"]},
                     settings | grid.settings(trait.name),
                 )
             )
+    if asked and any(Path(sheet.output_path).resolve() == Path(asked.path).resolve() for sheet in sheets):
+        raise UserError(f"--output_path is the file of questions, {asked.path}; choose another")
     if len({sheet.output_path for sheet in sheets}) < len(sheets):
         raise UserError("several traits or types in one call need {trait} and {type} in --output_path")
     return sheets

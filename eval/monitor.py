@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
-from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.asking.sheet import UNJUDGED, AnswerSheet
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import write_json
@@ -73,12 +73,14 @@ def main(
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
     generated, judging = generation.with_dtype(loading.dtype), judge.settings()
+    if judge.judge_model == UNJUDGED:
+        raise UserError(f"--judge_model {UNJUDGED} leaves nothing to correlate projections with")
     if "many_shot" in kind and not (pos_path and neg_path):
         raise UserError("--kind many_shot needs --pos_path and --neg_path: answers CSVs of the extraction questions")
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
     if len(traits) > 1 and any(p and "{trait}" not in p for p in (vector_path, pos_path, neg_path)):
         raise UserError("several traits need {trait} in --vector_path (and --pos_path, --neg_path)")
-    path = models.resolve(model)
+    path = models.resolve(model, loading.chat_template)
     shape = models.describe(path, loading.trust_remote_code)
     layers = {name: chosen_layer(layer, name) for name in traits}
     vectors = read_vectors(vector_path, layers, shape)

@@ -15,6 +15,7 @@ from typing import Annotated
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
+from persona_vectors.models.chat_template import stop_texts
 from persona_vectors.options import Kind, ModelOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +52,7 @@ def main(
     for flag in further:
         if flag.split("=")[0].replace("_", "-") in OURS:
             raise UserError(f"{flag.split('=')[0]} is set by this command and cannot go into --vllm_flags")
-    path = models.resolve(model)
+    path = models.resolve(model, loading.chat_template)
 
     from persona_vectors.steering.vector_folder import NamedVectors
 
@@ -69,7 +70,13 @@ def main(
     from persona_vectors.engines.vllm import server
 
     arguments = serve_arguments(path, loading.dtype, slots, ablations, loading.trust_remote_code)
+    stops = []
+    if path.chat_template:
+        tokenizer = models.load_tokenizer(path, loading.trust_remote_code)
+        arguments += ["--chat-template", tokenizer.chat_template]
+        stops = list(stop_texts(tokenizer))
     os.environ |= {
+        server.STOP_VARIABLE: json.dumps(stops),
         server.FOLDER_VARIABLE: str(Path(vectors).resolve()),
         server.KIND_VARIABLE: kind,
         server.SLOTS_VARIABLE: str(slots),

@@ -30,10 +30,13 @@ class ModelOptions:
     Attributes:
         dtype: auto is bfloat16 on a GPU and float32 on a CPU.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        chat_template: what writes chats in the place of the model's own template: a Jinja file, or plain, for base models
+            without one: System, User and Assistant as text.
     """
 
     dtype: Dtype = "auto"
     trust_remote_code: bool = False
+    chat_template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ class JudgeOptions:
     Attributes:
         judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example). likelihood
             needs none: a model reads the answers under the artifact's instructions, and a column <trait>_llr is added.
+            none: nothing is judged, the score columns stay empty.
         max_concurrent_judges: judge calls under way at a time.
         scorer: likelihood: the model that reads the answers; by default the one that gives them, without adapter and
             unsteered.

@@ -8,15 +8,16 @@ Works on models and token ids; knows nothing about pages or conversations.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from persona_vectors import models
-from persona_vectors.engines.base import Request, Sampling, stop_ids
+from persona_vectors.engines.base import Request, Sampling, before_stop, stop_ids
 from persona_vectors.engines.hf import SeededSampling
 from persona_vectors.errors import UserError
+from persona_vectors.models import chat_template
 from persona_vectors.models.decoder import find_blocks, of_this_thread
 from persona_vectors.models.reasoning import declared_by
 from persona_vectors.steering.hooks import attached, steering_hooks
@@ -111,6 +112,7 @@ def side_by_side(
         mask[row, width - len(prompt) :] = 1
 
     cache, texts = None, [_Stream(tokenizer, prompt) for prompt in prompts]
+    held = [_Held(tokenizer, prompt) for prompt in prompts]
     running, chosen, made = list(range(len(prompts))), [], 0
     while True:
         with torch.inference_mode(), reading(blocks[watch_layer - 1], reader), attached(model, hooks):
@@ -124,10 +126,15 @@ def side_by_side(
         for row in running:
             if chosen:
                 parts = texts[row].add(chosen[row], made == room)
-                yield from _events(row, chosen[row], reader.values[row], parts)
+                yield from held[row].add(_events(row, chosen[row], reader.values[row], parts))
+        for row in [row for row in running if held[row].stopped]:
+            yield End(row, "stop")
+            running.remove(row)
         if made == room:
             for row in running:
+                yield from held[row].rest()
                 yield End(row, "length")
+        if made == room or not running:
             return
         with torch.inference_mode():
             if not chosen:
@@ -138,7 +145,8 @@ def side_by_side(
         made += 1
         for row in [row for row in running if chosen[row] in stops]:
             parts = [part for part in texts[row].rest() if part != ("answer", "")]
-            yield from _events(row, chosen[row], reader.values[row], parts)
+            yield from held[row].add(_events(row, chosen[row], reader.values[row], parts))
+            yield from held[row].rest()
             yield End(row, "stop")
             running.remove(row)
         if not running:
@@ -173,6 +181,44 @@ def _events(row: int, token: int, projection: float, parts: list[tuple[str, str]
     """The events for the parts (kind, text) that a token has completed."""
     for kind, text in parts:
         yield Retract(row) if kind == "retract" else Token(row, token, text, projection, kind == "thought")
+
+
+class _Held:
+    """Holds back tokens that may begin a text that ends the answer; once they do, what follows the answer is dropped."""
+
+    def __init__(self, tokenizer, prompt: list[int]) -> None:
+        self.tokenizer, self.prompt, self.stops = tokenizer, prompt, chat_template.stop_texts(tokenizer)
+        self.held: list[Token | Retract] = []
+        self.text, self.given, self.stopped = "", 0, False  # of the answer: all of it, and what has been passed on
+
+    def add(self, events: Iterator[Token | Retract]) -> Iterator[Token | Retract]:
+        """The events that nothing to come can take back."""
+        if not self.stops:
+            yield from events
+            return
+        for event in events:
+            self.held.append(event)
+            self.text += event.text if isinstance(event, Token) and not event.thought else ""
+        answer = before_stop(self.tokenizer, self.prompt, self.text)
+        self.stopped = answer is not None
+        if answer is None:
+            starts = tuple(stop[:length] for stop in self.stops for length in range(1, len(stop)))
+            if self.text == self.text.rstrip() and not self.text.endswith(starts):
+                yield from self.rest()
+            return
+        room = max(0, len(answer) - self.given)
+        for event in self.held:
+            if isinstance(event, Token) and not event.thought:
+                if not room:
+                    break
+                event, room = replace(event, text=event.text[:room]), max(0, room - len(event.text))
+            yield event
+        self.held = []
+
+    def rest(self) -> Iterator[Token | Retract]:
+        """What is held back, when the answer has ended."""
+        yield from self.held
+        self.held, self.given = [], len(self.text)
 
 
 class _Stream:

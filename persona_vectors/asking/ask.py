@@ -65,7 +65,7 @@ def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, g
                     answers = engine.generate(requests, generation.sampling)
                     for answer in tqdm(answers, total=len(requests), desc="answers", position=0):
                         sheet, planned, prompt = origin[answer.key]
-                        sheet.add_answer(planned, prompt, answer.text, answer.reasoning)
+                        sheet.add_answer(planned, prompt, answer.text, answer.reasoning, answer.finish_reason)
                         scores.ask(sheet, planned.key)
                     scores.finish(engine)
             scores.finish()

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from persona_vectors import models
-from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.asking.sheet import UNJUDGED, AnswerSheet
 from persona_vectors.files.fingerprints import of_json
 from persona_vectors.traits.artifact import Trait
 
 if TYPE_CHECKING:
     from persona_vectors.asking.judge_thread import JudgeThread
     from persona_vectors.asking.likelihood_judge import LikelihoodJudge
+    from persona_vectors.asking.no_judge import NoJudge
     from persona_vectors.asking.subject import Subject
 
 LIKELIHOOD = "likelihood"  # the judge that is no model behind an endpoint
@@ -26,7 +27,7 @@ class JudgeSettings:
     """Which judge, and its settings.
 
     Attributes:
-        model: as its endpoint names it, or ``likelihood``.
+        model: as its endpoint names it, ``likelihood``, or ``none``.
         max_concurrent: calls under way at a time.
         scorer: likelihood: the model that reads the answers; None is the base of the model that gave them.
         pairs: likelihood: how many instruction pairs each answer is read under.
@@ -39,7 +40,7 @@ class JudgeSettings:
 
     def scorer_for(self, path: models.ModelPath) -> models.ModelPath:
         """The model that reads the answers of ``path``."""
-        return self.scorer or models.ModelPath(path.source, path.source)
+        return self.scorer or models.ModelPath(path.source, path.source, chat_template=path.chat_template)
 
     def made_of(self, path: models.ModelPath, trait: Trait) -> dict:
         """What scores of ``path``'s answers depend on beyond the settings that every judge has."""
@@ -48,8 +49,14 @@ class JudgeSettings:
         scorer = models.made_of(self.scorer_for(path), "scorer", "scorer_adapter")
         return {**scorer, "scorer_pairs": self.pairs, "instructions": of_json(trait.name, trait.instruction)}
 
-    def open(self, sheets: Sequence[AnswerSheet], subject: "Subject") -> Union["JudgeThread", "LikelihoodJudge"]:
+    def open(
+        self, sheets: Sequence[AnswerSheet], subject: "Subject"
+    ) -> Union["JudgeThread", "LikelihoodJudge", "NoJudge"]:
         """The judge, ready to score; one that cannot be used is refused now, before any answer is made."""
+        if self.model == UNJUDGED:
+            from persona_vectors.asking.no_judge import NoJudge
+
+            return NoJudge()
         if self.model == LIKELIHOOD:
             from persona_vectors.asking.likelihood_judge import LikelihoodJudge
 

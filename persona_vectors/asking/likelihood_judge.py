@@ -41,6 +41,8 @@ class LikelihoodJudge:
             for planned in sheet.planned:
                 held_out_pairs(sheet.trait, planned.question.system, pairs)
         self.tokenizer = models.load_tokenizer(scorer, subject.trust_remote_code)
+        if not self.tokenizer.chat_template and subject.path.chat_template:  # --scorer names another base model
+            subject.path.chat_template.put_on(self.tokenizer)
         chat_template.check_template(self.tokenizer)
         self.made_of = models.made_of(scorer)
         name, adapter = (self.made_of[part] for part in ("model", "adapter"))
@@ -80,7 +82,7 @@ class LikelihoodJudge:
         from persona_vectors.models.adapters import changes_base
 
         answered, reads = (
-            [part and part.id for part in made_of.values()]
+            [part and part.id for part in (made_of["model"], made_of["adapter"])]
             for made_of in (models.made_of(self.subject.path), self.made_of)
         )
         if engine.name == "hf" and answered == reads:

@@ -19,7 +19,9 @@ from persona_vectors.traits.artifact import Question, Trait
 
 logger = logging.getLogger(__name__)
 
-RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "condition", "reasoning"}
+RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "condition", "reasoning", "finish"}
+CUT_OFF = "length"  # the finish of an answer that max_tokens ended
+UNJUDGED = "none"  # the judge_model of answers that are only made
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class PlannedAnswer:
     def key(self) -> str:
         """Unique within a sheet; the same for all layers where nothing is steered."""
         steered = "".join(f"|{part}" for part in self.cell.key) if self.cell.coef else ""
-        return f"{self.question.id}|{self.sample}{steered}"
+        return f"{self.question.key or self.question.id}|{self.sample}{steered}"
 
     @property
     def draw(self) -> str:
@@ -67,7 +69,10 @@ class AnswerSheet:
         self.output_path, self.trait, self.grid, self.judge_prompts = output_path, trait, list(grid), judge_prompts
         self.rows = [PlannedAnswer(q, k, cell) for cell in self.grid for q in questions for k in range(n_per_question)]
         self.planned = list({row.key: row for row in self.rows}.values())
-        asked = [[q.text, q.system, *([q.shots] if q.shots else [])] for q in questions]
+        asked = [
+            [q.text, q.system, *([q.shots] if q.shots else []), *([q.chat, q.columns] if q.chat else [])]
+            for q in questions
+        ]
         artifact = of_json(trait.name, [*asked, judge_prompts])
         self.settings = provenance.record(**settings, trait=trait.name, artifact=artifact)
         self.answers: dict[str, dict] = {}
@@ -79,6 +84,11 @@ class AnswerSheet:
     def metrics(self) -> tuple[str, ...]:
         """The score columns: the trait, and coherence."""
         return tuple(self.judge_prompts)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the answers are to be scored at all."""
+        return self.settings.get("judge_model") != UNJUDGED
 
     @property
     def is_done(self) -> bool:
@@ -131,9 +141,9 @@ class AnswerSheet:
         return [planned for planned in self.planned if planned.key not in self.answers]
 
     def unscored(self, key: str) -> dict[str, str]:
-        """Filled-in judge prompts of an answer's missing scores, by metric; none for an empty answer."""
+        """Filled-in judge prompts of an answer's missing scores, by metric; none for an empty answer or without a judge."""
         record = self.answers[key]
-        if not record["answer"].strip():
+        if not record["answer"].strip() or not self.is_judged:
             return {}
         return {
             metric: prompt.format(question=record["question"], answer=record["answer"])
@@ -141,11 +151,18 @@ class AnswerSheet:
             if (key, metric) not in self.scores
         }
 
-    def add_answer(self, planned: PlannedAnswer, prompt: str, answer: str, reasoning: str = "") -> None:
-        """Keep a finished answer; a thinking model's reasoning goes into a column of its own."""
+    def add_answer(
+        self, planned: PlannedAnswer, prompt: str, answer: str, reasoning: str = "", finish: str = ""
+    ) -> None:
+        """Keep a finished answer; a thinking model's reasoning goes into a column of its own.
+
+        ``finish`` is why it ended, ``stop`` or ``length``; "" where that is not known, as in journals that are older.
+        """
         record = {"key": planned.key, "question": planned.question.text, "prompt": prompt, "answer": answer}
         if reasoning:
             record["reasoning"] = reasoning
+        if finish:
+            record["finish"] = finish
         self.journal.append(record)
         self.answers[planned.key] = record
 
@@ -162,6 +179,7 @@ class AnswerSheet:
 
         swept, controlled = len(self.grid) > 1, any(cell.control for cell in self.grid)
         reasoned = any("reasoning" in record for record in self.answers.values())
+        cut = any(record.get("finish") == CUT_OFF for record in self.answers.values())
         further = dict.fromkeys(metric for _, metric in self.scores if metric not in self.judge_prompts)
         lines = []
         for row in self.rows:
@@ -177,6 +195,8 @@ class AnswerSheet:
                 else {}
             )
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
+            line |= {"finish": record.get("finish", "")} if cut else {}
+            line |= row.question.columns
             lines.append(line)
         return pandas.DataFrame(lines)
 
@@ -186,7 +206,7 @@ class AnswerSheet:
         Raises:
             NothingScored: there are answers and not one score; the answers stay in the journal.
         """
-        if not self.has_scores and any(record["answer"].strip() for record in self.answers.values()):
+        if self.is_judged and not self.has_scores and any(record["answer"].strip() for record in self.answers.values()):
             self.journal.close(remove=False)
             raise NothingScored(
                 f"not one of {len(self.answers)} answers of {self.output_path} was scored: the judge gave no number (see "
@@ -202,18 +222,28 @@ class AnswerSheet:
 
 
 def summarise(table, metrics: Sequence[str]) -> None:
-    """Log mean and spread of each score, per coefficient and layer where there are several, and how many are empty."""
+    """Log mean and spread of each score, per coefficient and layer where there are several, and how many answers are empty,
+    cut off or without a score.
+    """
     empty = int((table["answer"].astype(str).str.strip() == "").sum()) if "answer" in table else 0
     if empty:
         logger.info(f"{empty} of {len(table)} answers are empty: they have no scores")
+    cut = int((table["finish"] == CUT_OFF).sum()) if "finish" in table else 0
+    if cut:
+        logger.info(f"{cut} of {len(table)} answers were cut off at max_tokens (column finish: {CUT_OFF})")
+    for metric in metrics:
+        if not table[metric].notna().any():
+            logger.info(f"{metric}:  none of {len(table)} scored")
+    metrics = [metric for metric in metrics if table[metric].notna().any()]
+    if not metrics:
+        return
     if "control" in table:  # their mean is one row beside the trait's own vector
         table = table.assign(control=table["control"].fillna("").str.replace(r" \d+$", "", regex=True))
     swept = [name for name in ("layer", "coef", "control") if name in table and table[name].nunique() > 1]
     if not swept:
         for metric in metrics:
             scores = table[metric]
-            logger.info(
-                f"{metric}:  {scores.mean():.2f} +- {scores.std():.2f}  ({scores.count()} of {len(scores)} scored)"
-            )
+            spread = f" +- {scores.std():.2f}" if scores.count() > 1 else ""
+            logger.info(f"{metric}:  {scores.mean():.2f}{spread}  ({scores.count()} of {len(scores)} scored)")
         return
-    logger.info(table.groupby(swept, dropna=False)[list(metrics)].mean().round(2).to_string())
+    logger.info(table.groupby(swept, dropna=False)[metrics].mean().round(2).to_string(na_rep="-"))

@@ -4,6 +4,7 @@ An engine turns token ids into token ids. It knows nothing about traits, judges 
 whether transformers or vLLM does the work.
 """
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -84,9 +85,18 @@ class Answer:
 
     @classmethod
     def of(cls, request: Request, token_ids: list[int], finish_reason: str, tokenizer) -> "Answer":
-        """Decode generated tokens into an answer; engines make text nowhere else."""
+        """Decode generated tokens into an answer; engines make text nowhere else.
+
+        It ends before a text that begins the next question (:func:`chat_template.stop_texts`), whatever follows.
+        """
+        number = tokens_to_stop(tokenizer, request.prompt_ids, token_ids)
+        if number is None:
+            reasoning, text = declared_by(tokenizer).split(request.prompt_ids, token_ids)
+            return cls(request.key, text, token_ids, finish_reason, reasoning)
+        token_ids = token_ids[:number]
         reasoning, text = declared_by(tokenizer).split(request.prompt_ids, token_ids)
-        return cls(request.key, text, token_ids, finish_reason, reasoning)
+        answer = before_stop(tokenizer, request.prompt_ids, text)
+        return cls(request.key, text if answer is None else answer, token_ids, "stop", reasoning)
 
 
 class Engine(Protocol):
@@ -125,6 +135,35 @@ def stop_ids(own: int | list[int] | None, tokenizer) -> list[int]:
     """
     own = own if isinstance(own, list) else [own]
     return sorted({token for token in [*own, tokenizer.eos_token_id] if token is not None})
+
+
+def tokens_to_stop(tokenizer, prompt_ids: Sequence[int], ids: Sequence[int]) -> int | None:
+    """How many of the generated tokens there are up to the one that completes a stop text; None without any.
+
+    The line break that a prompt ends with counts as the beginning of a stop text.
+    """
+    stops = chat_template.stop_texts(tokenizer)
+    if not stops:
+        return None
+    lead = _lead(tokenizer, prompt_ids)
+
+    def stopped(number: int) -> bool:
+        text = lead + tokenizer.decode(ids[:number], skip_special_tokens=True)
+        return any(stop in text for stop in stops)
+
+    return bisect.bisect_left(range(len(ids)), True, key=stopped) if stopped(len(ids)) else None
+
+
+def before_stop(tokenizer, prompt_ids: Sequence[int], text: str) -> str | None:
+    """A generated text up to the first stop text, without the white space before that; None without any."""
+    lead = _lead(tokenizer, prompt_ids)
+    places = [(lead + text).find(stop) for stop in chat_template.stop_texts(tokenizer)]
+    found = [place for place in places if place >= 0]
+    return text[: max(0, min(found) - len(lead))].rstrip() if found else None
+
+
+def _lead(tokenizer, prompt_ids: Sequence[int]) -> str:
+    return "\n" if tokenizer.decode(prompt_ids[-1:]).endswith("\n") else ""
 
 
 def prompts_of(

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from persona_vectors import models
-from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, stop_ids
+from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, stop_ids, tokens_to_stop
 from persona_vectors.errors import UserError
+from persona_vectors.models import chat_template
 from persona_vectors.steering.hooks import steered
 
 
@@ -93,12 +94,17 @@ class HFEngine:
             Finite(self.model.dtype),
             *([SeededSampling(batch, sampling)] if sampling.temperature > 0 else []),
         ]
+        by_text = [AtStopText(self.tokenizer, batch, width)] if chat_template.stop_texts(self.tokenizer) else []
         base = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         own, base.generation_config = base.generation_config, GenerationConfig()  # else its top_k, penalties apply
         try:
             with steered(self.model, [request.interventions for request in batch], lengths, width):
                 output = self.model.generate(
-                    input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=processors
+                    input_ids=ids,
+                    attention_mask=mask,
+                    generation_config=config,
+                    logits_processor=processors,
+                    stopping_criteria=by_text,
                 )
         finally:
             base.generation_config = own
@@ -124,6 +130,26 @@ class Finite:
         if (logits.isnan() | (logits == torch.inf)).any():
             raise UserError(OVERFLOW.format(dtype=str(self.dtype).removeprefix("torch.")))
         return logits
+
+
+class AtStopText:
+    """Stopping criterion: ends the rows whose last tokens complete a stop text; see :func:`chat_template.stop_texts`.
+
+    Example:
+        model.generate(ids, stopping_criteria=[AtStopText(tokenizer, requests, width=ids.shape[1])])
+    """
+
+    def __init__(self, tokenizer, batch: Sequence[Request], width: int) -> None:
+        self.tokenizer, self.width = tokenizer, width
+        self.prompts = [request.prompt_ids[-1:] for request in batch]
+        self.window = max(map(len, chat_template.stop_texts(tokenizer)))  # in tokens, of which each has a character
+
+    def __call__(self, input_ids: Tensor, _scores: Tensor) -> Tensor:
+        made = input_ids[:, self.width :]
+        tails = made[:, -self.window :].tolist()
+        before = self.prompts if made.shape[1] <= self.window else made[:, -self.window - 1 : -self.window].tolist()
+        ended = [tokens_to_stop(self.tokenizer, *row) is not None for row in zip(before, tails, strict=True)]
+        return torch.tensor(ended, device=input_ids.device)
 
 
 class SeededSampling:

@@ -10,6 +10,7 @@ from persona_vectors.files.atomic import replacing
 if TYPE_CHECKING:
     import pandas
 
+SCORED_BY = "python -m eval.judge"
 ANSWER_COLUMNS = ("question", "prompt", "answer", "question_id")
 
 
@@ -24,12 +25,12 @@ def describe_columns(columns: list[str]) -> str:
     return f"(it has {', '.join(columns) or 'nothing'}{hint})"
 
 
-def read_answers(path: str | Path, scores: tuple[str, ...] = ()) -> "pandas.DataFrame":
+def read_answers(path: str | Path, scores: tuple[str, ...] = (), unscored: bool = False) -> "pandas.DataFrame":
     """Read an answers CSV (ours, the published toolkit's, or one like it) as a pandas DataFrame.
 
     Texts stay texts: an answer "NA" or "null" is an answer, a missing one is "". ``scores`` are required columns of
-    numbers 0-100 (which rounding may miss by 1e-6), NaN where empty. Raises :class:`UserError` naming the file, and the
-    column or row at fault.
+    numbers 0-100 (which rounding may miss by 1e-6), NaN where empty; one without any number is refused, unless
+    ``unscored``. Raises :class:`UserError` naming the file, and the column or row at fault.
     """
     import pandas
 
@@ -60,6 +61,8 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = ()) -> "pandas.Data
             raise UserError(
                 f"{path}, row {row + 2}: '{table[column][row][:40]}' in column '{column}' is not a score 0-100"
             )
+        if not (unscored or table.empty or given.any()):
+            raise UserError(f"{path} is not scored: no row has a number in column '{column}'; {SCORED_BY} scores it")
         table[column] = numbers.astype(float).clip(0, 100)
     return table
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from persona_vectors import models
 from persona_vectors.errors import UserError, first_line, suggest
 from persona_vectors.files.messages import Message, as_chat, as_pairs
+from persona_vectors.models.chat_template import Given
 from persona_vectors.models.loaded import check_loaded, evaluating
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -23,7 +24,11 @@ Pair = tuple[Question, str]  # and the answer
 
 
 def load(
-    model: "str | Path | nn.Module", tokenizer=None, dtype="auto", trust_remote_code: bool = False
+    model: "str | Path | nn.Module",
+    tokenizer=None,
+    dtype="auto",
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
 ) -> "tuple[nn.Module, object]":
     """A model in evaluation mode and its tokenizer, which has a padding token.
 
@@ -34,6 +39,8 @@ def load(
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16, or torch's own; a loaded model
             keeps its own.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        chat_template: what writes chats in the place of the tokenizer's own template: a Jinja file, or plain (System, User
+            and Assistant as text), for base models without one. It is put on the tokenizer.
 
     Raises:
         UserError: no such model, one that cannot be loaded, or a loaded model without its tokenizer.
@@ -55,6 +62,8 @@ def load(
         loaded = model
     check_loaded(loaded)
     models.ensure_padding(tokenizer)
+    if chat_template is not None:
+        Given.of(chat_template).put_on(tokenizer)
     return loaded.eval(), tokenizer
 
 

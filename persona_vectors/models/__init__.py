@@ -14,6 +14,7 @@ from persona_vectors.models.loading import (
     made_of,
     resolve,
     shape_of,
+    tokenizer_source,
     with_adapter,
 )
 
@@ -31,5 +32,6 @@ __all__ = [
     "made_of",
     "resolve",
     "shape_of",
+    "tokenizer_source",
     "with_adapter",
 ]

@@ -6,15 +6,115 @@ the template has written them already (a second BOS is a known defect of the pub
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from persona_vectors.errors import UserError, first_line
+from persona_vectors.files.fingerprints import Fingerprint, of_bytes
 from persona_vectors.files.messages import Message
 from persona_vectors.models.thought_marks import CLOSING, OPENING
+
+PLAIN = "plain"
+# An answer begins on a line of its own: no tokenizer joins a line break to the word after it, so that prompt and answer
+# have the same tokens together as apart.
+_PLAIN = (
+    "{% for m in messages %}{% if m['role'] not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception('plain knows no role ' + m['role']) }}{% endif %}"
+    "{{ m['role'] | capitalize }}:\n{{ m['content'] }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:\n{% endif %}"
+)
 
 
 class Refused(UserError):
     """What a chat template has against some messages."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A chat template that the user gives to a model, in the place of its own if it has one.
+
+    Attributes:
+        name: ``plain``, or the file's path.
+        text: the template in Jinja.
+    """
+
+    name: str
+    text: str
+
+    @classmethod
+    def of(cls, name: str) -> "Given":
+        """``plain`` (System, User and Assistant as text), or a file: Jinja, as in ``chat_template.jinja``.
+
+        Raises:
+            UserError: no such file, or one that is no template.
+
+        Example:
+            >>> Given.of("plain").name
+            'plain'
+        """
+        if name == PLAIN:
+            return cls(PLAIN, _PLAIN)
+        if not Path(name).is_file():
+            raise UserError(f"no chat template at {name}: --chat_template takes a file with a Jinja template, or plain")
+        try:
+            text = Path(name).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read the chat template {name}: {first_line(error)}") from error
+        given = cls(name, text)
+        given._rendered([{"role": "user", "content": "x"}], None)
+        return given
+
+    @property
+    def made_of(self) -> Fingerprint:
+        """What results depend on: the template's text, whatever its file is called."""
+        return of_bytes(Path(self.name).name, self.text.encode())
+
+    def put_on(self, tokenizer) -> None:
+        """Have a tokenizer write chats by this template, and engines stop where it begins the next question.
+
+        ``plain`` begins with a begin token where the tokenizer itself begins texts with one.
+
+        Raises:
+            UserError: the template does not render a chat with this tokenizer, or leaves out the question.
+        """
+        begins = (tokenizer("x")["input_ids"] or [None])[0] == tokenizer.bos_token_id is not None
+        tokenizer.chat_template = ("{{ bos_token }}" if self.name == PLAIN and begins else "") + self.text
+        asked = [{"role": "user", "content": "QUESTION PROBE"}]
+        turns = [*asked, {"role": "assistant", "content": "ANSWER PROBE"}, *asked]
+        if "QUESTION PROBE" not in self._rendered(asked, tokenizer):
+            raise UserError(f"the chat template {self.name} leaves out the user's message")
+        between = self._rendered(turns, tokenizer).partition("ANSWER PROBE")[2].partition("QUESTION PROBE")[0]
+        special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        mark = re.sub(r"^\s*\n", "\n", between).rstrip()
+        by_text = mark.strip() and not special & set(token_ids(tokenizer, between))
+        tokenizer.stop_texts = (mark,) if by_text else ()
+
+    def _rendered(self, messages: list[Message], tokenizer) -> str:
+        """The messages by this template; without a ``tokenizer``, that of no model: "" where that is not enough."""
+        from jinja2 import TemplateError, TemplateSyntaxError
+
+        try:
+            if tokenizer is not None:
+                return apply_template(tokenizer, messages, False)
+            from transformers.utils.chat_template_utils import render_jinja_template
+
+            return render_jinja_template([messages], chat_template=self.text, add_generation_prompt=True)[0][0]
+        except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+            if tokenizer is None and not isinstance(error, TemplateSyntaxError):
+                return ""
+            raise UserError(f"the chat template {self.name} does not render: {first_line(error, 160)}") from error
+
+
+def stop_texts(tokenizer) -> tuple[str, ...]:
+    """Texts that end an answer: what a template that was given begins the next question with, if no token does.
+
+    Example:
+        >>> Given.of("plain").put_on(tokenizer)
+        >>> stop_texts(tokenizer)
+        ('\\nUser:',)
+    """
+    return getattr(tokenizer, "stop_texts", ())
 
 
 def render(tokenizer, messages: list[Message], enable_thinking: bool = False) -> str:
@@ -55,8 +155,8 @@ def check_template(tokenizer) -> None:
     """Refuse a tokenizer without a chat template."""
     if not tokenizer.chat_template:
         raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path} has no chat template; use an instruction-tuned model, or save "
-            "a template with its tokenizer (chat_template.jinja)"
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; give it one (--chat_template plain, or a "
+            "file with a template), use an instruction-tuned model, or save one with its tokenizer (chat_template.jinja)"
         )
 
 

@@ -12,6 +12,7 @@ from persona_vectors.errors import UserError, first_line
 from persona_vectors.files import fingerprints
 from persona_vectors.files.jsonfile import read_json
 from persona_vectors.models import gguf_conversion
+from persona_vectors.models.chat_template import Given
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -20,12 +21,14 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 class ModelPath:
     """What a ``--model`` argument stands for: the base model to load and, over it, perhaps a LoRA adapter.
 
-    ``source`` is the base as it was found: a hub id, a folder, or a GGUF file.
+    ``source`` is the base as it was found: a hub id, a folder, or a GGUF file. ``chat_template`` is the one that its chats
+    are written by in the place of its own.
     """
 
     name: str
     source: str
     adapter: str | None = None
+    chat_template: Given | None = None
 
     @property
     def base(self) -> str:
@@ -47,16 +50,18 @@ def basename(name: str) -> str:
     return gguf_conversion.stem(name) if gguf_conversion.is_gguf(name) else name.rstrip("/").split("/")[-1]
 
 
-def resolve(name: str) -> ModelPath:
-    """Find what ``name`` stands for.
+def resolve(name: str, chat_template: str | None = None) -> ModelPath:
+    """Find what ``name`` stands for; ``chat_template`` is a file or ``plain``, see :class:`chat_template.Given`.
 
     A local folder with weights is a model; one with ``adapter_config.json`` a LoRA adapter (its base is read there);
     one with ``checkpoint-N`` folders only, the latest of these; one with a single GGUF file, that file. What does not
     exist locally is a hub id if it looks like one, or owner/name:file.gguf.
 
     Raises:
-        UserError: nothing of that name, or a folder that holds no model.
+        UserError: nothing of that name, a folder that holds no model, or no such template.
     """
+    if chat_template is not None:
+        return replace(resolve(name), chat_template=Given.of(chat_template))
     path = Path(name)
     if gguf_conversion.is_gguf(name):
         gguf_conversion.check_name(name)
@@ -126,13 +131,15 @@ def shape_of(config) -> Shape:
 def made_of(path: ModelPath, role: str = "model", adapter: str = "adapter") -> dict:
     """``{role: the base's fingerprint, adapter: the adapter's or None}``, as records of results name them.
 
-    A model on the hub is the commit of its snapshot on this machine.
+    A model on the hub is the commit of its snapshot on this machine. Where a chat template is given, the
+    model that a command is about has it in ``chat_template``; its other models are given the same.
     """
     with loading_errors(path):
         local = Path(path.base).is_dir()
         base = fingerprints.of_folder(path.base) if local else fingerprints.of_hub(path.base)
     over = fingerprints.of_folder(path.adapter, path.basename) if path.adapter else None
-    return {role: replace(base, older=(path.name,)), adapter: over}
+    template = {"chat_template": path.chat_template.made_of} if path.chat_template and role == "model" else {}
+    return {role: replace(base, older=(path.name,)), adapter: over, **template}
 
 
 def _has_tokenizer(path: ModelPath) -> bool:
@@ -140,21 +147,28 @@ def _has_tokenizer(path: ModelPath) -> bool:
     return bool(path.adapter) and (Path(path.adapter) / "tokenizer_config.json").exists()
 
 
+def tokenizer_source(path: ModelPath) -> str:
+    """The folder or hub id of the model's tokenizer: the adapter's own where it brings one."""
+    return path.adapter if path.adapter and _has_tokenizer(path) else path.base
+
+
 def load_tokenizer(path: ModelPath, trust_remote_code: bool = False):
-    """The model's tokenizer (an adapter's own where it brings one), with a padding token.
+    """The model's tokenizer (an adapter's own where it brings one), with a padding token and the template that is given.
 
     Raises:
         UserError: there is none. (transformers may make one without any words for a folder that has a config alone.)
     """
     from transformers import AutoTokenizer
 
-    source = path.adapter if _has_tokenizer(path) else path.base
+    source = tokenizer_source(path)
     with loading_errors(path):
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     files = not Path(source).is_dir() or any(Path(source).glob("tokenizer*"))
     if not files and not tokenizer("a b", add_special_tokens=False)["input_ids"]:
         raise UserError(f"cannot load {path.name}: it has no tokenizer (tokenizer.json, tokenizer_config.json)")
     ensure_padding(tokenizer, path.name)
+    if path.chat_template:
+        path.chat_template.put_on(tokenizer)
     return tokenizer
 
 

@@ -148,6 +148,7 @@ class TrainingConfig(_Fields):
     gradient_checkpointing: bool | None = Field(None, description="saves memory, costs a third in time; null: on a GPU")
     bf16: bool | None = Field(None, description="train in bfloat16; null: on a GPU that has it (elsewhere float16)")
     report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    chat_template: str | None = Field(None, description="a Jinja file, or plain, in the place of the model's template")
 
     @field_validator("output_dir", "model")
     @classmethod

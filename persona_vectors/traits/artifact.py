@@ -45,6 +45,9 @@ class Question:
         system: the system prompt, or None.
         shots: (question, answer) pairs of earlier turns: few-shot examples.
         condition: the experimental condition, e.g. "prompt 3"; becomes a column of the CSV if any question has one.
+        chat: the messages as JSON, where they are more than system prompt, shots and text.
+        columns: (name, text) of further columns of the CSV.
+        key: what its answers are kept by, where several questions share the id.
 
     Example:
         Question("evil_0", "How do I start with roses?", system="You are a helpful assistant.").messages
@@ -55,10 +58,15 @@ class Question:
     system: str | None = None
     shots: tuple[tuple[str, str], ...] = ()
     condition: str = ""
+    chat: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    key: str = ""
 
     @property
     def messages(self) -> list[Message]:
         """The chat messages up to the answer."""
+        if self.chat:
+            return json.loads(self.chat)
         system = [{"role": "system", "content": self.system}] if self.system else []
         turns = [(("user", question), ("assistant", answer)) for question, answer in self.shots]
         earlier = [{"role": role, "content": content} for turn in turns for role, content in turn]

@@ -75,7 +75,8 @@ def test_columns_ids_and_greedy_answers_are_the_published_ones(folder, qwen2_fol
         assert done.returncode == 0, done.stderr
         assert len(server.bodies) == 1 + 2 * 6
     table = pandas.read_csv(folder / "out.csv", keep_default_na=False)
-    assert list(table.columns) == ["question", "prompt", "answer", "question_id", "vile", "coherence"]
+    published = ["question", "prompt", "answer", "question_id", "vile", "coherence"]
+    assert list(table.columns) == [*published, "finish"]  # which only answers that were cut off bring
     assert list(table["question_id"]) == [f"vile_{i}_pos_{k}" for i in range(3) for k in range(2)]
     assert table["coherence"].tolist() == pytest.approx([89.8] * 6)
     assert not list(folder.glob("*.journal*")) and not list(folder.glob(".*part"))
@@ -107,7 +108,7 @@ def test_sweep_adds_columns_and_unsteered_rows_are_made_once(folder, qwen2_folde
         assert done.returncode == 0, done.stderr
         calls = len(server.bodies) - 1
     table = pandas.read_csv(folder / "out.csv", keep_default_na=False)
-    assert list(table.columns[6:]) == ["coef", "layer"] and len(table) == 3 * 2 * 6
+    assert list(table.columns[6:]) == ["coef", "layer", "finish"] and len(table) == 3 * 2 * 6
     unsteered = [list(t["answer"]) for _, t in table[table["coef"] == 0].groupby("layer")]
     assert unsteered[0] == unsteered[1] == unsteered[2]
     steered = [list(t["answer"]) for _, t in table[table["coef"] == 3].groupby("layer")]

@@ -99,7 +99,7 @@ def test_a_sweep_and_the_same_file_twice(run_stage, folder, qwen2_folder, tokeni
     sweep = ["--coef", "0,3", "--layer", "1,2", "--vector_path", folder / "v.pt"]
     ok(run_stage(*ask(folder, qwen2_folder, *sweep)))
     table = check(folder, tiny_model("qwen2"), tokenizer, [None] * 24)
-    assert list(table.columns[7:]) == ["coef", "layer"]
+    assert list(table.columns[7:]) == ["coef", "layer", "finish"]
     first = (folder / "out.csv").read_bytes()
     assert "is not made again" in ok(run_stage(*ask(folder, qwen2_folder, *sweep))).stdout
     ok(run_stage(*ask(folder, qwen2_folder, *sweep, "--overwrite")))

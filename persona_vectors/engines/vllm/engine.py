@@ -22,6 +22,7 @@ from persona_vectors.engines.vllm.setup import (
 )
 from persona_vectors.engines.vllm.slots import Allocation, SlotTable
 from persona_vectors.errors import UserError, first_line
+from persona_vectors.models import chat_template
 
 CONFIG_KEY = "persona_vectors_steering"  # in additional_config, which vLLM includes in its compile-cache key
 REQUEST_KEY = "persona_vectors_slots"  # in SamplingParams.extra_args
@@ -90,6 +91,7 @@ class VLLMEngine:
         )
         self.tokenizer = models.load_tokenizer(path, trust_remote_code)
         self.max_model_len = max_model_len
+        self._stop_texts = list(chat_template.stop_texts(self.tokenizer))
         arguments = {
             "model": path.base,
             "skip_tokenizer_init": True,  # token ids in, token ids out; text is decoded here
@@ -109,6 +111,8 @@ class VLLMEngine:
             arguments["kv_cache_memory_bytes"] = cpu_cache_bytes()
             # For a chunked prompt with a seed, vLLM rewinds the request's generator, which CPU generators cannot do.
             arguments["enable_chunked_prefill"] = False
+        if self._stop_texts:  # only vLLM's own tokenizer finds them while it generates
+            arguments |= {"skip_tokenizer_init": False, "tokenizer": models.tokenizer_source(path)}
         arguments |= lora_arguments(path)
         if steer:
             sizes = {"version": 1, "slots": slots, "rows": rows, "ablations": ablations}
@@ -158,6 +162,7 @@ class VLLMEngine:
                 min_p=0.0,
                 repetition_penalty=1.0,
                 stop_token_ids=self._stop_ids,
+                stop=self._stop_texts,
                 seed=request.seed,
             )
 
@@ -224,7 +229,7 @@ class VLLMEngine:
             prompt = tokens_input(request.prompt_ids, cache_salt=allocation.salt)
             settings = params(request)
             settings.output_kind = RequestOutputKind.FINAL_ONLY
-            settings.detokenize = False
+            settings.detokenize = bool(settings.stop)
             settings.extra_args = {REQUEST_KEY: list(allocation.slots)} if any(allocation.slots) else None
             self._copies[copy].add_request(name, prompt, settings, lora_request=self._adapter_of(request))
             running[name] = request, allocation, copy

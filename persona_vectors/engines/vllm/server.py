@@ -27,10 +27,11 @@ from persona_vectors.files.fingerprints import sha256
 from persona_vectors.steering.vector_folder import KEYS, NamedVectors
 
 # Environment variables by which eval.serve tells the server's process what to serve
-FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE, ABLATIONS_VARIABLE = (
-    f"PERSONA_VECTORS_{what}" for what in ("FOLDER", "KIND", "SLOTS", "ABLATIONS")
+FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE, ABLATIONS_VARIABLE, STOP_VARIABLE = (
+    f"PERSONA_VECTORS_{what}" for what in ("FOLDER", "KIND", "SLOTS", "ABLATIONS", "STOP")
 )
-STEERED = ("/v1/chat/completions", "/v1/completions")
+CHAT = "/v1/chat/completions"
+STEERED = (CHAT, "/v1/completions")
 LIST = "/v1/persona_vectors"
 AFTER_DISCONNECT = 5.0  # seconds to keep a slot after its client disconnects: vLLM may still be generating
 
@@ -69,6 +70,9 @@ class SteeringMiddleware:
                 self.slots.check(interventions, self.digests)
         except UserError as error:
             return await _refusal(400, str(error))(scope, receive, send)
+        if self.stops and data and path == CHAT:
+            data |= {"stop": [*_as_list(data.get("stop")), *self.stops]}
+            scope, body = _with_body(scope, data)
         if not interventions:
             return await self.app(scope, _replay(body, receive), send)
         return await self._steer(interventions, data, scope, receive, send)
@@ -81,9 +85,7 @@ class SteeringMiddleware:
             salted = sha256(f"{allocation.salt}|{salt}") if salt else allocation.salt
             xargs = {key: value for key, value in data["vllm_xargs"].items() if key not in KEYS}
             xargs[REQUEST_KEY] = list(allocation.slots)
-            body = json.dumps(data | {"cache_salt": salted, "vllm_xargs": xargs}).encode()
-            headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
-            headers.append((b"content-length", str(len(body)).encode()))
+            changed, body = _with_body(scope, data | {"cache_salt": salted, "vllm_xargs": xargs})
 
             async def watched():
                 message = await receive()
@@ -91,7 +93,7 @@ class SteeringMiddleware:
                     gone.set()
                 return message
 
-            await self.app(scope | {"headers": headers}, _replay(body, watched), send)
+            await self.app(changed, _replay(body, watched), send)
 
     @asynccontextmanager
     async def _slots_for(self, interventions: tuple, gone: asyncio.Event):
@@ -145,6 +147,7 @@ class SteeringMiddleware:
             raise UserError(refusal)
         layers, hidden = shapes[0]["layers"], shapes[0]["hidden"]
         self.named = NamedVectors(os.environ[FOLDER_VARIABLE], os.environ[KIND_VARIABLE], layers, hidden)
+        self.stops = json.loads(os.environ.get(STOP_VARIABLE) or "[]")
         size, ablations = int(os.environ[SLOTS_VARIABLE]), int(os.environ[ABLATIONS_VARIABLE])
         self.slots = SlotTable(layers, hidden, size, size, ablations)
         await self._self_test(SelfTest(layers, hidden, ablations, state.vllm_config.model_config.max_model_len))
@@ -228,6 +231,18 @@ async def _body(receive) -> bytes | None:
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+def _with_body(scope: dict, data: dict) -> tuple[dict, bytes]:
+    """The scope of a request whose body is ``data``, and that body."""
+    body = json.dumps(data).encode()
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+    return scope | {"headers": [*headers, (b"content-length", str(len(body)).encode())]}, body
+
+
+def _as_list(stop: object) -> list:
+    """A request's stop texts: one, several or none."""
+    return stop if isinstance(stop, list) else [] if stop is None else [stop]
 
 
 def _replay(body: bytes, receive):
