@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Literal
 
-from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.sheet import AnswerSheet, summarise
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
@@ -63,7 +63,7 @@ def main(
     settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
     traits = {name: first_questions(load_trait(name, version, trait_dir), n_questions) for name in trait}
     grid.load(list(traits))
-    sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings)
+    sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings, judging)
 
     done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
     if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
@@ -98,6 +98,7 @@ def make_sheets(
     assistant_name: str | None,
     grid: Grid,
     settings: dict,
+    judging: JudgeSettings,
 ) -> list[AnswerSheet]:
     """One sheet per trait and instruction type, each with an output path of its own."""
     sheets = []
@@ -111,7 +112,7 @@ def make_sheets(
                     make_questions(trait, sign, assistant_name),
                     settings["n_per_question"],
                     grid.cells,
-                    {trait.name: trait.eval_prompt, "coherence": Prompts["coherence_0_100"]},
+                    judging.prompts(trait),
                     settings | grid.settings(trait.name),
                 )
             )

@@ -10,9 +10,9 @@ token), .png and .json (r over all answers, r within conditions averaged, 95 % i
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
-from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.sheet import AnswerSheet
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
@@ -22,7 +22,7 @@ from persona_vectors.files.tables import read_answers
 from persona_vectors.options import EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
 from persona_vectors.steering.sweep import Cell
 from persona_vectors.traits.artifact import Question, Trait, load_trait
-from persona_vectors.vectors.pairs import effective_answers
+from persona_vectors.vectors.pairs import MIN_COHERENCE, effective_answers
 from persona_vectors.vectors.storage import check_fit, chosen_layer, load_vectors
 
 KINDS = ("system_prompts", "many_shot")
@@ -44,6 +44,7 @@ def main(
     neg_path: str | None = None,
     shots: cli.Distinct[Annotated[int, cli.Between(0)]] = (0, 5, 10, 15, 20),
     *,
+    min_coherence: cli.Score = MIN_COHERENCE,
     generation: SamplingOptions,
     judge: JudgeOptions,
     overwrite: bool = False,
@@ -63,6 +64,7 @@ def main(
         pos_path: many_shot: extraction answers CSV made with --persona_instruction_type pos; {trait} is filled in.
         neg_path: the same with neg; exemplars are the positive halves of the effective pairs.
         shots: numbers of exemplars.
+        min_coherence: many_shot: both answers of an effective pair are at least so coherent; 0 takes them as they are.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
@@ -76,13 +78,13 @@ def main(
     shape = models.describe(path, loading.trust_remote_code)
     layers = {name: chosen_layer(layer, name) for name in traits}
     vectors = read_vectors(vector_path, layers, shape)
-    conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed)
+    conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence)
     sheets = {}
     for name, artifact in traits.items():
         for each in kind:
             settings = asdict(generated) | {"judge_model": judge.judge_model, "kind": each}
             questions = conditions.questions(each, artifact)
-            sheets[name, each] = make_sheet(f"{output_dir}/{name}_{each}.csv", artifact, questions, settings)
+            sheets[name, each] = make_sheet(f"{output_dir}/{name}_{each}.csv", artifact, questions, settings, judging)
 
     from persona_vectors.vectors.project_file import FileProjector
     from persona_vectors.vectors.projection import make_columns
@@ -118,9 +120,11 @@ def read_vectors(vector_path: str, layers: dict[str, int], shape: models.Shape) 
     return vectors
 
 
-def make_sheet(output_path: str, trait: Trait, questions: list[Question], settings: dict) -> AnswerSheet:
+def make_sheet(
+    output_path: str, trait: Trait, questions: list[Question], settings: dict, judging: JudgeSettings
+) -> AnswerSheet:
     """The answers and scores of a trait under the conditions of one kind."""
-    prompts = {trait.name: trait.eval_prompt, "coherence": Prompts["coherence_0_100"]}
+    prompts = judging.prompts(trait)
     return AnswerSheet(output_path, trait, questions, settings["n_per_question"], [Cell(None, 0.0)], prompts, settings)
 
 
@@ -133,6 +137,7 @@ class Conditions:
     neg_path: str | None
     shots: list[int]
     seed: int
+    min_coherence: float
 
     def questions(self, kind: str, trait: Trait) -> list[Question]:
         """The evaluation questions under every condition of ``kind``."""
@@ -141,7 +146,9 @@ class Conditions:
         if kind == "system_prompts":
             return conditions.under_system_prompts(trait, conditions.load_system_prompts(trait.name, self.trait_dir))
         paths = (p.replace("{trait}", trait.name) for p in (self.pos_path, self.neg_path))
-        return conditions.after_exemplars(trait, effective_answers(*paths, trait.name), self.shots, self.seed)
+        return conditions.after_exemplars(
+            trait, effective_answers(*paths, trait.name, self.min_coherence), self.shots, self.seed
+        )
 
 
 def correlate(trait: str, kind: str, layer: int, column: str, path: str) -> dict:

@@ -17,7 +17,7 @@ TABLE = """
         model_name=Qwen/Qwen3-1.7B local_dir= revision=main
     generate_vec:
         model_name pos_path neg_path trait save_dir threshold=50 dtype=auto token_budget= trust_remote_code=false
-        pair_by=question_id overwrite=false
+        pair_by=question_id min_coherence=50 overwrite=false
     share_vectors export:
         vectors output_dir format=gguf layer= model_name=
     share_vectors import:
@@ -38,7 +38,7 @@ TABLE = """
     eval.eval_persona:
         model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 n_questions=
         max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
-        judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
+        judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
         trust_remote_code=false tensor_parallel_size= pipeline_parallel_size= data_parallel_size=
         gpu_memory_utilization= distributed_executor_backend=
@@ -53,6 +53,7 @@ TABLE = """
         folder output=
     eval.monitor:
         model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20
+        min_coherence=50 coherence_prompt= no_cache=false
         n_per_question=10 max_tokens=1000 judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs=
         max_concurrent_judges=100 overwrite=false trait_dir=data_generation backend=auto batch_size=64 dtype=auto
         seed=0 enable_thinking=false trust_remote_code=false tensor_parallel_size= data_parallel_size=
@@ -66,6 +67,10 @@ TABLE = """
         model trait folder steering= mitigation= output=
     eval.select_layer:
         file_path trait min_coherence=75 output=
+    eval.judge:
+        file_path prompt_file= name= trait= kind=0_100 judge_model=gpt-4.1-mini-2025-04-14 max_concurrent_judges=100
+        scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract overwrite=false trait_dir=data_generation
+        dtype=auto trust_remote_code=false
     eval.sentiment:
         file_path trait
     eval.serve:
