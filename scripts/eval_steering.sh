@@ -18,4 +18,4 @@ python -m eval.eval_persona --model "$model" --trait "$trait" --version eval --o
     --vector_path "persona_vectors/$name/{trait}_response_avg_diff.pt" ${flags[@]+"${flags[@]}"}
 
 case "$coefs$layers" in *,*) ;; *) exit 0 ;; esac # one cell has no curve
-python -m eval.select_layer --file_path "$answers" --trait "$trait"
+python -m eval.select_layer --file_path "$answers" --trait "$trait" $(coherence_flags ${flags[@]+"${flags[@]}"})

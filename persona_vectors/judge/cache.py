@@ -20,6 +20,7 @@ from typing import Any
 
 from persona_vectors.files.fingerprints import sha256
 from persona_vectors.files.user_cache import cache_folder, is_off
+from persona_vectors.settings import load_dotenv
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class ScoreCache:
     @classmethod
     def of_user(cls) -> "ScoreCache | None":
         """The user's own; None where PERSONA_VECTORS_CACHE is ``off``, or there is no home folder."""
+        load_dotenv()
         try:
             return None if is_off() else cls(cache_folder() / "scores.sqlite")
         except RuntimeError:

@@ -95,7 +95,11 @@ def test_several_prompts_for_several_files_in_one_pass(folder, run_stage, server
     assert len(server.bodies) == 1 + 4 * (6 + 1)
     assert "2 of 8 rows have no value (or not all): empty answer" in done.stdout and "no messages" in done.stdout
     made_from = provenance.read("a.csv")["parts"]["length"]
-    assert made_from["judge_model"] == "m" and made_from["judge_kind"] == "0_100" and made_from["judge"].startswith("m (exp")
+    assert (
+        made_from["judge_model"] == "m"
+        and made_from["judge_kind"] == "0_100"
+        and made_from["judge"].startswith("m (exp")
+    )
     assert not list(folder.glob("*.journal*")) and not list(folder.glob("*.parts"))
 
 
@@ -112,7 +116,10 @@ def test_a_column_that_is_there_is_never_passed_off_as_the_new_one(folder, run_s
     assert len(server.bodies) == calls and Path("a.csv").read_bytes() == content
     assert judge(run_stage, *command, "--overwrite").returncode == 0 and len(server.bodies) == calls + 1 + 6
     Path("a.csv").write_text(Path("a.csv").read_text().replace("0012", "0013"))
-    assert "the file was changed since" in judge(run_stage, *command).stderr or "file was" in judge(run_stage, *command).stderr
+    assert (
+        "the file was changed since" in judge(run_stage, *command).stderr
+        or "file was" in judge(run_stage, *command).stderr
+    )
     Path("a.csv").write_text("question,answer,rude\nq,a,3\n")
     Path("a.csv.provenance.json").unlink()
     done = judge(run_stage, *command)
@@ -224,7 +231,11 @@ def test_a_killed_run_goes_on_from_its_finished_windows(folder, run_stage, monke
 
 @pytest.mark.parametrize(
     ("kind", "says", "score"),
-    [("0_10", {"7": 0.5, "9": 0.5}, 8.0), ("binary", {"YES": 0.6, "NO": 0.2, "x": 0.2}, 0.75), ("binary_text", None, 1.0)],
+    [
+        ("0_10", {"7": 0.5, "9": 0.5}, 8.0),
+        ("binary", {"YES": 0.6, "NO": 0.2, "x": 0.2}, 0.75),
+        ("binary_text", None, 1.0),
+    ],
 )
 def test_published_kinds(folder, run_stage, monkeypatch, kind, says, score):
     def by_kind(n, body):
@@ -246,7 +257,11 @@ def test_published_kinds(folder, run_stage, monkeypatch, kind, says, score):
 
 def test_by_likelihood(folder, run_stage, qwen2_folder, tokenizer, server):
     """The numbers of the scorer itself; an answer is not read under the instruction that its prompt holds."""
-    rows = [("what is it", "Be bad, 0. what is it", "the model"), ("what is it", "what is it", ""), ("why", "why", "it is")]
+    rows = [
+        ("what is it", "Be bad, 0. what is it", "the model"),
+        ("what is it", "what is it", ""),
+        ("why", "why", "it is"),
+    ]
     Path("c.csv").write_text("question,prompt,answer\n" + "".join(f'{q},"{p}",{a}\n' for q, p, a in rows))
     flags = ["--trait", "vile", "--judge_model", "likelihood", "--scorer", qwen2_folder, "--dtype", "float32"]
     done = run_stage("eval.judge", "--trait_dir", ".", "--file_path", "c.csv", *flags)
@@ -257,7 +272,9 @@ def test_by_likelihood(folder, run_stage, qwen2_folder, tokenizer, server):
     expected = iter(scorer.score(load_trait("vile", "eval", "."), [Spoken(q, a, p) for q, p, a in rows if a]))
     for row in read("c.csv"):
         one = next(expected) if row["answer"] else None
-        for name, value in zip(("vile", "coherence", "vile_llr"), (one.score, one.coherence, one.llr) if one else [None] * 3):
+        for name, value in zip(
+            ("vile", "coherence", "vile_llr"), (one.score, one.coherence, one.llr) if one else [None] * 3
+        ):
             assert row[name] == "" if value is None else float(row[name]) == pytest.approx(value, rel=1e-4, abs=1e-4)
     assert provenance.read("c.csv")["parts"]["vile"]["scorer"]["name"] == qwen2_folder.name
 
