@@ -272,9 +272,8 @@ def test_by_likelihood(folder, run_stage, qwen2_folder, tokenizer, server):
     expected = iter(scorer.score(load_trait("vile", "eval", "."), [Spoken(q, a, p) for q, p, a in rows if a]))
     for row in read("c.csv"):
         one = next(expected) if row["answer"] else None
-        for name, value in zip(
-            ("vile", "coherence", "vile_llr"), (one.score, one.coherence, one.llr) if one else [None] * 3
-        ):
+        for name, part in (("vile", "score"), ("coherence", "coherence"), ("vile_llr", "llr")):
+            value = getattr(one, part) if one else None
             assert row[name] == "" if value is None else float(row[name]) == pytest.approx(value, rel=1e-4, abs=1e-4)
     assert provenance.read("c.csv")["parts"]["vile"]["scorer"]["name"] == qwen2_folder.name
 

@@ -90,11 +90,12 @@ def test_monitoring_is_paid_for_once(server, run_stage, qwen2_folder):
     torch.save(torch.randn(5, 32), "v.pt")
     flags = ["--trait", "vile", "--trait_dir", ".", "--backend", "hf", "--max_tokens", 4, "--n_per_question", 1]
     flags += ["--vector_path", "v.pt", "--layer", 2]
+    calls = []
     for output in ("m1", "m2"):
         done = run_stage("eval.monitor", "--model", qwen2_folder, "--output_dir", output, *flags)
         assert done.returncode == 0, done.stderr
-        calls = len(server.bodies) if output == "m1" else calls
-    assert len(server.bodies) == calls and "scores came from the cache" in done.stdout
+        calls.append(len(server.bodies))
+    assert calls[0] == calls[1] and "scores came from the cache" in done.stdout
     assert Path("m1/vile_system_prompts.csv").read_bytes() == Path("m2/vile_system_prompts.csv").read_bytes()
 
 
