@@ -25,6 +25,7 @@ from persona_vectors.files.fingerprints import in_words, same
 from persona_vectors.options import ReadingOptions
 from persona_vectors.sharing.formats import ENDINGS, About, about_model, save_both
 from persona_vectors.vectors.pairs import (
+    MIN_COHERENCE,
     PAIRED_BY,
     effective_pairs,
     fingerprint,
@@ -48,6 +49,7 @@ def main(
     reading: ReadingOptions,
     pair_by: Literal[PAIRED_BY] = "question_id",
     shuffled: Annotated[int, cli.Between(0)] = 0,
+    min_coherence: cli.Score = MIN_COHERENCE,
     overwrite: bool = False,
 ):
     """Make a trait's persona vectors from the judged answers of eval_persona.
@@ -58,16 +60,17 @@ def main(
         neg_path: the same with neg.
         trait: name of the score column, and of the files.
         save_dir: folder to write to.
-        threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
+        threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= min_coherence.
         pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
         shuffled: so many control vectors beside each, of the same pairs with the labels of half of them exchanged; for
             eval_persona --control shuffled.
+        min_coherence: least coherence of both answers of a pair; 0 takes them as they are, scored for coherence or not.
         overwrite: make the vectors anew although they are there and would be the same.
     """
     check_vector_folder(save_dir)
     path = models.resolve(model_name, reading.chat_template)
-    pairs = read_pairs(pos_path, neg_path, trait, pair_by)
-    effective = effective_pairs(pairs, trait, threshold)
+    pairs = read_pairs(pos_path, neg_path, trait, pair_by, min_coherence)
+    effective = effective_pairs(pairs, trait, threshold, min_coherence)
     print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
     make_folder(Path(save_dir))
     made_from = provenance.record(
@@ -77,8 +80,9 @@ def main(
         pairs=fingerprint(effective),
         of=len(pairs),
         dtype=reading.dtype,
+        **({"min_coherence": min_coherence} if min_coherence != MIN_COHERENCE else {}),  # as earlier records have it
     )
-    check_answers({pos_path: provenance.result_of(pos_path), neg_path: provenance.result_of(neg_path)}, made_from)
+    check_answers({path: provenance.result_of(path, trait) for path in (pos_path, neg_path)}, made_from)
     files = [Path(save_dir) / f"{trait}_{kind}{ending}" for kind in KINDS for ending in ENDINGS]
     main_file = Path(save_dir) / f"{trait}_response_avg_diff.pt"
     with locked(Path(save_dir) / f".{trait}.lock", f"vectors of {trait} into {save_dir}"):
@@ -103,6 +107,7 @@ def main(
 
         vectors = differences(means["pos"], means["neg"])
         counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
+        counts["min_coherence"] = f"{min_coherence:g}"
         told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
         with provenance.writing(main_file, made_from, files=files):
             for pool, vector in vectors.items():
@@ -137,7 +142,8 @@ def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tupl
 def check_answers(records: dict[str, dict | None], made_from: dict) -> None:
     """Refuse positive and negative answers that different models gave or judges scored; say if they are another's."""
     by_template = {path: record and {"chat_template": None, **record} for path, record in records.items()}
-    provenance.refuse_mixture(by_template, ("model", "adapter", "chat_template", "judge_model", "judge", "trait"))
+    names = ("model", "adapter", "chat_template", "judge_model", "judge", "judge_prompt", "trait")
+    provenance.refuse_mixture(by_template, names)
     for path, record in records.items():
         for name in ("model", "adapter"):
             if record and name in record and not same(record[name], made_from[name]):

@@ -61,7 +61,9 @@ def main(
 
     paths = list(dict.fromkeys(file_path))
     answers = read(paths, trait)
-    provenance.refuse_mixture({path: provenance.result_of(path) for path in paths}, ("judge_model", "judge"))
+    provenance.refuse_mixture(
+        {path: provenance.result_of(path, trait) for path in paths}, ("judge_model", "judge", "judge_prompt")
+    )
     made_from = provenance.record(
         trait=trait,
         answers=[of_file(path) for path in paths],

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.sheet import RESERVED, UNJUDGED, AnswerSheet, summarise
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
@@ -73,7 +73,7 @@ def main(
     read = partial(load_trait, version=version, trait_dir=trait_dir) if needed else trait_without_artifact
     traits = {name: first_questions(read(name), n_questions) for name in trait}
     grid.load(list(traits))
-    sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings, asked)
+    sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings, judging, asked)
 
     done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
     if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
@@ -113,6 +113,7 @@ def make_sheets(
     assistant_name: str | None,
     grid: Grid,
     settings: dict,
+    judging: JudgeSettings,
     asked: QuestionFile | None = None,
 ) -> list[AnswerSheet]:
     """One sheet per trait and instruction type, each with an output path of its own; ``asked`` are other questions."""
@@ -128,7 +129,7 @@ def make_sheets(
                     questions_of(trait, sign, assistant_name),
                     settings["n_per_question"],
                     grid.cells,
-                    {trait.name: trait.eval_prompt, "coherence": Prompts["coherence_0_100"]},
+                    judging.prompts(trait),
                     settings | grid.settings(trait.name),
                 )
             )

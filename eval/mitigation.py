@@ -26,6 +26,7 @@ ARMS = {
     "inference": "steering at inference",
     "ablate": "CAFT (ablation)",
 }
+OF_SCORES = ("artifact", "judge_model", "judge", "judge_prompt", "vector")  # must be the same in a trait's arms
 LAST = 8  # training steps whose mean is the loss at the beginning, and at the end: single batches differ by a tenth
 
 
@@ -107,7 +108,7 @@ def belong_together(paths: list[Path], root: Path) -> dict:
     """
     bases, traits, unknown = {}, {}, []
     for path in paths:
-        answers, folder = provenance.result_of(path), trained_in(path)
+        answers, folder = provenance.result_of(path, path.parent.parent.name), trained_in(path)
         training = provenance.result_of(folder) if folder.is_dir() else None
         if answers is None:
             unknown.append(path)
@@ -117,7 +118,7 @@ def belong_together(paths: list[Path], root: Path) -> dict:
             provenance.refuse_mixture({path: answers, f"the model in {folder}": there}, ("model", "adapter"))
         is_base = answers.get("adapter") or named(path)[0] == "base"  # else: all weights were trained
         bases[path] = training or (answers if is_base else None)
-        found = {name: answers[name] for name in ("artifact", "judge_model", "judge", "vector") if name in answers}
+        found = {name: answers[name] for name in OF_SCORES if name in answers}
         if training and named(path)[0] in ("steer", "ablate"):
             found["vector"] = training["vectors"][0]
         traits.setdefault(path.parent.parent.name, {})[path] = found
@@ -127,7 +128,7 @@ def belong_together(paths: list[Path], root: Path) -> dict:
         )
     provenance.refuse_mixture(bases, ("model",))
     for records in traits.values():
-        provenance.refuse_mixture(records, ("artifact", "judge_model", "judge", "vector"))
+        provenance.refuse_mixture(records, OF_SCORES)
     vectors = {name: [r["vector"] for r in records.values() if "vector" in r][:1] for name, records in traits.items()}
     base = next((record["model"] for record in bases.values() if record), None)
     answers = {path.relative_to(root).as_posix(): of_file(path) for path in paths}
@@ -136,14 +137,14 @@ def belong_together(paths: list[Path], root: Path) -> dict:
 
 def read_arm(path: Path) -> list[dict]:
     """One row per coefficient: mean trait score and coherence, and the losses of the training that made the model."""
-    from persona_vectors.files.tables import read_answers
+    from persona_vectors.files.tables import read_scored
     from persona_vectors.training.output import LOG, read_log
 
     trait, seed = path.parent.parent.name, int(path.parent.name.removeprefix("seed"))
     arm, coef = named(path)
     if arm not in ARMS:
         return []
-    answers = read_answers(path, (trait, "coherence"))
+    answers = read_scored(path, trait)
     trained = trained_in(path)
     losses = {}
     if (trained / LOG).exists():
@@ -191,7 +192,10 @@ def in_words(table) -> list[str]:
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in table.to_dict("records"):
         known = {name: value for name, value in row.items() if value == value}  # NaN: an arm that was not trained
-        ranges = [f"{row[m]:.1f} ({row[f'{m}_low']:.1f}-{row[f'{m}_high']:.1f})" for m in ("score", "coherence")]
+        ranges = [
+            f"{row[m]:.1f} ({row[f'{m}_low']:.1f}-{row[f'{m}_high']:.1f})" if m in known else ""
+            for m in ("score", "coherence")
+        ]
         coef = f"{-row['coef'] if row['arm'] == 'inference' else row['coef']:g}" if row["coef"] else ""
         losses = f"{known['loss_first']:.3f} -> {known['loss_last']:.3f}" if "loss_first" in known else ""
         test = f"{known['test_loss']:.3f}" if "test_loss" in known else ""

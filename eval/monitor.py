@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
-from eval.prompts import Prompts
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.sheet import UNJUDGED, AnswerSheet
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
@@ -24,7 +24,7 @@ from persona_vectors.options import EngineOptions, JudgeOptions, ModelOptions, S
 from persona_vectors.steering.steering_list import ListGrid
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import Question, Trait, load_trait
-from persona_vectors.vectors.pairs import effective_answers
+from persona_vectors.vectors.pairs import MIN_COHERENCE, effective_answers
 from persona_vectors.vectors.storage import check_fit, chosen_layer, load_vectors
 
 KINDS = ("system_prompts", "many_shot")
@@ -48,6 +48,7 @@ def main(
     shots: cli.Distinct[Annotated[int, cli.Between(0)]] = (0, 5, 10, 15, 20),
     *,
     steering: str | None = None,
+    min_coherence: cli.Score = MIN_COHERENCE,
     generation: SamplingOptions,
     judge: JudgeOptions,
     overwrite: bool = False,
@@ -69,6 +70,7 @@ def main(
         shots: numbers of exemplars.
         steering: JSON list of {vector, layer, coef, positions, kind} by which the model is steered, while it answers and
             while its last prompt token is read; {trait} is filled in.
+        min_coherence: many_shot: both answers of an effective pair are at least so coherent; 0 takes them as they are.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
@@ -87,9 +89,9 @@ def main(
     grid = ListGrid.read(steering) if steering else Grid.of([0.0])
     grid.load(list(traits))
     grid.check(shape.layers, shape.hidden)
-    conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed)
+    conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence)
     settings = asdict(generated) | {"judge_model": judge.judge_model}
-    sheets = make_sheets(output_dir, traits, kind, conditions, settings, grid)
+    sheets = make_sheets(output_dir, traits, kind, conditions, settings, grid, judging)
 
     from persona_vectors.vectors.project_file import FileProjector
     from persona_vectors.vectors.projection import make_columns
@@ -134,14 +136,15 @@ def make_sheets(
     conditions: "Conditions",
     settings: dict,
     grid: Grid,
+    judging: JudgeSettings,
 ) -> dict[tuple[str, str], AnswerSheet]:
     """{(trait, kind): the answers and scores of a trait under the conditions of one kind}."""
     sheets = {}
     for name, trait in traits.items():
-        prompts = {name: trait.eval_prompt, "coherence": Prompts["coherence_0_100"]}
         steered = grid.settings(name) if is_steered(grid) else {}
         for kind in kinds:
             told = settings | {"kind": kind} | steered
+            prompts = judging.prompts(trait)
             path, questions = f"{output_dir}/{name}_{kind}.csv", conditions.questions(kind, trait)
             sheets[name, kind] = AnswerSheet(
                 path, trait, questions, settings["n_per_question"], grid.cells, prompts, told
@@ -174,6 +177,7 @@ class Conditions:
     neg_path: str | None
     shots: list[int]
     seed: int
+    min_coherence: float
 
     def questions(self, kind: str, trait: Trait) -> list[Question]:
         """The evaluation questions under every condition of ``kind``."""
@@ -182,7 +186,9 @@ class Conditions:
         if kind == "system_prompts":
             return conditions.under_system_prompts(trait, conditions.load_system_prompts(trait.name, self.trait_dir))
         paths = (p.replace("{trait}", trait.name) for p in (self.pos_path, self.neg_path))
-        return conditions.after_exemplars(trait, effective_answers(*paths, trait.name), self.shots, self.seed)
+        return conditions.after_exemplars(
+            trait, effective_answers(*paths, trait.name, self.min_coherence), self.shots, self.seed
+        )
 
 
 def correlate(trait: str, kind: str, layer: int, column: str, path: str) -> dict:

@@ -10,13 +10,14 @@ Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatm
 sweep; where that is several files, <trait>_sweep_... in the folder that all of them are in.
 """
 
+import math
 import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from persona_vectors import cli
-from persona_vectors.analysis.sweeps import layer_name, layer_number, read_sweep
+from persona_vectors.analysis.sweeps import EVERY, MIN_COHERENCE, layer_name, layer_number, read_sweep
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file
@@ -27,7 +28,7 @@ from persona_vectors.files.jsonfile import write_json
 def main(
     file_path: cli.Files,
     trait: cli.Several[str],
-    min_coherence: cli.Score = 75.0,
+    min_coherence: cli.Score = MIN_COHERENCE,
     output: str | None = None,
 ):
     """Draw a steering sweep and recommend a layer and coefficients.
@@ -37,7 +38,7 @@ def main(
             layer20 and coef1.5 or the like in their names, or a pattern in quotes that says where layer and
             coefficient stand: 'out/l{layer}_a{coef}.csv'. {trait} is filled in.
         trait: name of the score column; several need {trait} in file_path.
-        min_coherence: cells whose mean coherence is lower are not recommended.
+        min_coherence: cells whose mean coherence is lower are not recommended; 0 takes them as they are, scored for coherence or not.
         output: beginning of the files to write; by default the CSV's name without its ending. {trait} is filled in.
     """
     if len(trait) > 1 and any("{trait}" not in path for path in (*file_path, output) if path is not None):
@@ -47,9 +48,9 @@ def main(
     sweeps = {}
     for name in trait:
         paths = [path.replace("{trait}", name) for path in file_path]
-        answers = read_sweep(paths, name)
+        answers = read_sweep(paths, name, min_coherence)
         sweeps[name] = paths, answers
-    made_from = {name: belong_together(answers["file"].unique()) for name, (_, answers) in sweeps.items()}
+    made_from = {name: belong_together(answers["file"].unique(), name) for name, (_, answers) in sweeps.items()}
 
     written, rows = [], []
     for name, (paths, answers) in sweeps.items():
@@ -67,21 +68,11 @@ def main(
     print("wrote " + ", ".join(written))
 
 
-def belong_together(files: Sequence[str]) -> dict:
+def belong_together(files: Sequence[str], trait: str) -> dict:
     """What a recommendation from these answers is made from; refuses answers of different models, vectors or judges."""
-    records = {file: provenance.result_of(file) for file in files}
-    names = (
-        "model",
-        "adapter",
-        "vector",
-        "positions",
-        "steering",
-        "shuffled",
-        "trait",
-        "artifact",
-        "judge_model",
-        "judge",
-    )
+    records = {file: provenance.result_of(file, trait) for file in files}
+    made_of = ("model", "adapter", "vector", "positions", "steering", "shuffled")
+    names = (*made_of, "trait", "artifact", "judge_model", "judge", "judge_prompt")
     provenance.refuse_mixture(records, names)
     common = {name: record[name] for record in records.values() if record for name in names if name in record}
     return provenance.record(**common, answers=[of_file(file) for file in files])
@@ -98,7 +89,9 @@ def draw(cells, controls: dict, best: dict, prefix: str, made_from: dict) -> lis
         for kind, means in controls.items()
         for layer, line in means.groupby("layer")
     ]
-    steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector", dashed)
+    steering_curves(
+        lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector", dashed, best["min_coherence"]
+    )
     grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
     heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
     with provenance.writing(paths[2], made_from):
@@ -147,9 +140,11 @@ def in_words(best: dict) -> str:
         return f"{best['trait']}: no steered cell has a mean coherence of {best['min_coherence']:g}; try smaller coefficients"
     low, high = best["coef_range"]
     start = "" if best["unsteered"] is None else f" from {best['unsteered']:.1f} unsteered"
+    coherence = "without coherence" if best["coherence"] is None else f"coherence {best['coherence']:.1f}"
+    coherent = "coherent " if best["min_coherence"] else ""
     return (
         f"{best['trait']}: best at layer {best['layer']}, coefficient {best['coef']:g}: {best['trait_score']:.1f}{start}, "
-        f"coherence {best['coherence']:.1f}; coherent coefficients of this layer: {low:g} to {high:g}"
+        f"{coherence}; {coherent}coefficients of this layer: {low:g} to {high:g}"
     )
 
 
@@ -183,7 +178,8 @@ def recommend(cells, min_coherence: float) -> dict:
     """
     unsteered = cells.loc[cells["coef"] == 0, "trait_mean"]
     result = {"unsteered": float(unsteered.mean()) if len(unsteered) else None, "min_coherence": min_coherence}
-    usable = cells[(cells["coherence_mean"] >= min_coherence) & (cells["coef"] != 0)]
+    is_coherent = (cells["coherence_mean"] >= min_coherence) | (min_coherence == 0)
+    usable = cells[is_coherent & (cells["coef"] != 0)]
     if usable.empty:
         return {"layer": None, "coef": None, **result}
     best = usable.loc[usable["trait_mean"].idxmax()]
@@ -192,7 +188,7 @@ def recommend(cells, min_coherence: float) -> dict:
         "layer": layer_name(best["layer"]),
         "coef": float(best["coef"]),
         "trait_score": float(best["trait_mean"]),
-        "coherence": float(best["coherence_mean"]),
+        "coherence": None if math.isnan(best["coherence_mean"]) else float(best["coherence_mean"]),
         "coef_range": [float(coefs.min()), float(coefs.max())],
         **result,
     }

@@ -142,16 +142,23 @@ class JudgeOptions:
         scorer: likelihood: the model that reads the answers; by default the one that gives them, without adapter and
             unsteered.
         scorer_pairs: likelihood: instruction pairs that each answer is read under (2), none of them its own.
+        coherence_prompt: file with a judge prompt for coherence of your own, with {answer} and perhaps {question}; none
+            leaves coherence out, and half of the calls.
+        no_cache: pay for every score; else one that was paid for before, by any run, comes from the cache of scores.
     """
 
     judge_model: str = "gpt-4.1-mini-2025-04-14"
     max_concurrent_judges: cli.Count = 100
     scorer: str | None = None
     scorer_pairs: cli.Count | None = None
+    coherence_prompt: str | None = None
+    no_cache: bool = False
 
     def __post_init__(self) -> None:
         from persona_vectors.asking.choose_judge import LIKELIHOOD
 
+        if self.judge_model == LIKELIHOOD and self.coherence_prompt is not None:
+            raise UserError(f"--coherence_prompt goes with a judge that reads prompts; {LIKELIHOOD} asks none")
         for flag in ("scorer", "scorer_pairs"):
             if self.judge_model != LIKELIHOOD and getattr(self, flag) is not None:
                 raise UserError(f"--{flag} goes with --judge_model {LIKELIHOOD}; the judge is {self.judge_model}")
@@ -161,11 +168,18 @@ class JudgeOptions:
         from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
 
         if self.judge_model != LIKELIHOOD:
-            return JudgeSettings(self.judge_model, self.max_concurrent_judges)
+            own = {} if self.coherence_prompt is None else {"coherence": self._coherence()}
+            return JudgeSettings(self.judge_model, self.max_concurrent_judges, cached=not self.no_cache, **own)
         from persona_vectors.likelihood.scores import PAIRS
 
         scorer = None if self.scorer is None else models.resolve(self.scorer)
         return JudgeSettings(self.judge_model, self.max_concurrent_judges, scorer, self.scorer_pairs or PAIRS)
+
+    def _coherence(self) -> str:
+        """The prompt of ``coherence_prompt``; "" for none."""
+        from persona_vectors.traits.artifact import load_judge_prompt
+
+        return "" if self.coherence_prompt == "none" else load_judge_prompt(self.coherence_prompt)
 
 
 NOT_GIVEN = (0.0,)  # --coef as it stands where nobody typed it; one that is typed is another object

@@ -60,13 +60,16 @@ def save_figure(figure, path: str | Path) -> None:
     pyplot.close(figure)
 
 
-def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", controls: Sequence = ()) -> None:
+def steering_curves(
+    lines: list, trait: str, path: str | Path, title: str = "", controls: Sequence = (), min_coherence: float = 75
+) -> None:
     """Trait score and coherence against the coefficient, one line per layer, with 95 % bands.
 
     Args:
         lines: (label, DataFrame with coef, trait_mean, trait_error, coherence_mean, coherence_error) per layer; errors
             are half-widths of the 95 % interval.
         controls: the same for random vectors, in the order of the layers; drawn dashed.
+        min_coherence: drawn dotted; 0 is not.
 
     Example:
         steering_curves([("layer 20", table)], "evil", "evil_curves.png")
@@ -84,7 +87,8 @@ def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", 
                 line["coef"], line[f"{metric}_mean"], "--", color=COLOURS[k % len(COLOURS)], linewidth=1, label=name
             )
         axis.set(xlabel="steering coefficient", ylabel=f"{label} (0-100)", ylim=(-3, 103))
-    axes[1].axhline(75, color="grey", linewidth=0.8, linestyle=":")
+    if min_coherence:
+        axes[1].axhline(min_coherence, color="grey", linewidth=0.8, linestyle=":")
     axes[0].legend(frameon=False, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=10)

@@ -24,4 +24,4 @@ python -m eval.eval_persona --model "$model" --trait "$trait" --version eval --o
 
 if [ -n "$list" ]; then layers=""; fi
 case "$coefs$layers" in *,*) ;; *) exit 0 ;; esac # one cell has no curve
-python -m eval.select_layer --file_path "$answers" --trait "$trait"
+python -m eval.select_layer --file_path "$answers" --trait "$trait" $(coherence_flags ${flags[@]+"${flags[@]}"})

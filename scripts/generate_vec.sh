@@ -24,5 +24,6 @@ python -m eval.eval_persona --model "$model" --trait "$(IFS=,; echo "${traits[*]
 for trait in "${traits[@]}"; do
     answers="eval_persona_extract/$name/${trait}"
     python generate_vec.py --model_name "$model" --trait "$trait" --save_dir "persona_vectors/$name/" \
-        --pos_path "${answers}_pos_instruct.csv" --neg_path "${answers}_neg_instruct.csv"
+        --pos_path "${answers}_pos_instruct.csv" --neg_path "${answers}_neg_instruct.csv" \
+        $(coherence_flags ${flags[@]+"${flags[@]}"})
 done

@@ -74,6 +74,11 @@ value_of() {
     done
 }
 
+# Of the flags of eval_persona what a stage that looks at coherence has to know.
+coherence_flags() {
+    if [[ " $* " =~ \ --coh[a-z_]*[\ =]none\  ]]; then echo "--min_coherence 0"; fi
+}
+
 usage() {
     sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "scripts/$(basename "$0")"
     exit "${1:-0}"
@@ -144,6 +149,7 @@ start_toy_judge() {
     for _ in $(seq 300); do
         if [ -s "$port_file" ]; then
             export OPENAI_BASE_URL="http://127.0.0.1:$(cat "$port_file")/v1" OPENAI_API_KEY=toy
+            export PERSONA_VECTORS_CACHE="${PERSONA_VECTORS_CACHE:-off}" # it costs nothing, and has another port next time
             return 0
         fi
         kill -0 "$TOY_JUDGE" 2>/dev/null || break

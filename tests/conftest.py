@@ -4,6 +4,7 @@ import os
 import signal
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["PERSONA_VECTORS_CACHE"] = "off"  # calls are counted: no test is to find another's scores, or the user's
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import sys
@@ -51,6 +52,14 @@ def qwen2_folder(tmp_path_factory, tokenizer):
     tiny_model("qwen2").save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def score_cache(tmp_path, monkeypatch):
+    """A cache of scores of the test's own; without it there is none."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("PERSONA_VECTORS_CACHE", str(folder))
+    return folder / "scores.sqlite"
 
 
 def pytest_collection_modifyitems(items):

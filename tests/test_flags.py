@@ -41,7 +41,7 @@ TABLE = """
         model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 control=random
         steering= n_questions=
         max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
-        judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
+        judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
         trust_remote_code=false chat_template= tensor_parallel_size= pipeline_parallel_size= data_parallel_size=
         gpu_memory_utilization= distributed_executor_backend=
@@ -70,6 +70,10 @@ TABLE = """
         model trait folder steering= mitigation= output=
     eval.select_layer:
         file_path trait min_coherence=75 output=
+    eval.judge:
+        file_path prompt_file= name= trait= kind=0_100 judge_model=gpt-4.1-mini-2025-04-14 max_concurrent_judges=100
+        scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract overwrite=false trait_dir=data_generation
+        dtype=auto trust_remote_code=false
     eval.sentiment:
         file_path trait
     eval.serve:

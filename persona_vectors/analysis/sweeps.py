@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from persona_vectors.errors import UserError
-from persona_vectors.files.tables import read_answers
+from persona_vectors.files.tables import read_scored
 
+MIN_COHERENCE = 75.0  # least mean of a cell that is recommended
 EVERY = 10**6  # stands for the layer "all"; sorts after all real layers
 LISTED = EVERY + 1  # stands for "list": the layers of a steering list (eval_persona --steering)
 NAMES = {EVERY: "all", LISTED: "list"}
@@ -41,7 +42,7 @@ def layer_number(layer: int | str) -> int:
     return next((number for number, name in NAMES.items() if name == layer), None) or int(layer)
 
 
-def read_sweep(paths: Sequence[str], trait: str):
+def read_sweep(paths: Sequence[str], trait: str, min_coherence: float = MIN_COHERENCE):
     """The answers of a sweep, as a DataFrame.
 
     Columns: file, layer (a number; :data:`EVERY` for all), coef, control (empty for the trait's own vector), the scores
@@ -51,6 +52,7 @@ def read_sweep(paths: Sequence[str], trait: str):
         paths: CSV files; a path with ``{layer}``, ``{coef}`` or ``*`` stands for every matching file. If a file has no
             layer or coef column, the value comes from the placeholder, else from "layer20" or "coef1.5" in the name
             of the file or of its folder.
+        min_coherence: at 0, coherence may be missing from the files (NaN).
 
     Raises:
         UserError: no such file, a file whose layer or coefficient is unknown, or two files of the same cell.
@@ -64,7 +66,7 @@ def read_sweep(paths: Sequence[str], trait: str):
     tables = []
     owners: dict = {}
     for file, by_pattern in _files(paths):
-        answers = read_answers(file, (trait, "coherence"))
+        answers = read_scored(file, trait, min_coherence)
         if answers.empty:
             raise UserError(f"{file} holds no answers")
         cell = {name: _numbers(name, answers, file, by_pattern) for name in ("layer", "coef")}

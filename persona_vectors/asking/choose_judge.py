@@ -4,13 +4,15 @@ Opens what was chosen; the scores are :mod:`persona_vectors.judge.judge`'s and
 :mod:`persona_vectors.likelihood.scores`'s.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from persona_vectors import models
 from persona_vectors.asking.sheet import UNJUDGED, AnswerSheet
-from persona_vectors.files.fingerprints import of_json
+from persona_vectors.files.fingerprints import of_json, plain
+from persona_vectors.judge.prompts import COHERENCE
 from persona_vectors.traits.artifact import Trait
 
 if TYPE_CHECKING:
@@ -31,12 +33,20 @@ class JudgeSettings:
         max_concurrent: calls under way at a time.
         scorer: likelihood: the model that reads the answers; None is the base of the model that gave them.
         pairs: likelihood: how many instruction pairs each answer is read under.
+        coherence: the judge's prompt for coherence; "" leaves coherence out.
+        cached: take scores that were paid for earlier, and keep new ones.
     """
 
     model: str
     max_concurrent: int = 100
     scorer: models.ModelPath | None = None
     pairs: int | None = None
+    coherence: str = COHERENCE
+    cached: bool = True
+
+    def prompts(self, trait: Trait) -> dict[str, str]:
+        """{score column: judge prompt} of a trait's answers."""
+        return {trait.name: trait.eval_prompt, **({"coherence": self.coherence} if self.coherence else {})}
 
     def scorer_for(self, path: models.ModelPath) -> models.ModelPath:
         """The model that reads the answers of ``path``."""
@@ -62,7 +72,24 @@ class JudgeSettings:
 
             scorer = self.scorer_for(subject.path)
             return LikelihoodJudge(scorer, self.pairs, sheets, subject)
-        from persona_vectors.asking.judge_thread import JudgeThread
-        from persona_vectors.judge.judge import Judge
+        return self.connect("0_100", [plain(sheet.settings) for sheet in sheets])
 
-        return JudgeThread(Judge(self.model, max_concurrent=self.max_concurrent))
+    def connect(self, kind: str, work: object) -> "JudgeThread":
+        """The judge behind its endpoint for scores of one kind.
+
+        ``work`` is what makes it the same work again, as JSON: where all of it has been begun before, the judge is not even
+        probed until a score is missing from the cache.
+        """
+        from persona_vectors.asking.judge_thread import JudgeThread
+        from persona_vectors.judge.cache import MISSING, ScoreCache
+        from persona_vectors.judge.cached import CachedJudge
+
+        cache = ScoreCache.of_user() if self.cached else None
+        judge = CachedJudge(self.model, kind, self.max_concurrent, cache=cache)
+        if cache is None:
+            return JudgeThread(judge)
+        begun = judge.key("work", json.dumps(work, sort_keys=True))
+        judge.known = cache.get(begun) is not MISSING
+        thread = JudgeThread(judge)
+        cache.put(begun, True)
+        return thread

@@ -41,14 +41,20 @@ class JudgeThread:
         if judge.kind == "0_100":
             logger.info(f"judge: {self.how}")
 
-    def submit(self, prompt: str, on_score: Callable[[float | None], None], on_done: Callable[[], None]) -> None:
-        """Ask for one score. ``on_score`` gets the number, or None for a refusal; nothing if the call was given up."""
+    def submit(
+        self,
+        prompt: str,
+        on_score: Callable[[float | None], None],
+        on_done: Callable[[], None],
+        on_lost: Callable[[GivenUp], None] = lambda _: None,
+    ) -> None:
+        """Ask for one score. ``on_score`` gets the number, or None for a refusal; ``on_lost`` why the call was given up."""
         self.check()
-        future = asyncio.run_coroutine_threadsafe(self._score(prompt, on_score, on_done), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._score(prompt, on_score, on_done, on_lost), self._loop)
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
 
-    async def _score(self, prompt: str, on_score: Callable, on_done: Callable) -> None:
+    async def _score(self, prompt: str, on_score: Callable, on_done: Callable, on_lost: Callable) -> None:
         if self._error is not None:
             return
         try:
@@ -56,6 +62,7 @@ class JudgeThread:
         except GivenUp as error:
             self.judge.counts.given_up += 1
             self.judge.counts.last_error = str(error)
+            on_lost(error)
         except Exception as error:
             self._error = self._error or error
             for future in self._pending.copy():  # no call more is paid for whose reply cannot be kept
@@ -97,6 +104,8 @@ class JudgeThread:
             line += (
                 f"; {c.unreadable} of those without a score are no refusal but not a number either, such as {c.said}"
             )
+        if c.cached:
+            line += f"; {c.cached} scores came from the cache"
         return f"{line} (last: {c.last_error}; the same command asks for just those again)" if c.given_up else line
 
 

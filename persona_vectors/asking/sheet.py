@@ -99,7 +99,18 @@ class AnswerSheet:
         return Path(self.output_path).exists() and "artifact" not in Journal.settings_of(self.output_path)
 
     def take_up(self) -> bool:
-        """Whether the CSV that is there may be used for these settings; see :func:`provenance.take_up`."""
+        """Whether the CSV that is there may be used for these settings; see :func:`provenance.take_up`.
+
+        Raises:
+            UserError: it was made with others, or scores in it were made anew by ``eval.judge``.
+        """
+        for metric in self.metrics:
+            anew = provenance.read(self.output_path).get("parts", {}).get(metric)
+            if anew is not None:
+                judge = f" by {anew.get('judge_model')}" if isinstance(anew, dict) else ""
+                raise UserError(
+                    f"the scores '{metric}' in {self.output_path} were made anew{judge} (eval.judge); {provenance.REMEDY}"
+                )
         return provenance.take_up(self.output_path, self.settings)
 
     def open(self, overwrite: bool = False) -> None:

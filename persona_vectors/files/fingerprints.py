@@ -18,6 +18,7 @@ from typing import Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import json_object, write_json
+from persona_vectors.files.user_cache import cache_folder
 
 LARGE = 1 << 20  # bytes from which a file's digest is kept for later runs
 SETTLED = 5.0  # seconds; a file changed more recently could change again without its times telling
@@ -177,7 +178,7 @@ def _digest(states: Mapping[str, list[int]]) -> Iterable[str]:
 
 
 def _cache_path() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "persona_vectors/fingerprints.json"
+    return cache_folder() / "fingerprints.json"
 
 
 def _read_cache() -> dict[str, list]:

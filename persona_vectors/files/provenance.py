@@ -64,10 +64,15 @@ def read(output: str | Path) -> dict:
     return known
 
 
-def result_of(output: str | Path) -> dict | None:
-    """The record of an output as a whole; None where there is none."""
-    found = read(output).get("result")
-    return found if isinstance(found, dict) else None
+def result_of(output: str | Path, column: str = "") -> dict | None:
+    """The record of an output as a whole; None where there is none.
+
+    With ``column``, what is recorded of that column alone (which was added or made anew later) comes first.
+    """
+    known = read(output)
+    found, added = known.get("result"), known.get("parts", {}).get(column)
+    parts = [entry for entry in (found, added) if isinstance(entry, dict)]
+    return {name: value for entry in parts for name, value in entry.items()} if parts else None
 
 
 def is_unfinished(output: str | Path, part: str) -> bool:

@@ -29,12 +29,13 @@ class Exchange:
     """What was asked and answered in one row: a templated prompt, or the messages before the last answer.
 
     ``reasoning`` are the thoughts before the answer, "" for none; None where the file does not say: then they may be in
-    the answer's text.
+    the answer's text. ``question`` is what the user asked last; "" where the file does not say.
     """
 
     prompt: str | list[Message]
     answer: str
     reasoning: str | None = None
+    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,23 @@ class Rows(Protocol):
         """What was asked and answered, or what is wrong with the row."""
         ...
 
+    def field(self, record: Any, name: str) -> object:
+        """A further field of a row; None where there is none."""
+        ...
+
     def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add columns (or replace them) and put the file in the place of the old one."""
         ...
 
 
-def open_rows(path: str | Path) -> Rows:
-    """The rows of ``path``: CSV with the columns prompt and answer, or JSONL with messages. Refuses anything else."""
+def open_rows(path: str | Path, needs: Sequence[str] = ("prompt", "answer")) -> Rows:
+    """The rows of ``path``: CSV with the columns that are needed, or JSONL with messages. Refuses anything else."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no file at {path}; it should be a CSV (prompt, answer) or a JSONL (messages)")
     if path.suffix not in (".csv", ".jsonl"):
         raise UserError(f"{path}: the file's name must end in .csv (prompt, answer) or .jsonl (messages)")
-    return (CsvRows if path.suffix == ".csv" else JsonlRows)(path)
+    return CsvRows(path, needs) if path.suffix == ".csv" else JsonlRows(path)
 
 
 def windows(rows: Rows, most_rows: int = WINDOW_ROWS) -> Iterator[Window]:
@@ -94,7 +99,7 @@ def windows(rows: Rows, most_rows: int = WINDOW_ROWS) -> Iterator[Window]:
 def fingerprint(rows: Rows, also: str = "") -> Fingerprint:
     """What was asked and answered in a file's rows, in their order; its other columns do not count.
 
-    ``also`` is a further field of JSONL rows that counts.
+    ``also`` is a further field that counts.
     """
 
     def lines() -> Iterator[str]:
@@ -104,7 +109,7 @@ def fingerprint(rows: Rows, also: str = "") -> Fingerprint:
             if isinstance(exchange, Exchange) and exchange.reasoning:
                 parts.append(exchange.reasoning)
             if also:
-                parts.append((json_object(record) or {}).get(also))
+                parts.append(rows.field(record, also))
             yield json.dumps(parts) + "\n"
 
     return Fingerprint(rows.path.name, f"sha256:{sha256_of(lines())}")
@@ -113,15 +118,14 @@ def fingerprint(rows: Rows, also: str = "") -> Fingerprint:
 class CsvRows:
     """A CSV file, of which texts stay exactly what they are: quotes, line breaks, "NA", emoji. A record is a list."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the header; :attr:`columns` has it."""
-        self.path = path
+    def __init__(self, path: Path, needs: Sequence[str] = ("prompt", "answer")) -> None:
+        """Read the header; :attr:`columns` has it. ``needs`` are the columns without which the file is refused."""
+        self.path, self._needs = path, needs
         self.columns = next(self._lines(), [])
-        for name in ("prompt", "answer"):
+        for name in needs:
             if self.columns.count(name) != 1:
                 raise UserError(f"{path} needs one column '{name}' {describe_columns(self.columns)}")
-        self._places = self.columns.index("prompt"), self.columns.index("answer")
-        self._reasoning = self.columns.index("reasoning") if "reasoning" in self.columns else None
+        self._place = {name: place for place, name in reversed(list(enumerate(self.columns)))}
 
     def _lines(self) -> Iterator[list[str]]:
         csv.field_size_limit(sys.maxsize)
@@ -149,9 +153,16 @@ class CsvRows:
 
     def exchange(self, record: list[str]) -> Exchange | str:
         """The row's prompt and answer, or what is wrong with it."""
-        prompt, answer = (record[place] for place in self._places)
-        reasoning = None if self._reasoning is None else record[self._reasoning]
-        return Exchange(prompt, answer, reasoning) if prompt else "no prompt"
+        prompt, answer, question, reasoning = map(
+            self.field, [record] * 4, ("prompt", "answer", "question", "reasoning")
+        )
+        if not prompt and "prompt" in self._needs:
+            return "no prompt"
+        return Exchange(prompt or "", answer or "", reasoning, question or "")
+
+    def field(self, record: list[str], name: str) -> str | None:
+        """A column of a row; None where there is no such column."""
+        return record[self._place[name]] if name in self._place else None
 
     def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add columns (or replace them) and put the file in the place of the old one."""
@@ -209,7 +220,14 @@ class JsonlRows:
         reasonings = [last[field] for field in THOUGHT_KEYS if last.get(field) is not None]
         if not all(isinstance(reasoning, str) for reasoning in reasonings):
             return "reasoning that is no text"
-        return Exchange(messages[: places[-1]], last["content"], next(filter(str.strip, reasonings), None))
+        prompt = messages[: places[-1]]
+        question = next((message["content"] for message in reversed(prompt) if message["role"] == "user"), "")
+        return Exchange(prompt, last["content"], next(filter(str.strip, reasonings), None), question)
+
+    @staticmethod
+    def field(record: str, name: str) -> object:
+        """A further field of a row; None where there is none."""
+        return (json_object(record) or {}).get(name)
 
     def write_extended(self, columns: Sequence[str], values: Iterable[Sequence]) -> None:
         """Add fields (or replace them), null where there is no value, and put the file in the place of the old one.

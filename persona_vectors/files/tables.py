@@ -67,6 +67,22 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = (), unscored: bool 
     return table
 
 
+def read_scored(path: str | Path, trait: str, min_coherence: float = 0.0) -> "pandas.DataFrame":
+    """:func:`read_answers` with a trait's scores and coherence; at a ``min_coherence`` of 0 coherence may be missing (NaN)."""
+    import pandas
+
+    if min_coherence > 0:
+        try:
+            return read_answers(path, (trait, "coherence"))
+        except UserError as error:
+            hint = "; --min_coherence 0 does without" if "no column 'coherence'" in str(error) else ""
+            raise UserError(f"{error}{hint}") from error
+    table = read_answers(path, (trait,))
+    given = table["coherence"] if "coherence" in table else pandas.Series(None, table.index, dtype=float)
+    table["coherence"] = pandas.to_numeric(given, errors="coerce")
+    return table
+
+
 def write_table(table: "pandas.DataFrame", path: str | Path) -> None:
     """Write a DataFrame as CSV, whole or not at all."""
     # a bare carriage return is left unquoted otherwise, and readers take it for the end of the row

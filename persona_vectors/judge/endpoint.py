@@ -30,6 +30,7 @@ class Counts:
     Attributes:
         calls: HTTP calls; retried: retries among them; given_up: calls that failed for good.
         unscored: replies without a score; unreadable: those among them that are no refusal; said: one of these.
+        cached: scores, refusals among them, that were paid for earlier.
     """
 
     calls: int = 0
@@ -39,6 +40,7 @@ class Counts:
     said: str = ""
     given_up: int = 0
     last_error: str = ""
+    cached: int = 0
 
 
 class GivenUp(Exception):

@@ -128,6 +128,10 @@ class Judge:
             UserError: the judge cannot be used, or gives no number whatever the method.
         """
         self.client.open()
+        await self.probe()
+
+    async def probe(self) -> None:
+        """Find out how this judge can be scored; see :meth:`connect`."""
         if self.kind == "binary_text":
             return
         try:
@@ -184,6 +188,10 @@ class Judge:
             "digits": "this judge splits numbers into digits: expected value over whole numbers, digit by digit",
             "samples": f"this judge gives no usable logprobs: mean of {self.samples} sampled numbers",
         }[self.method]
+        if self.kind == "binary":
+            words = f"YES against NO among the first token's top {top} logprobs"
+        if self.kind == "binary_text":
+            words = "YES or NO in the text of one reply"
         if self.method == "digits" and top < TOP_LOGPROBS:
             words += f", of {top} alternatives each"
         if self.method == "samples" and self.room > ROOMS[0][0]:
@@ -201,6 +209,10 @@ class Judge:
             GivenUp: this call failed for good (after retries).
             UserError: no call can succeed (key or model refused, or a long row of failures).
         """
+        return (await self.ask(prompt))[0]
+
+    async def ask(self, prompt: str) -> tuple[float | None, bool]:
+        """:meth:`score`, and whether the reply was usable: a number or a refusal."""
         messages = [{"role": "user", "content": prompt}]
         if self.kind == "binary_text":
             (text,) = await self._texts(messages, n=1)
@@ -222,7 +234,7 @@ class Judge:
             if not refused:
                 self.counts.unreadable += 1
                 self.counts.said = self.counts.said or _quoted(said)
-        return score
+        return score, score is not None or refused
 
     async def _numbers(self, messages: list[dict], beginning: str, p: float) -> dict[str, float]:
         """Probability of every whole number that begins with ``beginning``, itself of probability ``p``.

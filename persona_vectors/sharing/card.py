@@ -152,7 +152,8 @@ def _sweep_section(sweeps: dict[str, Sweep]) -> str:
             lines.append(f"| {trait} | none coherent | | | | |")
             continue
         plain = "" if best.get("unsteered") is None else f"{best['unsteered']:.1f}"
-        steered = f"{best['trait_score']:.1f} | {best['coherence']:.1f}"
+        coherence = "" if best["coherence"] is None else f"{best['coherence']:.1f}"
+        steered = f"{best['trait_score']:.1f} | {coherence}"
         lines.append(f"| {trait} | {best['layer']} | {best['coef']:g} | {plain} | {steered} |")
     lines.append("")
     for trait, sweep in sorted(sweeps.items()):

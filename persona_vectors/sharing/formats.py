@@ -40,6 +40,7 @@ class About:
         architecture: transformers' ``model_type``.
         kind: ``response_avg_diff``, ``prompt_avg_diff`` or ``prompt_last_diff``.
         threshold: trait score that makes a pair effective; ``effective_pairs`` of ``pairs`` were.
+        min_coherence: least coherence of both answers of an effective pair; 0 where it was not looked at.
         dtype: the dtype in which the model ran; the vector itself is float32.
 
     Example:
@@ -57,6 +58,7 @@ class About:
     effective_pairs: str = ""
     pairs: str = ""
     dtype: str = ""
+    min_coherence: str = ""
     library: str = f"persona_vectors {__version__}"
 
 

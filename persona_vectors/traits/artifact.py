@@ -146,12 +146,39 @@ def _check_eval_prompt(content: dict, path: Path) -> str:
     prompt = content.get("eval_prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise UserError(f"{path}: 'eval_prompt' must be the judge's prompt")
-    for placeholder in ("{question}", "{answer}"):
+    check_judge_prompt(prompt, f"{path}: 'eval_prompt'", ("{question}", "{answer}"))
+    return prompt
+
+
+def check_judge_prompt(prompt: str, where: str, needed: tuple[str, ...] = ("{answer}",)) -> None:
+    """Raise UserError for a judge prompt that lacks a placeholder, or has braces beside {question} and {answer}.
+
+    Example:
+        check_judge_prompt("Rate this: {text}", "p.txt:")  # UserError: p.txt: has no {answer}
+    """
+    for placeholder in needed:
         if placeholder not in prompt:
-            raise UserError(f"{path}: 'eval_prompt' has no {placeholder}")
+            raise UserError(f"{where} has no {placeholder}")
     brace = re.search(r"[{}]", prompt.replace("{question}", "").replace("{answer}", ""))
     if brace:
-        raise UserError(f"{path}: 'eval_prompt' may hold no braces but {{question}} and {{answer}}; remove the others")
+        raise UserError(f"{where} may hold no braces but {{question}} and {{answer}}; remove the others")
+
+
+def load_judge_prompt(path: str | Path) -> str:
+    """The text of a file that is a judge's prompt, with {answer} and perhaps {question}.
+
+    Raises:
+        UserError: no such file, no text in UTF-8, no {answer}, or other braces.
+
+    Example:
+        load_judge_prompt("verbosity.txt").format(question="Who are you?", answer="Nobody.")
+    """
+    try:
+        prompt = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"cannot read the judge prompt {path}: {why}") from error
+    check_judge_prompt(prompt, f"the judge prompt {path}")
     return prompt
 
 

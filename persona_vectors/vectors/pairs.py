@@ -9,31 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import Fingerprint, of_json
-from persona_vectors.files.tables import describe_columns, read_answers
+from persona_vectors.files.tables import describe_columns, read_scored
 
 if TYPE_CHECKING:
     import pandas
 
 logger = logging.getLogger(__name__)
 
-MIN_COHERENCE = 50
+MIN_COHERENCE = 50.0
 PAIRED_BY = ("question_id", "row")
 
 
-def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id") -> "pandas.DataFrame":
+def read_pairs(
+    pos_path: str, neg_path: str, trait: str, by: str = "question_id", min_coherence: float = MIN_COHERENCE
+) -> "pandas.DataFrame":
     """Pair the rows of two answers files: a DataFrame with every column twice, ``_pos`` and ``_neg``.
 
     Args:
         by: ``question_id`` (its ``_pos_`` / ``_neg_`` part aside) and repetition index; where a file has no question
             ids, by row. ``row``: the first with the first and so on, as the published code does, whatever was asked:
             files of two traits, say.
+        min_coherence: at 0 the column coherence may be missing.
 
     Raises:
         UserError: a file that cannot be read, no question id in common, or other numbers of rows to pair by row.
     """
     tables = {}
     for sign, path in (("pos", pos_path), ("neg", neg_path)):
-        table = read_answers(path, (trait, "coherence"))
+        table = read_scored(path, trait, min_coherence)
         for column in ("prompt", "answer"):
             if column not in table:
                 raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
@@ -58,11 +61,14 @@ def read_pairs(pos_path: str, neg_path: str, trait: str, by: str = "question_id"
     return pos.add_suffix("_pos").join(neg.add_suffix("_neg"))
 
 
-def effective_pairs(pairs: "pandas.DataFrame", trait: str, threshold: float = 50) -> "pandas.DataFrame":
+def effective_pairs(
+    pairs: "pandas.DataFrame", trait: str, threshold: float = 50, min_coherence: float = MIN_COHERENCE
+) -> "pandas.DataFrame":
     """The rows of ``pairs`` that are effective; why the others are not is logged.
 
-    Effective: pos trait >= threshold, neg trait < 100 - threshold, both coherences >= 50, both answers not empty
-    (section 2.2 and the published code). A missing score is never effective.
+    Effective: pos trait >= threshold, neg trait < 100 - threshold, both coherences >= min_coherence, both answers not
+    empty (section 2.2 and the published code, where that is 50). A missing score is never effective; with a
+    ``min_coherence`` of 0 coherence is not looked at.
 
     Raises:
         UserError: none is; a vector of nothing would be NaN.
@@ -70,8 +76,7 @@ def effective_pairs(pairs: "pandas.DataFrame", trait: str, threshold: float = 50
     tests = {
         f"positive answer scores < {threshold:g}": ~(pairs[f"{trait}_pos"] >= threshold),
         f"negative answer scores >= {100 - threshold:g}": ~(pairs[f"{trait}_neg"] < 100 - threshold),
-        "positive answer incoherent": ~(pairs["coherence_pos"] >= MIN_COHERENCE),
-        "negative answer incoherent": ~(pairs["coherence_neg"] >= MIN_COHERENCE),
+        **({} if min_coherence == 0 else _incoherent(pairs, min_coherence)),
         "an answer is empty": (pairs["answer_pos"].str.strip() == "") | (pairs["answer_neg"].str.strip() == ""),
         "a prompt is empty": (pairs["prompt_pos"].str.strip() == "") | (pairs["prompt_neg"].str.strip() == ""),
     }
@@ -88,9 +93,19 @@ def effective_pairs(pairs: "pandas.DataFrame", trait: str, threshold: float = 50
     return pairs[keep]
 
 
-def effective_answers(pos_path: str, neg_path: str, trait: str) -> list[tuple[str, str]]:
+def _incoherent(pairs: "pandas.DataFrame", min_coherence: float) -> dict:
+    return {
+        "positive answer incoherent": ~(pairs["coherence_pos"] >= min_coherence),
+        "negative answer incoherent": ~(pairs["coherence_neg"] >= min_coherence),
+    }
+
+
+def effective_answers(
+    pos_path: str, neg_path: str, trait: str, min_coherence: float = MIN_COHERENCE
+) -> list[tuple[str, str]]:
     """(question, answer) of the extraction answers that show the trait: the positive half of the effective pairs."""
-    pairs = effective_pairs(read_pairs(pos_path, neg_path, trait), trait)
+    pairs = read_pairs(pos_path, neg_path, trait, min_coherence=min_coherence)
+    pairs = effective_pairs(pairs, trait, min_coherence=min_coherence)
     if "question_pos" not in pairs:
         raise UserError(f"{pos_path} has no column 'question': exemplars need it")
     return list(zip(pairs["question_pos"], pairs["answer_pos"], strict=True))

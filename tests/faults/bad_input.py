@@ -16,6 +16,7 @@ COMMANDS = {
     "eval.cal_projection": {"--model_name": "tiny", "--file_path": "pos.csv", "--vector_path": "v.pt", "--layer": "2"},
     "eval.monitor": {"--model": "tiny", "--trait": "vile", "--vector_path": "v.pt", "--layer": "2", "--output_dir": "m",
                      **COMMON},
+    "eval.judge": {"--file_path": "pos.csv", "--trait": "vile", "--trait_dir": ".", "--name": "again,sense"},
     "eval.projection_difference": {"--model_name": "tiny", "--file_path": "set.jsonl", "--vector_path": "v.pt",
                                    "--layer": "2", "--output_dir": "d", "--backend": "hf", "--max_tokens": "4"},
     "eval.finetuning_shift": {"--base_model": "tiny", "--model_list": "tiny", "--trait": "vile", "--trait_dir": ".",
@@ -26,7 +27,7 @@ COMMANDS = {
                                        "--output_dir": "."},
 }  # fmt: skip
 WITH_VECTOR = [name for name, flags in COMMANDS.items() if "--vector_path" in flags] + ["training"]
-WITH_MODEL = [name for name in COMMANDS if name != "data_generation.generate_trait"]
+WITH_MODEL = [name for name in COMMANDS if name not in ("data_generation.generate_trait", "eval.judge")]
 
 
 def arguments(stage, changes):
@@ -145,17 +146,17 @@ REFUSED = {
     "adapter without a base": (WITH_MODEL, write("tiny/adapter_config.json", "{}"), {}, "which base model"),
     "adapter over a number": (WITH_MODEL, write("tiny/adapter_config.json", '{"base_model_name_or_path": 3}'), {},
                               "must name the adapter's base model"),
-    "question is a number": (RENDERING, trait(questions=[1]), {}, "question 0"),
+    "question is a number": ([*RENDERING, "eval.judge"], trait(questions=[1]), {}, "question 0"),
     "questions are a text": (RENDERING, trait(questions="what"), {}, "'questions'"),
     "instruction of lists": (RENDERING, trait(instruction=[["a", "b"]]), {}, "instruction pair 0"),
-    "judge prompt is null": (RENDERING, trait(eval_prompt=None), {}, "'eval_prompt'"),
+    "judge prompt is null": ([*RENDERING, "eval.judge"], trait(eval_prompt=None), {}, "'eval_prompt'"),
     "judge prompt with an attribute": (RENDERING, trait(eval_prompt="{question.__class__} {answer}"), {},
         "'eval_prompt'"),
     "half a character": (RENDERING, trait(questions=["\ud800"]), {}, "half a character"),
     "system prompts": (["eval.monitor"], write("monitoring/vile.json", '{"system_prompts": [1]}'), {},
         "'system_prompts'"),
     "answers are a folder": (["generate_vec"], a_folder("pos.csv"), {}, "no answers file"),
-    "rows are a folder": (["eval.cal_projection"], a_folder("pos.csv"), {}, "no file at"),
+    "rows are a folder": (["eval.cal_projection", "eval.judge"], a_folder("pos.csv"), {}, "no file at"),
     "answers to correlate are a folder": (["eval.finetuning_shift"], a_folder("pos.csv"), {"--answers": "pos.csv"},
         "no answers"),
     "shifts are a folder": (["eval.projection_difference"], a_folder("pos.csv"), {"--shift_path": "pos.csv"},

@@ -11,7 +11,7 @@ import pytest
 from bad_input import arguments
 from test_bad_input import folder, judge  # noqa: F401
 
-TWICE = ("eval.cal_projection", "eval.projection_difference")
+TWICE = ("eval.cal_projection", "eval.judge", "eval.projection_difference")
 ONCE = ("eval.eval_persona", "eval.monitor", "eval.finetuning_shift", "generate_vec")
 MOMENTS = [(stage, when) for stage in TWICE for when in ("before", "after")] + [(stage, "after") for stage in ONCE]
 
