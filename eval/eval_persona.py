@@ -67,7 +67,7 @@ def main(
 
     done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
     if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
-        path = models.resolve(model)
+        path = loading.resolve(model)
         shape = models.describe(path, loading.trust_remote_code)
         grid.check(shape.layers, shape.hidden)
         for sheet in sheets:
@@ -79,7 +79,7 @@ def main(
     todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
-    answering = engine.settings(None if batch_process else generation.n_per_question).choose()
+    answering = engine.settings(None if batch_process else generation.n_per_question).choose(path)
     ask_and_judge(todo, Subject(path, shape, answering, generated, loading.trust_remote_code), judging, grid, overwrite)
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)

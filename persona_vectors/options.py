@@ -30,10 +30,16 @@ class ModelOptions:
     Attributes:
         dtype: auto is bfloat16 on a GPU and float32 on a CPU.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        load_in_4bit: put the weights into 4 bits (NF4, by bitsandbytes): less memory, and slightly other numbers.
     """
 
     dtype: Dtype = "auto"
     trust_remote_code: bool = False
+    load_in_4bit: Annotated[bool, cli.InFull] = False
+
+    def resolve(self, name: str) -> models.ModelPath:
+        """Find what ``name`` stands for, to be loaded as these options say; see :func:`persona_vectors.models.resolve`."""
+        return models.resolve(name, self.load_in_4bit)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ TABLE = """
     download_hf_models:
         model_name=Qwen/Qwen3-1.7B local_dir= revision=main
     generate_vec:
-        model_name pos_path neg_path trait save_dir threshold=50 dtype=auto token_budget= trust_remote_code=false
+        model_name pos_path neg_path trait save_dir threshold=50 dtype=auto token_budget= trust_remote_code=false load_in_4bit=false
         pair_by=question_id overwrite=false
     share_vectors export:
         vectors output_dir format=gguf layer= model_name=
@@ -31,22 +31,22 @@ TABLE = """
     eval.cal_projection:
         file_path vector_path= layer= model_name=Qwen/Qwen2.5-7B-Instruct projection_type=proj overwrite=false
         vector_path_list= layer_list= base_model= dtype=auto token_budget= enable_thinking=false
-        trust_remote_code=false
+        trust_remote_code=false load_in_4bit=false
     eval.chat:
         model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
-        trust_remote_code=false
+        trust_remote_code=false load_in_4bit=false
     eval.eval_persona:
         model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 n_questions=
         max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
         judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
-        trust_remote_code=false tensor_parallel_size= pipeline_parallel_size= data_parallel_size=
+        trust_remote_code=false load_in_4bit=false tensor_parallel_size= pipeline_parallel_size= data_parallel_size=
         gpu_memory_utilization= distributed_executor_backend=
     eval.compare:
         *file_path trait= output=comparison seed=0
     eval.finetuning_shift:
         base_model model_list trait vector_path layer output=finetuning_shift answers= trait_dir=data_generation
-        dtype=auto token_budget= enable_thinking=false overwrite=false trust_remote_code=false
+        dtype=auto token_budget= enable_thinking=false overwrite=false trust_remote_code=false load_in_4bit=false
     eval.mitigation random:
         vector_path output_path seed=0 overwrite=false
     eval.mitigation report:
@@ -55,12 +55,12 @@ TABLE = """
         model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20
         n_per_question=10 max_tokens=1000 judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs=
         max_concurrent_judges=100 overwrite=false trait_dir=data_generation backend=auto batch_size=64 dtype=auto
-        seed=0 enable_thinking=false trust_remote_code=false tensor_parallel_size= data_parallel_size=
+        seed=0 enable_thinking=false trust_remote_code=false load_in_4bit=false tensor_parallel_size= data_parallel_size=
         gpu_memory_utilization=
     eval.projection_difference:
         file_path vector_path layer model_name output_dir base_answers= estimate=full sample=200 select= k=500
         filter_above= shift_path= shift_model={set} max_tokens=1000 seed=0 backend=auto batch_size=64 dtype=auto
-        token_budget= enable_thinking=false overwrite=false trust_remote_code=false tensor_parallel_size=
+        token_budget= enable_thinking=false overwrite=false trust_remote_code=false load_in_4bit=false tensor_parallel_size=
         data_parallel_size= gpu_memory_utilization=
     eval.report:
         model trait folder steering= mitigation= output=
@@ -70,7 +70,7 @@ TABLE = """
         file_path trait
     eval.serve:
         model vectors port=8000 host=127.0.0.1 kind=response_avg_diff dtype=auto slots=1024 vllm_flags=
-        trust_remote_code=false
+        trust_remote_code=false load_in_4bit=false
     eval.vector_similarity:
         vector_path layer output=vector_similarity
     persona_vectors.bake:

@@ -11,11 +11,12 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "hf", "vllm")
 
 
-def choose_backend(backend: str) -> str:
+def choose_backend(backend: str, load_in_4bit: bool = False) -> str:
     """Resolve ``--backend`` to ``hf`` or ``vllm``. Loads no model; for ``auto``, prints the choice and the reason.
 
     Args:
         backend: one of :data:`BACKENDS`.
+        load_in_4bit: the model's weights are to be put into 4 bits.
 
     Raises:
         UserError: ``vllm`` was asked for and cannot run here.
@@ -25,9 +26,9 @@ def choose_backend(backend: str) -> str:
     """
     if backend == "hf":
         return "hf"
-    from persona_vectors.engines.vllm.setup import available
+    from persona_vectors.engines.vllm.setup import available, quantises
 
-    reason = available()
+    reason = available() or (quantises() if load_in_4bit else None)
     if backend == "vllm" and reason:
         raise UserError(f"--backend vllm cannot run here: {reason}; --backend hf runs anywhere")
     if backend == "auto":

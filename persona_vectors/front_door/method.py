@@ -23,7 +23,11 @@ Pair = tuple[Question, str]  # and the answer
 
 
 def load(
-    model: "str | Path | nn.Module", tokenizer=None, dtype="auto", trust_remote_code: bool = False
+    model: "str | Path | nn.Module",
+    tokenizer=None,
+    dtype="auto",
+    trust_remote_code: bool = False,
+    load_in_4bit: bool = False,
 ) -> "tuple[nn.Module, object]":
     """A model in evaluation mode and its tokenizer, which has a padding token.
 
@@ -34,6 +38,7 @@ def load(
         dtype: auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16 or float16, or torch's own; a loaded model
             keeps its own.
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
+        load_in_4bit: put the weights into 4 bits, by bitsandbytes; a loaded model keeps its own.
 
     Raises:
         UserError: no such model, one that cannot be loaded, or a loaded model without its tokenizer.
@@ -46,7 +51,7 @@ def load(
     if name not in models.DTYPES:
         raise UserError(f"dtype is one of {', '.join(models.DTYPES)}, not '{name}'{suggest(name, models.DTYPES)}")
     if isinstance(model, str | Path):
-        path = models.resolve(str(model))
+        path = models.resolve(str(model), load_in_4bit)
         tokenizer = models.load_tokenizer(path, trust_remote_code) if tokenizer is None else tokenizer
         loaded: Any = models.load_model(path, name, trust_remote_code)
     elif tokenizer is None:

@@ -6,7 +6,8 @@ Knows transformers, PEFT and TRL; what is trained on comes tokenised, what is st
 from persona_vectors.errors import UserError
 from persona_vectors.models.adapters import quiet_bitsandbytes
 from persona_vectors.models.decoder import find_blocks
-from persona_vectors.models.loading import ModelPath, loading_errors
+from persona_vectors.models.loading import ModelPath, in_4bit, loading_errors
+from persona_vectors.processes import gpu_count, has_bfloat16
 from persona_vectors.training.config import TrainingConfig
 
 
@@ -68,27 +69,20 @@ def load_base(path: ModelPath, config: TrainingConfig):
     """
     import torch
     from accelerate import PartialState
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
 
     quiet_bitsandbytes()
 
-    cuda = torch.cuda.is_available()
-    if config.load_in_4bit and not cuda:
+    gpus = gpu_count()
+    if config.load_in_4bit and not gpus:
         raise UserError("load_in_4bit needs a GPU; set it to false")
-    half = cuda and config.is_peft
-    options = {
-        "dtype": (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if half else torch.float32
-    }
-    if cuda and PartialState().num_processes == 1 and torch.cuda.device_count() > 1:
+    half = gpus and config.is_peft
+    options = {"dtype": (torch.bfloat16 if has_bfloat16() else torch.float16) if half else torch.float32}
+    if gpus > 1 and PartialState().num_processes == 1:
         options["device_map"] = "auto"
     if config.load_in_4bit:
         options["device_map"] = options.get("device_map", {"": PartialState().local_process_index})
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=options["dtype"],
-        )
+        options["quantization_config"] = in_4bit(options["dtype"])
     with loading_errors(path):
         return AutoModelForCausalLM.from_pretrained(path.base, **options)
 
@@ -100,15 +94,14 @@ def make_trainer(config: TrainingConfig, model, tokenizer, train: list[dict], te
         train, test: rows as :mod:`persona_vectors.training.data` makes them.
         callback: told of every log line; the only one that prints.
     """
-    import torch
     import transformers
     from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback
 
     arguments, trainer_class, own = _trl(config)
-    cuda = torch.cuda.is_available()
-    bf16 = cuda and torch.cuda.is_bf16_supported()
+    gpu = gpu_count() > 0
+    bf16 = gpu and has_bfloat16()
     args = arguments(
         output_dir=config.output_dir,
         num_train_epochs=config.epochs,
@@ -129,11 +122,11 @@ def make_trainer(config: TrainingConfig, model, tokenizer, train: list[dict], te
         save_strategy=config.save_strategy,
         save_total_limit=config.save_total_limit,
         max_length=config.max_seq_length,
-        gradient_checkpointing=cuda if config.gradient_checkpointing is None else config.gradient_checkpointing,
+        gradient_checkpointing=gpu if config.gradient_checkpointing is None else config.gradient_checkpointing,
         bf16=bf16,
-        fp16=cuda and not bf16,
+        fp16=gpu and not bf16,
         report_to=config.report_to,
-        dataloader_pin_memory=cuda,
+        dataloader_pin_memory=gpu,
         disable_tqdm=True,
         remove_unused_columns=config.loss != "orpo",
         **own,

@@ -19,6 +19,7 @@ from persona_vectors.engines.vllm.setup import (
     devices,
     lora_arguments,
     process_of_its_own,
+    quantises,
 )
 from persona_vectors.engines.vllm.slots import Allocation, SlotTable
 from persona_vectors.errors import UserError, first_line
@@ -80,6 +81,8 @@ class VLLMEngine:
         reason = available()
         if reason:
             raise UserError(f"the vllm backend cannot run here: {reason}")
+        if path.load_in_4bit and (reason := quantises()):
+            raise UserError(f"{reason}; --backend hf can")
         from vllm.platforms import current_platform
 
         cpu = current_platform.is_cpu()
@@ -110,6 +113,8 @@ class VLLMEngine:
             # For a chunked prompt with a seed, vLLM rewinds the request's generator, which CPU generators cannot do.
             arguments["enable_chunked_prefill"] = False
         arguments |= lora_arguments(path)
+        if path.load_in_4bit:
+            arguments["quantization"] = "bitsandbytes"  # NF4 as well, while loading
         if steer:
             sizes = {"version": 1, "slots": slots, "rows": rows, "ablations": ablations}
             arguments["worker_cls"] = "persona_vectors.engines.vllm.worker.SteeringWorker"
