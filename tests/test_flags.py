@@ -41,7 +41,7 @@ TABLE = """
         judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
         trust_remote_code=false load_in_4bit=false tensor_parallel_size= pipeline_parallel_size= data_parallel_size=
-        gpu_memory_utilization= distributed_executor_backend=
+        gpu_memory_utilization= distributed_executor_backend= all_checkpoints=false
     eval.compare:
         *file_path trait= output=comparison seed=0
     eval.finetuning_shift:

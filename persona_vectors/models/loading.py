@@ -256,12 +256,17 @@ class Loader:
     """Loads one model after another; adapters over the same base share its weights, which stay loaded in between.
 
     A base that an adapter has changed (:func:`persona_vectors.models.adapters.changes_base`) is loaded anew for the next model.
+
+    Args:
+        path, model: one that is loaded already; it is used as if it had been given out.
     """
 
-    def __init__(self, dtype: str = "auto", trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, dtype: str = "auto", trust_remote_code: bool = False, path: ModelPath | None = None, model=None
+    ) -> None:
         self.dtype, self.trust = dtype, trust_remote_code
-        self._base, self._model = None, None  # the base that is loaded, and the model as last given out
-        self._spoilt = False
+        self._base, self._model = path and path.bare, model  # the base that is loaded, and the model as last given out
+        self._spoilt = bool(path and path.adapter and adapters.changes_base(path.adapter))
 
     def load(self, path: ModelPath):
         """The model of ``path``; the one given out before must not be used any more."""
