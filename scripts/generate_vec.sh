@@ -19,4 +19,5 @@ start_toy_judge ${flags[@]+"${flags[@]}"}
 python -m eval.eval_persona --model "$model" --trait "$traits" --output_path "$answers/{trait}_{type}_instruct.csv" \
     --persona_instruction_type pos,neg --version extract ${flags[@]+"${flags[@]}"}
 python generate_vec.py --model_name "$model" --trait "$traits" --save_dir "persona_vectors/$name/" \
-    --pos_path "$answers/{trait}_pos_instruct.csv" --neg_path "$answers/{trait}_neg_instruct.csv"
+    --pos_path "$answers/{trait}_pos_instruct.csv" --neg_path "$answers/{trait}_neg_instruct.csv" \
+    $(loading_flags ${flags[@]+"${flags[@]}"})

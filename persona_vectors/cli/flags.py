@@ -124,8 +124,8 @@ def _full_name(parameters: dict[str, inspect.Parameter], flag: str) -> str:
     for names in ([*flags, "help"], negations):
         if asked in names:
             return asked
-    flags = [name for name in flags if InFull not in getattr(parameters[name].annotation, "__metadata__", ())]
-    for names in ([*flags, "help"], negations):
+    short = [name for name in flags if InFull not in getattr(parameters[name].annotation, "__metadata__", ())]
+    for names in ([*short, "help"], negations):
         begun = [name for name in names if name.startswith(asked)]
         begun = [name for name in begun if name.removesuffix("_list") not in begun or not name.endswith("_list")]
         if len(begun) == 1:
