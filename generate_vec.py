@@ -7,15 +7,17 @@ Writes <trait>_{prompt_avg,response_avg,prompt_last}_diff.pt, each float32 [laye
 mean activation over effective positive answers minus that over the negative ones (section 2.2). An answer is run after
 the thoughts that it came after (column reasoning); they count for neither prompt nor answer. The .safetensors file
 beside each holds the same, and says which model, trait and answers it comes from (share_vectors.py); --shuffled N adds
-<trait>_<kind>_shuffled.safetensors, the controls with shuffled labels. Vectors that are there
-and were made from these very pairs and this model are not made again.
+<trait>_<kind>_shuffled.safetensors, the controls with shuffled labels. Vectors that are there and were made from these very
+pairs and this model are not made again. Several traits in one load of the model: --trait evil,sycophantic with {trait} in
+both paths.
 """
 
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
@@ -36,13 +38,16 @@ from persona_vectors.vectors.pairs import (
 from persona_vectors.vectors.shuffled import ShuffledLabels, read_shuffled, save_shuffled
 from persona_vectors.vectors.storage import KINDS, check_vector_folder, load_vectors
 
+if TYPE_CHECKING:
+    import pandas
+
 
 @cli.command
 def main(
     model_name: str,
     pos_path: str,
     neg_path: str,
-    trait: str,
+    trait: cli.Distinct[str],
     save_dir: str,
     threshold: cli.Score = 50.0,
     *,
@@ -52,13 +57,13 @@ def main(
     min_coherence: cli.Score = MIN_COHERENCE,
     overwrite: bool = False,
 ):
-    """Make a trait's persona vectors from the judged answers of eval_persona.
+    """Make persona vectors from the judged answers of eval_persona, of one trait or of several in one load of the model.
 
     Args:
         model_name: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
-        pos_path: answers CSV made with --persona_instruction_type pos.
+        pos_path: answers CSV made with --persona_instruction_type pos; {trait} is filled in.
         neg_path: the same with neg.
-        trait: name of the score column, and of the files.
+        trait: name of the score column, and of the files; several need {trait} in pos_path and neg_path.
         save_dir: folder to write to.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= min_coherence.
         pair_by: question_id, or row: the first positive answer with the first negative one and so on, as published.
@@ -68,54 +73,116 @@ def main(
         overwrite: make the vectors anew although they are there and would be the same.
     """
     check_vector_folder(save_dir)
-    path = models.resolve(model_name, reading.chat_template)
-    pairs = read_pairs(pos_path, neg_path, trait, pair_by, min_coherence)
-    effective = effective_pairs(pairs, trait, threshold, min_coherence)
-    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
+    path = reading.resolve(model_name)
+    if len(trait) > 1 and any("{trait}" not in pattern for pattern in (pos_path, neg_path)):
+        raise UserError("several traits need {trait} in --pos_path and --neg_path")
+    of_model = models.made_of(path) | {"dtype": reading.dtype}
+    rule = Rule(threshold, min_coherence, pair_by)
+    jobs = [read_answers_of(name, pos_path, neg_path, rule, of_model, save_dir) for name in trait]
     make_folder(Path(save_dir))
-    made_from = provenance.record(
-        **models.made_of(path),
-        trait=trait,
-        threshold=threshold,
-        pairs=fingerprint(effective),
-        of=len(pairs),
-        dtype=reading.dtype,
-        **({"min_coherence": min_coherence} if min_coherence != MIN_COHERENCE else {}),  # as earlier records have it
-    )
-    check_answers({path: provenance.result_of(path, trait) for path in (pos_path, neg_path)}, made_from)
-    files = [Path(save_dir) / f"{trait}_{kind}{ending}" for kind in KINDS for ending in ENDINGS]
-    main_file = Path(save_dir) / f"{trait}_response_avg_diff.pt"
-    with locked(Path(save_dir) / f".{trait}.lock", f"vectors of {trait} into {save_dir}"):
-        if not overwrite and is_made(main_file, made_from) and are_shuffled(save_dir, trait, shuffled):
+    with ExitStack() as held:
+        for job in jobs:
+            held.enter_context(locked(Path(save_dir) / f".{job.trait}.lock", f"vectors of {job.trait} into {save_dir}"))
+        todo = [job for job in jobs if overwrite or not job.is_made(shuffled)]
+        if not todo:
             return
-
         longest = models.describe(path, reading.trust_remote_code).max_length
         tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
-        effective, samples = runnable(tokenizer, effective, longest, model_name)
-        controls = ShuffledLabels(len(effective), shuffled)
-
-        import torch
-
-        from persona_vectors.vectors.extraction import differences, mean_activations
-        from persona_vectors.vectors.separation import held_out_auc
-
+        ready = [(job, *runnable(tokenizer, job.effective, longest, model_name)) for job in todo]
         model = models.load_model(path, reading.dtype, reading.trust_remote_code)
-        means, answers = {}, {}
-        for sign, made in samples.items():
-            seen = controls.positive if sign == "pos" else controls.negative
-            means[sign], answers[sign] = mean_activations(model, made, reading.token_budget, f"{trait} {sign}", seen)
+        for job, effective, samples in ready:
+            make_vectors(job, effective, samples, path, model, reading.token_budget, shuffled)
 
-        vectors = differences(means["pos"], means["neg"])
-        counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
-        counts["min_coherence"] = f"{min_coherence:g}"
-        told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
-        with provenance.writing(main_file, made_from, files=files):
-            for pool, vector in vectors.items():
-                save_with_controls(vector, save_dir, About(trait=trait, kind=f"{pool}_diff", **told), controls)
-        odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
-        aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
-        report(vectors["response_avg"], means["neg"]["response_avg"], aucs)
-        print("wrote " + ", ".join(map(str, files)))
+
+@dataclass(frozen=True)
+class Rule:
+    """Which pairs of answers are effective; the fields are flags of :func:`main`."""
+
+    threshold: float
+    min_coherence: float
+    pair_by: str
+
+
+@dataclass(frozen=True)
+class TraitAnswers:
+    """A trait's answers as they were read, and what is made of them.
+
+    Attributes:
+        effective: the effective pairs, a DataFrame.
+        counts: for the vectors' files: threshold, effective_pairs, pairs.
+        made_from: the record of the vectors.
+        folder: where they go.
+    """
+
+    trait: str
+    effective: "pandas.DataFrame"
+    counts: dict[str, str]
+    made_from: dict
+    folder: str
+
+    @property
+    def files(self) -> list[Path]:
+        """All files of the trait's vectors."""
+        return [Path(self.folder) / f"{self.trait}_{kind}{ending}" for kind in KINDS for ending in ENDINGS]
+
+    @property
+    def main_file(self) -> Path:
+        """The file beside which the record lies."""
+        return Path(self.folder) / f"{self.trait}_response_avg_diff.pt"
+
+    def is_made(self, shuffled: int) -> bool:
+        """Whether the vectors, and so many shuffled ones, are there and were made from the same."""
+        return is_made(self.main_file, self.made_from) and are_shuffled(self.folder, self.trait, shuffled)
+
+
+def read_answers_of(
+    trait: str, pos_path: str, neg_path: str, rule: Rule, of_model: dict, save_dir: str
+) -> TraitAnswers:
+    """The effective pairs of a trait; ``of_model`` is what the vectors depend on besides. Arguments are those of :func:`main`."""
+    pos_path, neg_path = (pattern.replace("{trait}", trait) for pattern in (pos_path, neg_path))
+    pairs = read_pairs(pos_path, neg_path, trait, rule.pair_by, rule.min_coherence)
+    effective = effective_pairs(pairs, trait, rule.threshold, rule.min_coherence)
+    print(f"{trait}: {len(effective)} of {len(pairs)} pairs are effective")
+    made_from = provenance.record(
+        **of_model,
+        trait=trait,
+        threshold=rule.threshold,
+        pairs=fingerprint(effective),
+        of=len(pairs),
+        **(
+            {"min_coherence": rule.min_coherence} if rule.min_coherence != MIN_COHERENCE else {}
+        ),  # as earlier records have it
+    )
+    check_answers({path: provenance.result_of(path, trait) for path in (pos_path, neg_path)}, made_from)
+    counts = {"threshold": f"{rule.threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
+    counts["min_coherence"] = f"{rule.min_coherence:g}"
+    return TraitAnswers(trait, effective, counts, made_from, save_dir)
+
+
+def make_vectors(
+    job: TraitAnswers, effective, samples: dict, path: models.ModelPath, model, token_budget: int | None, shuffled: int
+):
+    """Extract a trait's vectors, write and report them; ``effective`` are the pairs that can be run, ``samples`` theirs."""
+    import torch
+
+    from persona_vectors.vectors.extraction import differences, mean_activations
+    from persona_vectors.vectors.separation import held_out_auc
+
+    controls = ShuffledLabels(len(effective), shuffled)
+    means, answers = {}, {}
+    for sign, made in samples.items():
+        seen = controls.positive if sign == "pos" else controls.negative
+        means[sign], answers[sign] = mean_activations(model, made, token_budget, f"{job.trait} {sign}", seen)
+    vectors = differences(means["pos"], means["neg"])
+    told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | job.counts
+    told["effective_pairs"] = str(len(effective))
+    with provenance.writing(job.main_file, job.made_from, files=job.files):
+        for pool, vector in vectors.items():
+            save_with_controls(vector, job.folder, About(trait=job.trait, kind=f"{pool}_diff", **told), controls)
+    odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
+    aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
+    report(vectors["response_avg"], means["neg"]["response_avg"], aucs)
+    print("wrote " + ", ".join(map(str, job.files)))
 
 
 def save_with_controls(vector, folder: str, about: About, controls: ShuffledLabels) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
+from persona_vectors.processes import accelerator
 
 if TYPE_CHECKING:
     from persona_vectors.training.config import TrainingConfig
@@ -48,7 +49,7 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
 
     rows = data.read_rows(config.files("training_file"), config.loss)
     test_rows = data.read_rows(config.files("test_file"), config.loss)
-    base = models.resolve(config.model, config.chat_template)
+    base = models.resolve(config.model, chat_template=config.chat_template)
     if base.adapter:
         raise UserError(f"{config.model} is a LoRA adapter; merge it first: python -m persona_vectors.bake --help")
     shape = models.describe(base)
@@ -56,7 +57,6 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
         print(f"max_seq_length {config.max_seq_length} is more than the {shape.max_length} tokens that the model takes")
     longest = min(config.max_seq_length, shape.max_length or config.max_seq_length)
 
-    import torch
     from accelerate import PartialState
 
     from persona_vectors.steering.hooks import steered_training
@@ -67,7 +67,7 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
     check_architecture(base, config)
     if not (test_rows or config.no_test_split):
         rows, test_rows = split(rows, config.seed)
-    cpu = not torch.cuda.is_available()  # said outright: without it, CPU processes do not see each other yet
+    cpu = accelerator() == "cpu"  # said outright: without it, CPU processes do not see each other yet
     process, tokenizer = PartialState(cpu=cpu), models.load_tokenizer(base)
     say = print if process.is_main_process else lambda *_: None
     train, test = prepare(tokenizer, (rows, test_rows), config, longest, stop_tokens(base, tokenizer), say)

@@ -54,8 +54,8 @@ def main(
     paths = either("vector_path", vector_path, vector_path_list)
     layers = either("layer", layer, layer_list)
     rows = open_rows(file_path)
-    model_path = models.resolve(model_name, reading.chat_template)
-    base_path = models.resolve(base_model, reading.chat_template) if base_model else None
+    model_path = reading.resolve(model_name)
+    base_path = reading.resolve(base_model) if base_model else None
 
     from persona_vectors.files.resumable import WindowedWork, missing, tidy
     from persona_vectors.vectors.project_file import project_windows, projections_from

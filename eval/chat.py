@@ -31,7 +31,7 @@ def main(
         kind: of the vectors.
         terminal: chat here, without a page.
     """
-    path = models.resolve(model, loading.chat_template)
+    path = loading.resolve(model)
 
     from persona_vectors.steering.vector_folder import NamedVectors
 

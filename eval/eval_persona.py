@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge
-from persona_vectors.asking.choose_judge import JudgeSettings
+from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
+from persona_vectors.asking.each_model import ask_each, run_of, several_models
 from persona_vectors.asking.sheet import RESERVED, UNJUDGED, AnswerSheet, summarise
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
@@ -44,6 +45,7 @@ def main(
     trait_dir: str = "data_generation",
     engine: ClusterOptions,
     loading: ModelOptions,
+    all_checkpoints: Annotated[bool, cli.InFull] = False,
 ):
     """Ask and judge; writes a CSV: question, prompt, answer, question_id, <trait>, coherence.
 
@@ -52,9 +54,10 @@ def main(
 
     Args:
         model: Hugging Face id, local folder, folder of checkpoints (the latest is taken), LoRA adapter folder or GGUF
-            file (one on the hub is written owner/name:file.gguf).
+            file (one on the hub is written owner/name:file.gguf). A pattern in quotes asks every model that it matches.
         trait: name of the artifact, e.g. evil; several need {trait} in output_path.
-        output_path: CSV to write; {trait} and {type} are filled in. If it exists, it is summarised and not redone.
+        output_path: CSV to write; {trait}, {type} and {model} (the last part of its name) are filled in. If it exists,
+            it is summarised and not redone.
         questions: CSV or JSONL with question or messages, asked in the place of the artifact's questions; question_id (or
             id) names a row, further columns are kept. With --judge_model none, trait is then only a column's name.
         n_questions: ask only the first so many of the questions.
@@ -64,7 +67,14 @@ def main(
         version: which questions: extract or eval.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_extract/ and trait_data_eval/.
+        all_checkpoints: ask every checkpoint-N of the folder model, and make a table and a figure over the steps.
     """
+    given = locals().copy()
+    if several := several_models(model, all_checkpoints, output_path):
+        one = lambda name: main.__wrapped__(**given | {"model": name, "all_checkpoints": False})  # noqa: E731
+        ask_each(several, one, keep_loaded=judge.judge_model != LIKELIHOOD)
+        return over_steps(several, trait, persona_instruction_type, output_path)
+    output_path = output_path.replace("{model}", models.basename(model))
     generated, judging, grid = generation.with_dtype(loading.dtype), judge.settings(), steering.grid()
     settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
     asked = read_questions(questions, reserved_for(trait), n_questions) if questions else None
@@ -77,7 +87,7 @@ def main(
 
     done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
     if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
-        path = models.resolve(model, loading.chat_template)
+        path = loading.resolve(model)
         shape = models.describe(path, loading.trust_remote_code)
         grid.check(shape.layers, shape.hidden)
         for sheet in sheets:
@@ -89,7 +99,7 @@ def main(
     todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
-    answering = engine.settings(None if batch_process else generation.n_per_question).choose()
+    answering = engine.settings(None if batch_process else generation.n_per_question).choose(path)
     ask_and_judge(todo, Subject(path, shape, answering, generated, loading.trust_remote_code), judging, grid, overwrite)
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)
@@ -104,6 +114,25 @@ def reserved_for(traits: Sequence[str]) -> set[str]:
 def first_questions(trait: Trait, count: int | None) -> Trait:
     """The trait with its first ``count`` questions alone; None is all."""
     return replace(trait, questions=trait.questions[:count])
+
+
+def filled(output_path: str, trait: str, sign: str | None) -> str:
+    """The output path with the trait's name and the instruction type in it."""
+    return output_path.replace("{trait}", trait).replace("{type}", sign or "none")
+
+
+def over_steps(names: Sequence[str], traits: Sequence[str], signs: Sequence[str] | None, output_path: str) -> None:
+    """Write tables and figures over the training's steps, where the models are checkpoints of one run."""
+    from persona_vectors.analysis.training_steps import write_steps
+
+    run = run_of(names)
+    for trait in traits if run else ():
+        for sign in signs or [None]:
+            path = filled(output_path, trait, sign)
+            files = {step: path.replace("{model}", models.basename(name)) for name, step in run[1].items()}
+            title = f"{run[0]}, {sign}" if sign else run[0]
+            written = write_steps(files, trait, path.replace("{model}", f"{run[0]}_by_step"), title)
+            print("wrote " + ", ".join(map(str, written)))
 
 
 def make_sheets(
@@ -121,10 +150,9 @@ def make_sheets(
     questions_of = asked.of_trait if asked else make_questions
     for trait in traits.values():
         for sign in signs or [None]:
-            path = output_path.replace("{trait}", trait.name).replace("{type}", sign or "none")
             sheets.append(
                 AnswerSheet(
-                    path,
+                    filled(output_path, trait.name, sign),
                     trait,
                     questions_of(trait, sign, assistant_name),
                     settings["n_per_question"],

@@ -10,7 +10,7 @@ Writes <output>.csv (model, trait, layer, shift, score), <output>.json (r on the
 <output>.png.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from persona_vectors import cli, models
@@ -60,8 +60,8 @@ def main(
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
     if len(traits) > 1 and "{trait}" not in vector_path:
         raise UserError("several traits need {trait} in --vector_path")
-    base = models.resolve(base_model, reading.chat_template)
-    finetuned = named(model_list, reading.chat_template)
+    base = reading.resolve(base_model)
+    finetuned = named(map(reading.resolve, model_list))
     shape = models.describe(base, reading.trust_remote_code)
     for path in finetuned.values():
         if models.describe(path, reading.trust_remote_code) != shape:
@@ -139,10 +139,10 @@ def measure(
         yield label, {name: project(after[name] - before[name], directions[name]).item() for name in traits}
 
 
-def named(names: list[str], chat_template: str | None = None) -> dict[str, models.ModelPath]:
+def named(paths: Iterable[models.ModelPath]) -> dict[str, models.ModelPath]:
     """Models by the last part of their names, which must differ."""
     found: dict[str, models.ModelPath] = {}
-    for path in (models.resolve(name, chat_template) for name in names):
+    for path in paths:
         if path.basename in found:
             raise UserError(f"two models are called {path.basename}: {found[path.basename].name} and {path.name}")
         found[path.basename] = path

@@ -82,7 +82,7 @@ def main(
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
     if len(traits) > 1 and any(p and "{trait}" not in p for p in (vector_path, pos_path, neg_path)):
         raise UserError("several traits need {trait} in --vector_path (and --pos_path, --neg_path)")
-    path = models.resolve(model, loading.chat_template)
+    path = loading.resolve(model)
     shape = models.describe(path, loading.trust_remote_code)
     layers = {name: chosen_layer(layer, name) for name in traits}
     vectors = read_vectors(vector_path, layers, shape)
@@ -108,7 +108,7 @@ def main(
         else:
             todo.append(sheet)
     if todo:
-        subject = Subject(path, shape, engine.settings().choose(), generated, loading.trust_remote_code)
+        subject = Subject(path, shape, engine.settings().choose(path), generated, loading.trust_remote_code)
         ask_and_judge(todo, subject, judging, grid, overwrite)
     found = []
     for (name, each), sheet in sheets.items():

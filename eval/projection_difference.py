@@ -114,7 +114,7 @@ def main(
     sets = set_names(file_path)
     if estimating.base_answers and len(sets) > 1 and "{set}" not in estimating.base_answers:
         raise UserError("several sets need {set} in --base_answers")
-    path = models.resolve(model_name, reading.chat_template)
+    path = reading.resolve(model_name)
     shape = models.describe(path, reading.trust_remote_code)
     vectors, layers, traits = read_vectors(vector_path, layer, shape)
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from persona_vectors import cli
-from persona_vectors.analysis.sweeps import EVERY, MIN_COHERENCE, layer_name, layer_number, read_sweep
+from persona_vectors.analysis.sweeps import MIN_COHERENCE, cell_means, layer_name, layer_number, read_sweep
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file
@@ -156,19 +156,6 @@ def beginning(files: Sequence[str], trait: str) -> str:
     if not any(map(os.path.isabs, files)):
         common = os.path.relpath(common)
     return os.path.normpath(os.path.join(common, f"{trait}_sweep"))
-
-
-def cell_means(answers, trait: str):
-    """Mean, and half the 95 % interval, of both scores per (layer, coef): a DataFrame of one row a cell."""
-    import pandas
-
-    groups = answers.groupby(["layer", "coef"])
-    cells = pandas.DataFrame({"n": groups.size()})
-    for name, column in (("trait", trait), ("coherence", "coherence")):
-        scores = groups[column]
-        cells[f"{name}_mean"] = scores.mean()
-        cells[f"{name}_error"] = 1.96 * scores.std() / scores.count() ** 0.5
-    return cells.reset_index()
 
 
 def recommend(cells, min_coherence: float) -> dict:

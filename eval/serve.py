@@ -52,7 +52,7 @@ def main(
     for flag in further:
         if flag.split("=")[0].replace("_", "-") in OURS:
             raise UserError(f"{flag.split('=')[0]} is set by this command and cannot go into --vllm_flags")
-    path = models.resolve(model, loading.chat_template)
+    path = loading.resolve(model)
 
     from persona_vectors.steering.vector_folder import NamedVectors
 
@@ -61,10 +61,10 @@ def main(
     if named.other_models(path.name):
         print(named.other_models(path.name))
 
-    from persona_vectors.engines.vllm.setup import available
+    from persona_vectors.engines.vllm.setup import available, quantises
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    reason = available()
+    reason = available() or (quantises() if path.load_in_4bit else None)
     if reason:
         raise UserError(f"the server needs vLLM: {reason}")
     from persona_vectors.engines.vllm import server
@@ -113,6 +113,8 @@ def serve_arguments(
     switches = ["--enable-prefix-caching"]
     if trust_remote_code:
         switches.append("--trust-remote-code")
+    if path.load_in_4bit:
+        flags["--quantization"] = "bitsandbytes"
     if cpu:
         flags["--kv-cache-memory-bytes"] = str(cpu_cache_bytes())
         switches += ["--enforce-eager", "--no-enable-chunked-prefill"]

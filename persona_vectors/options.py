@@ -32,11 +32,17 @@ class ModelOptions:
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
         chat_template: what writes chats in the place of the model's own template: a Jinja file, or plain, for base models
             without one: System, User and Assistant as text.
+        load_in_4bit: put the weights into 4 bits (NF4, by bitsandbytes): less memory, and slightly other numbers.
     """
 
     dtype: Dtype = "auto"
     trust_remote_code: bool = False
     chat_template: str | None = None
+    load_in_4bit: Annotated[bool, cli.InFull] = False
+
+    def resolve(self, name: str) -> models.ModelPath:
+        """Find what ``name`` stands for, to be loaded as these options say; see :func:`persona_vectors.models.resolve`."""
+        return models.resolve(name, load_in_4bit=self.load_in_4bit, chat_template=self.chat_template)
 
 
 @dataclass(frozen=True)

@@ -61,15 +61,23 @@ def save_figure(figure, path: str | Path) -> None:
 
 
 def steering_curves(
-    lines: list, trait: str, path: str | Path, title: str = "", controls: Sequence = (), min_coherence: float = 75
+    lines: list,
+    trait: str,
+    path: str | Path,
+    title: str = "",
+    controls: Sequence = (),
+    min_coherence: float = 75,
+    x: str = "coef",
+    xlabel: str = "steering coefficient",
 ) -> None:
-    """Trait score and coherence against the coefficient, one line per layer, with 95 % bands.
+    """Trait score and coherence against the coefficient (or another ``x``), one line per layer, with 95 % bands.
 
     Args:
         lines: (label, DataFrame with coef, trait_mean, trait_error, coherence_mean, coherence_error) per layer; errors
             are half-widths of the 95 % interval.
         controls: the same for random vectors, in the order of the layers; drawn dashed.
         min_coherence: drawn dotted; 0 is not.
+        x, xlabel: the column along which the lines go, and what it is called.
 
     Example:
         steering_curves([("layer 20", table)], "evil", "evil_curves.png")
@@ -77,16 +85,14 @@ def steering_curves(
     figure, axes = new_figure(columns=2)
     for axis, metric, label in zip(axes, ("trait", "coherence"), (f"{trait} score", "coherence"), strict=True):
         for name, line in lines:
-            line = line.sort_values("coef")
+            line = line.sort_values(x)
             mean, error = line[f"{metric}_mean"], line[f"{metric}_error"].fillna(0)
-            axis.plot(line["coef"], mean, marker="o", markersize=3, label=name)
-            axis.fill_between(line["coef"], mean - error, mean + error, alpha=0.15, linewidth=0)
+            axis.plot(line[x], mean, marker="o", markersize=3, label=name)
+            axis.fill_between(line[x], mean - error, mean + error, alpha=0.15, linewidth=0)
         for k, (name, line) in enumerate(controls):
-            line = line.sort_values("coef")
-            axis.plot(
-                line["coef"], line[f"{metric}_mean"], "--", color=COLOURS[k % len(COLOURS)], linewidth=1, label=name
-            )
-        axis.set(xlabel="steering coefficient", ylabel=f"{label} (0-100)", ylim=(-3, 103))
+            line = line.sort_values(x)
+            axis.plot(line[x], line[f"{metric}_mean"], "--", color=COLOURS[k % len(COLOURS)], linewidth=1, label=name)
+        axis.set(xlabel=xlabel, ylabel=f"{label} (0-100)", ylim=(-3, 103))
     if min_coherence:
         axes[1].axhline(min_coherence, color="grey", linewidth=0.8, linestyle=":")
     axes[0].legend(frameon=False, fontsize=8)

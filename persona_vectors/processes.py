@@ -1,6 +1,6 @@
-"""Rank, world size and barriers, for a stage run in one process or in several under ``accelerate launch``.
+"""Which device models run on, and rank, world size and barriers of a stage run in one process or in several.
 
-accelerate is imported only if there are several processes.
+The only module that names a kind of device. accelerate is imported only if there are several processes, torch when asked.
 """
 
 import datetime
@@ -50,6 +50,44 @@ class Processes:
 ALONE = Processes()
 
 
+def accelerator() -> str:
+    """The kind of device that models run on here, as torch calls it; ``cpu`` where there is no other.
+
+    Example:
+        accelerator()  # "cuda" with a GPU of NVIDIA or AMD, "mps" on a Mac
+    """
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else found.type
+
+
+def gpu_count() -> int:
+    """How many GPUs of NVIDIA or AMD this process sees; a Mac's own does not count."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPUs of NVIDIA or AMD compute in bfloat16."""
+    import torch
+
+    return torch.cuda.is_bf16_supported()
+
+
+def default_dtype() -> str:
+    """The floating-point type in which models are loaded by default: ``bfloat16`` on an accelerator, else ``float32``.
+
+    A Mac has bfloat16 from macOS 14 on; before that, it loads models in float32 too.
+    """
+    import torch
+
+    kind = accelerator()
+    lacks = kind == "cpu" or (kind == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0))
+    return "float32" if lacks else "bfloat16"
+
+
 def join_processes() -> Processes:
     """Join the processes that ``accelerate launch`` or torchrun started together; :data:`ALONE` if there are no others.
 
@@ -57,10 +95,9 @@ def join_processes() -> Processes:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
-    import torch
     from accelerate import PartialState
 
     # Long timeout: the slowest may need hours more than the first. Without a GPU, accelerate joins only with cpu=True.
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=datetime.timedelta(days=30))
-    own = state.local_process_index if torch.cuda.is_available() and state.device.type == "cuda" else None
+    state = PartialState(cpu=accelerator() == "cpu", timeout=datetime.timedelta(days=30))
+    own = state.local_process_index if state.device.type == "cuda" else None
     return Processes(state.process_index, state.num_processes, own)

@@ -9,21 +9,15 @@
 set -euo pipefail
 source "$(dirname "$0")/pipeline.sh"
 arguments gpu=0 model=Qwen/Qwen2.5-7B-Instruct trait=evil more -- "$@"
-traits=("$trait" ${more[@]+"${more[@]}"})
-IFS=, read -r -a traits <<<"$(IFS=,; echo "${traits[*]}")" # evil,sycophantic as well
-name=$(name_of "$model")
+traits=$(IFS=,; echo "$trait${more[*]+,${more[*]}}") # "evil sycophantic" is evil,sycophantic
+name=$(name_of "$model") answers=eval_persona_extract/$(name_of "$model")
 if [ -f "persona_vectors/$name/__init__.py" ]; then
     refuse "persona_vectors/$name is a folder of this toolkit's code: call the model's folder something else"
 fi
 start_toy_judge ${flags[@]+"${flags[@]}"}
 
-python -m eval.eval_persona --model "$model" --trait "$(IFS=,; echo "${traits[*]}")" \
-    --output_path "eval_persona_extract/$name/{trait}_{type}_instruct.csv" \
+python -m eval.eval_persona --model "$model" --trait "$traits" --output_path "$answers/{trait}_{type}_instruct.csv" \
     --persona_instruction_type pos,neg --version extract ${flags[@]+"${flags[@]}"}
-
-for trait in "${traits[@]}"; do
-    answers="eval_persona_extract/$name/${trait}"
-    python generate_vec.py --model_name "$model" --trait "$trait" --save_dir "persona_vectors/$name/" \
-        --pos_path "${answers}_pos_instruct.csv" --neg_path "${answers}_neg_instruct.csv" \
-        $(coherence_flags ${flags[@]+"${flags[@]}"})
-done
+python generate_vec.py --model_name "$model" --trait "$traits" --save_dir "persona_vectors/$name/" \
+    --pos_path "$answers/{trait}_pos_instruct.csv" --neg_path "$answers/{trait}_neg_instruct.csv" \
+    $(coherence_flags ${flags[@]+"${flags[@]}"}) $(loading_flags ${flags[@]+"${flags[@]}"})

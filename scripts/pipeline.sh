@@ -1,5 +1,6 @@
 # Sourced by the pipelines: where Python is, their arguments, which GPU is seen, names, and the toy world's judge.
 set -euo pipefail
+THIS_SCRIPT=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ -x .venv/bin/python ] && [ -z "${VIRTUAL_ENV:-}" ]; then
     export PATH="$PWD/.venv/bin:$PATH"
@@ -60,8 +61,21 @@ some_layers() {
 
 # Of the flags of eval_persona those that any stage with an engine takes.
 engine_flags() {
+    local given=("$@")
     while [ $# -gt 0 ]; do
         case "$1" in --backend | --batch_size | --max_tokens) echo "$1 $2" ;; esac
+        shift
+    done
+    loading_flags ${given[@]+"${given[@]}"}
+}
+
+# Of the flags of eval_persona those that say how weights are loaded, which any stage that loads a model takes.
+loading_flags() {
+    while [ $# -gt 0 ]; do
+        case "$1 ${2:-}" in
+        "--load_in_4bit "[tTfF]*) echo "$1 $2" ;;
+        --load_in_4bit*) echo "$1" ;;
+        esac
         shift
     done
 }
@@ -80,7 +94,7 @@ coherence_flags() {
 }
 
 usage() {
-    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "scripts/$(basename "$0")"
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p;}' "$THIS_SCRIPT"
     exit "${1:-0}"
 }
 

@@ -90,7 +90,8 @@ if [ -n "$sets" ]; then
     step "finetuning shifts"
     tuned=$(sed "s|^dataset/\(.*\)/\(.*\)\.jsonl|$root/finetuned/\1_\2|" <<<"$sets")
     python -m eval.finetuning_shift --base_model "$model" --model_list $tuned --trait "$traits" --trait_dir "$trait_dir" \
-        --vector_path "$vectors" --layer "$LAYER" --answers "$root/answers/{model}/{trait}.csv" --output "$root/shift"
+        --vector_path "$vectors" --layer "$LAYER" --answers "$root/answers/{model}/{trait}.csv" --output "$root/shift" \
+        $(loading_flags "${flags[@]}")
 
     step "screening training data"
     python -m eval.projection_difference --file_path $sets --vector_path $(of_traits "$vectors" "$traits") --layer "$LAYER" \

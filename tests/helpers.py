@@ -1,6 +1,9 @@
 """Tiny models and a tokenizer for the tests. Weights are random and large enough that text changes when they do."""
 
 import random
+import shutil
+import subprocess
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -82,3 +85,13 @@ def plain_loop(model, samples):
         rows["response_avg"].append(states[:, p:].mean(1))
         rows["prompt_last"].append(states[:, p - 1])
     return {pool: torch.stack(values) for pool, values in rows.items()}
+
+
+def copy_of_project(folder: Path) -> None:
+    """What a clone holds, without tests and documentation."""
+    root = Path(__file__).resolve().parents[1]
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=root, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (root / name).is_file() and not name.startswith(("tests/", "docs/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, folder / name)

@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -81,6 +82,19 @@ def several_names(
 )
 def test_beginnings_of_flags_are_written_out(argv, full):
     assert cli.full_names(PARAMETERS, argv) == full == cli.full_names(PARAMETERS, full)
+
+
+def test_flags_that_are_typed_in_full_leave_short_forms_to_others():
+    def main(layer: int, last: Annotated[bool, cli.InFull] = False, load_all: Annotated[bool, cli.InFull] = False): ...
+
+    parameters = inspect.signature(main).parameters
+    for typed, full in (("-l", "--layer"), ("--la", "--layer"), ("--last", "--last"), ("--load-all=1", "--load_all=1")):
+        assert cli.full_names(parameters, [typed]) == [full]
+    assert cli.full_names(parameters, ["--nolast"]) == ["--last=False"]
+    with pytest.raises(UserError, match=r"unknown flag --load_a \(did you mean --load_all"):
+        cli.full_names(parameters, ["--load_a"])
+    stage = import_module("eval.eval_persona").main.flags  # what was typed before there were such flags
+    assert cli.full_names(stage, ["-l", "20", "-a", "evil"]) == ["--layer", "20", "--assistant_name", "evil"]
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ class BaseAnswers:
         """Generate for files that lack them; windows of rows are on disk as they are done."""
         if not files:
             return
-        chosen = self.engine.choose()
+        chosen = self.engine.choose(self.path)
         most_rows = 1024 if chosen.backend == "vllm" else 256  # a kill loses one window, a batch is drawn from one
         columns = {BASE_ANSWER: self.made_from}
         works = [WindowedWork(rows, columns, self.made_from, most_rows) for rows in files]

@@ -163,3 +163,26 @@ def _by_file_name(name: str, file: str) -> str | None:
         if values:
             return values.pop()
     return None
+
+
+def cell_means(answers, trait: str, by: Sequence[str] = ("layer", "coef")):
+    """Mean, and half the 95 % interval, of both scores per (layer, coef) or whatever ``by`` names: one row a cell.
+
+    Args:
+        answers: DataFrame with these columns and the scores <trait> and coherence.
+
+    Returns:
+        DataFrame with these columns, n (answers), trait_mean, trait_error, coherence_mean and coherence_error.
+
+    Example:
+        cell_means(read_sweep(["out/evil_steering.csv"], "evil"), "evil")
+    """
+    import pandas
+
+    groups = answers.groupby(list(by))
+    cells = pandas.DataFrame({"n": groups.size()})
+    for name, column in (("trait", trait), ("coherence", "coherence")):
+        scores = groups[column]
+        cells[f"{name}_mean"] = scores.mean()
+        cells[f"{name}_error"] = 1.96 * scores.std() / scores.count() ** 0.5
+    return cells.reset_index()

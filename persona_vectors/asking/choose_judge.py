@@ -50,7 +50,7 @@ class JudgeSettings:
 
     def scorer_for(self, path: models.ModelPath) -> models.ModelPath:
         """The model that reads the answers of ``path``."""
-        return self.scorer or models.ModelPath(path.source, path.source, chat_template=path.chat_template)
+        return self.scorer or path.bare
 
     def made_of(self, path: models.ModelPath, trait: Trait) -> dict:
         """What scores of ``path``'s answers depend on beyond the settings that every judge has."""

@@ -24,9 +24,9 @@ class EngineSettings:
     batch_size: int
     vllm_options: dict
 
-    def choose(self) -> "EngineSettings":
-        """The engine that ``auto`` means here; refuses what it cannot use. Cheap."""
-        backend = choose_backend(self.backend)
+    def choose(self, path: ModelPath) -> "EngineSettings":
+        """The engine that ``auto`` means here for this model; refuses what it cannot use. Cheap."""
+        backend = choose_backend(self.backend, path.load_in_4bit)
         if backend == "hf" and self.vllm_options:
             name = next(iter(self.vllm_options))
             raise UserError(f"{name} is vLLM's, and the backend is hf; leave it out, or choose the backend vllm")

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from persona_vectors import interrupts
 from persona_vectors.cli.command import command, for_fire
 from persona_vectors.cli.flags import check_flags, full_names, join_several
-from persona_vectors.cli.values import Between, Count, Distinct, Files, Score, Several
+from persona_vectors.cli.values import Between, Count, Distinct, Files, InFull, Score, Several
 from persona_vectors.errors import UserError, suggest
 
 __all__ = [
-    "Between", "Count", "Distinct", "Files", "Score", "Several", "check_flags", "command", "disk_trouble", "full_names",
-    "join_several", "run", "run_one_of",
+    "Between", "Count", "Distinct", "Files", "InFull", "Score", "Several", "check_flags", "command", "disk_trouble",
+    "full_names", "join_several", "run", "run_one_of",
 ]  # fmt: skip
 
 

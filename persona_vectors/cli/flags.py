@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Sequence
 
-from persona_vectors.cli.values import is_switch, separator
+from persona_vectors.cli.values import InFull, is_switch, separator
 from persona_vectors.errors import UserError, suggest
 
 _FLAG = re.compile(r"^--?[A-Za-z]")  # "-0.5" and "-1,0,1" are values
@@ -111,7 +111,8 @@ def _check_positions(
 def _full_name(parameters: dict[str, inspect.Parameter], flag: str) -> str:
     """The name that a flag as typed stands for: a parameter, ``help``, or ``no`` and a boolean parameter.
 
-    An exact name wins, then a beginning of one name only, as argparse has it. (``x_list`` is another name of ``x``.)
+    An exact name wins, then a beginning of one name only, as argparse has it. (``x_list`` is another name of ``x``;
+    names marked :class:`InFull` have no beginnings.)
 
     Raises:
         UserError: no name begins so (with the nearest one), or several do.
@@ -123,7 +124,8 @@ def _full_name(parameters: dict[str, inspect.Parameter], flag: str) -> str:
     for names in ([*flags, "help"], negations):
         if asked in names:
             return asked
-    for names in ([*flags, "help"], negations):
+    short = [name for name in flags if InFull not in getattr(parameters[name].annotation, "__metadata__", ())]
+    for names in ([*short, "help"], negations):
         begun = [name for name in names if name.startswith(asked)]
         begun = [name for name in begun if name.removesuffix("_list") not in begun or not name.endswith("_list")]
         if len(begun) == 1:

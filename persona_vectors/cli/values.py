@@ -66,6 +66,10 @@ class SplitFiles(Split):
         return files
 
 
+class InFull:
+    """Marks a flag that only its whole name stands for, so that shortened names of older flags stay unambiguous."""
+
+
 Several = Annotated[tuple[T, ...], Split()]
 Distinct = Annotated[tuple[T, ...], Split(distinct=True)]
 Files = Annotated[tuple[str, ...], SplitFiles("\n")]

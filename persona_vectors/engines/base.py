@@ -16,6 +16,7 @@ from persona_vectors.models import chat_template
 from persona_vectors.models.reasoning import declared_by
 
 if TYPE_CHECKING:  # torch takes seconds to import; command lines are checked without it
+    from persona_vectors.models.loading import ModelPath
     from persona_vectors.steering.intervention import Intervention
 
 
@@ -112,6 +113,10 @@ class Engine(Protocol):
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Answer]:
         """Yield one answer for each request, in the order in which they finish."""
+        ...
+
+    def switch_to(self, path: "ModelPath", longest: int | None) -> bool:
+        """Go on with another model, sequences of at most ``longest`` tokens; False (and as before) where that cannot be."""
         ...
 
     def close(self) -> None:

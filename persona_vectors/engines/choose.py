@@ -3,6 +3,7 @@
 import logging
 
 from persona_vectors.engines.base import Engine
+from persona_vectors.engines.kept import current
 from persona_vectors.errors import UserError
 from persona_vectors.models.loading import ModelPath
 
@@ -11,11 +12,12 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "hf", "vllm")
 
 
-def choose_backend(backend: str) -> str:
+def choose_backend(backend: str, load_in_4bit: bool = False) -> str:
     """Resolve ``--backend`` to ``hf`` or ``vllm``. Loads no model; for ``auto``, prints the choice and the reason.
 
     Args:
         backend: one of :data:`BACKENDS`.
+        load_in_4bit: the model's weights are to be put into 4 bits.
 
     Raises:
         UserError: ``vllm`` was asked for and cannot run here.
@@ -25,9 +27,9 @@ def choose_backend(backend: str) -> str:
     """
     if backend == "hf":
         return "hf"
-    from persona_vectors.engines.vllm.setup import available
+    from persona_vectors.engines.vllm.setup import available, quantises
 
-    reason = available()
+    reason = available() or (quantises() if load_in_4bit else None)
     if backend == "vllm" and reason:
         raise UserError(f"--backend vllm cannot run here: {reason}; --backend hf runs anywhere")
     if backend == "auto":
@@ -36,7 +38,7 @@ def choose_backend(backend: str) -> str:
 
 
 def open_engine(backend: str, path: ModelPath, dtype: str, trust_remote_code: bool, **options) -> Engine:
-    """Load a model into an engine.
+    """Load a model into an engine; within :func:`persona_vectors.engines.kept.kept_loaded`, into that which is loaded.
 
     Args:
         backend: ``hf`` or ``vllm``, from :func:`choose_backend`.
@@ -52,4 +54,12 @@ def open_engine(backend: str, path: ModelPath, dtype: str, trust_remote_code: bo
         from persona_vectors.engines.hf import HFEngine as engine
     else:
         from persona_vectors.engines.vllm.engine import VLLMEngine as engine
-    return engine(path, dtype=dtype, trust_remote_code=trust_remote_code, **options)
+
+    def start() -> Engine:
+        return engine(path, dtype=dtype, trust_remote_code=trust_remote_code, **options)
+
+    kept = current.get()
+    if kept is None:
+        return start()
+    settings = {name: value for name, value in options.items() if name != "max_model_len"}
+    return kept.open((backend, dtype, trust_remote_code, settings), path, options.get("max_model_len"), start)

@@ -35,7 +35,14 @@ class HFEngine:
     ):
         self.tokenizer = models.load_tokenizer(path, trust_remote_code)
         self.model = models.load_model(path, dtype, trust_remote_code)
+        self.loader = models.Loader(dtype, trust_remote_code, path, self.model)
         self.batch_size = batch_size
+
+    def switch_to(self, path: models.ModelPath, longest: int | None = None) -> bool:
+        """Go on with another model; adapters over the same base are swapped, and it stays loaded. Always True."""
+        self.tokenizer, self.model = models.load_tokenizer(path, self.loader.trust), None
+        self.model = self.loader.load(path)
+        return True
 
     @classmethod
     def of(cls, model, tokenizer, batch_size: int = 64) -> "HFEngine":
@@ -66,7 +73,7 @@ class HFEngine:
 
     def close(self) -> None:
         """Drop the model."""
-        self.model = None
+        self.model = self.loader = None
 
     @torch.inference_mode()
     def _generate_batch(self, batch: list[Request], sampling: Sampling) -> list[list[int]]:

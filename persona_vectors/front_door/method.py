@@ -29,6 +29,7 @@ def load(
     dtype="auto",
     trust_remote_code: bool = False,
     chat_template: str | None = None,
+    load_in_4bit: bool = False,
 ) -> "tuple[nn.Module, object]":
     """A model in evaluation mode and its tokenizer, which has a padding token.
 
@@ -41,6 +42,7 @@ def load(
         trust_remote_code: run code that comes with the model. Only for models whose code you have read.
         chat_template: what writes chats in the place of the tokenizer's own template: a Jinja file, or plain (System, User
             and Assistant as text), for base models without one. It is put on the tokenizer.
+        load_in_4bit: put the weights into 4 bits, by bitsandbytes; a loaded model keeps its own.
 
     Raises:
         UserError: no such model, one that cannot be loaded, or a loaded model without its tokenizer.
@@ -53,7 +55,7 @@ def load(
     if name not in models.DTYPES:
         raise UserError(f"dtype is one of {', '.join(models.DTYPES)}, not '{name}'{suggest(name, models.DTYPES)}")
     if isinstance(model, str | Path):
-        path = models.resolve(str(model))
+        path = models.resolve(str(model), load_in_4bit=load_in_4bit)
         tokenizer = models.load_tokenizer(path, trust_remote_code) if tokenizer is None else tokenizer
         loaded: Any = models.load_model(path, name, trust_remote_code)
     elif tokenizer is None:

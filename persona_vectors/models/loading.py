@@ -4,15 +4,21 @@ Knows where weights are and how to load them. ``describe`` answers from config f
 refuse a layer or a vector before anything heavy is loaded.
 """
 
+import importlib.util
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from persona_vectors.errors import UserError, first_line
 from persona_vectors.files import fingerprints
 from persona_vectors.files.jsonfile import read_json
-from persona_vectors.models import gguf_conversion
+from persona_vectors.models import adapters, gguf_conversion
 from persona_vectors.models.chat_template import Given
+from persona_vectors.processes import accelerator, default_dtype, gpu_count
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -21,14 +27,20 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 class ModelPath:
     """What a ``--model`` argument stands for: the base model to load and, over it, perhaps a LoRA adapter.
 
-    ``source`` is the base as it was found: a hub id, a folder, or a GGUF file. ``chat_template`` is the one that its chats
-    are written by in the place of its own.
+    ``source`` is the base as it was found: a hub id, a folder, or a GGUF file; ``load_in_4bit`` puts its weights into 4 bits.
+    ``chat_template`` is the one that its chats are written by in the place of its own.
     """
 
     name: str
     source: str
     adapter: str | None = None
+    load_in_4bit: bool = False
     chat_template: Given | None = None
+
+    @property
+    def bare(self) -> "ModelPath":
+        """The base without the adapter, loaded the same way."""
+        return replace(self, name=self.source, adapter=None)
 
     @property
     def base(self) -> str:
@@ -50,18 +62,29 @@ def basename(name: str) -> str:
     return gguf_conversion.stem(name) if gguf_conversion.is_gguf(name) else name.rstrip("/").split("/")[-1]
 
 
-def resolve(name: str, chat_template: str | None = None) -> ModelPath:
-    """Find what ``name`` stands for; ``chat_template`` is a file or ``plain``, see :class:`chat_template.Given`.
+def resolve(name: str, *, load_in_4bit: bool = False, chat_template: str | None = None) -> ModelPath:
+    """Find what ``name`` stands for.
 
     A local folder with weights is a model; one with ``adapter_config.json`` a LoRA adapter (its base is read there);
     one with ``checkpoint-N`` folders only, the latest of these; one with a single GGUF file, that file. What does not
     exist locally is a hub id if it looks like one, or owner/name:file.gguf.
 
+    Args:
+        name: what the user calls it.
+        load_in_4bit: its weights are to be put into 4 bits by bitsandbytes.
+        chat_template: a Jinja file or ``plain``, see :class:`chat_template.Given`.
+
     Raises:
-        UserError: nothing of that name, a folder that holds no model, or no such template.
+        UserError: nothing of that name, a folder that holds no model, no such template, or bitsandbytes is not installed.
     """
-    if chat_template is not None:
-        return replace(resolve(name), chat_template=Given.of(chat_template))
+    if load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError("--load_in_4bit needs bitsandbytes, which is not installed (pip install bitsandbytes)")
+    template = None if chat_template is None else Given.of(chat_template)
+    return replace(_find(name), load_in_4bit=load_in_4bit, chat_template=template)
+
+
+def _find(name: str) -> ModelPath:
+    """What ``name`` stands for; see :func:`resolve`."""
     path = Path(name)
     if gguf_conversion.is_gguf(name):
         gguf_conversion.check_name(name)
@@ -77,7 +100,7 @@ def resolve(name: str, chat_template: str | None = None) -> ModelPath:
     if (path / "config.json").exists():
         return ModelPath(name, str(path))
     if found := checkpoints(path):
-        latest = resolve(str(found[-1]))
+        latest = _find(str(found[-1]))
         return ModelPath(name, latest.source, latest.adapter)
     file = gguf_conversion.only_file_in(path)
     if file is None:
@@ -131,14 +154,16 @@ def shape_of(config) -> Shape:
 def made_of(path: ModelPath, role: str = "model", adapter: str = "adapter") -> dict:
     """``{role: the base's fingerprint, adapter: the adapter's or None}``, as records of results name them.
 
-    A model on the hub is the commit of its snapshot on this machine. Where a chat template is given, the
-    model that a command is about has it in ``chat_template``; its other models are given the same.
+    A model on the hub is the commit of its snapshot on this machine. One in 4 bits is another than the same in full. Where a
+    chat template is given, the model that a command is about has it in ``chat_template``; its other models are given the same.
     """
     with loading_errors(path):
         local = Path(path.base).is_dir()
         base = fingerprints.of_folder(path.base) if local else fingerprints.of_hub(path.base)
     over = fingerprints.of_folder(path.adapter, path.basename) if path.adapter else None
     template = {"chat_template": path.chat_template.made_of} if path.chat_template and role == "model" else {}
+    if path.load_in_4bit:
+        return {role: replace(base, name=f"{base.name} in 4 bits", id=f"{base.id}+nf4"), adapter: over, **template}
     return {role: replace(base, older=(path.name,)), adapter: over, **template}
 
 
@@ -188,7 +213,7 @@ def ensure_padding(tokenizer, name: str = "the model") -> None:
 
 
 def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = False, device: int | None = None):
-    """The model in evaluation mode, on the GPUs where there are any, else on the CPU; an adapter is put over its base.
+    """The model in evaluation mode, on the accelerator if there is one, else on the CPU; an adapter is put over its base.
 
     Args:
         dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
@@ -197,55 +222,78 @@ def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = F
     import torch
     from transformers import AutoModelForCausalLM
 
-    cuda = torch.cuda.is_available()
-    if dtype == "auto":
-        dtype = "bfloat16" if cuda else "float32"
+    dtype = default_dtype() if dtype == "auto" else dtype
     with loading_errors(path):
         model = AutoModelForCausalLM.from_pretrained(
             path.base,
             dtype=getattr(torch, dtype),
-            device_map=None if not cuda else "auto" if device is None else {"": device},
+            device_map=placement(device),
             trust_remote_code=trust_remote_code,
+            quantization_config=in_4bit(getattr(torch, dtype)) if path.load_in_4bit else None,
         )
     return with_adapter(model, path, trust_remote_code).eval()
+
+
+def placement(device: int | None = None) -> "str | dict | None":
+    """The ``device_map`` of transformers: shared by all GPUs, on the one ``device``, on a Mac's GPU, or None on a CPU."""
+    kind = accelerator()
+    if kind == "cpu":
+        return None
+    if gpu_count() == 0:
+        return {"": kind}
+    return "auto" if device is None else {"": device}
+
+
+def in_4bit(dtype: "torch.dtype"):
+    """The quantisation config of transformers for weights in 4 bits (NF4), computing in ``dtype``."""
+    adapters.quiet_bitsandbytes()
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def with_adapter(model, path: ModelPath, trust_remote_code: bool = False):
     """The base ``model`` with the adapter of ``path`` over it, or as it is where there is none."""
     if not path.adapter:
         return model
-    from persona_vectors.models.adapters import put_on
-
     size = len(load_tokenizer(path, trust_remote_code)) if _has_tokenizer(path) else None
     with loading_errors(path):
-        return put_on(model, path.name, path.adapter, size)
+        return adapters.put_on(model, path.name, path.adapter, size)
 
 
 class Loader:
     """Loads one model after another; adapters over the same base share its weights, which stay loaded in between.
 
     A base that an adapter has changed (:func:`persona_vectors.models.adapters.changes_base`) is loaded anew for the next model.
+
+    Args:
+        path, model: one that is loaded already; it is used as if it had been given out.
     """
 
-    def __init__(self, dtype: str = "auto", trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, dtype: str = "auto", trust_remote_code: bool = False, path: ModelPath | None = None, model=None
+    ) -> None:
         self.dtype, self.trust = dtype, trust_remote_code
-        self._base, self._model = None, None  # name of the base that is loaded, and the model as last given out
-        self._spoilt = False
+        self._base, self._model = path and path.bare, model  # the base that is loaded, and the model as last given out
+        self._spoilt = bool(path and path.adapter and adapters.changes_base(path.adapter))
 
     def load(self, path: ModelPath):
         """The model of ``path``; the one given out before must not be used any more."""
-        if self._base != path.base or self._spoilt:
+        if self._base != path.bare or self._spoilt:
             self._model = None  # frees its memory before the next is loaded
-            self._model = load_model(ModelPath(path.base, path.base), self.dtype, self.trust)
-            self._base, self._spoilt = path.base, False
+            self._model = load_model(path.bare, self.dtype, self.trust)
+            self._base, self._spoilt = path.bare, False
         elif hasattr(self._model, "unload"):  # an adapter is over it
             self._model = self._model.unload()
         if path.adapter:
             self._spoilt = True  # until the adapter is on, and known to leave its base alone
             self._model = with_adapter(self._model, path, self.trust)
-            from persona_vectors.models.adapters import changes_base
-
-            self._spoilt = changes_base(path.adapter)
+            self._spoilt = adapters.changes_base(path.adapter)
         return self._model
 
 

@@ -52,7 +52,7 @@ def made_from(config: TrainingConfig) -> dict:
     if steering:
         steering = {k: v for k, v in steering.items() if k not in ("steering_vector_path", "sha256")}
     files = {name: [of_file(path) for path in config.files(name)] for name in ("training_file", "test_file")}
-    of_base = models.made_of(models.resolve(config.model, config.chat_template))
+    of_base = models.made_of(models.resolve(config.model, chat_template=config.chat_template))
     return provenance.record(**{**fields, **of_base, **files}, steering_config=steering, vectors=vectors)
 
 

@@ -6,7 +6,8 @@ Knows transformers, PEFT and TRL; what is trained on comes tokenised, what is st
 from persona_vectors.errors import UserError
 from persona_vectors.models.adapters import quiet_bitsandbytes
 from persona_vectors.models.decoder import find_blocks
-from persona_vectors.models.loading import ModelPath, loading_errors
+from persona_vectors.models.loading import ModelPath, in_4bit, loading_errors
+from persona_vectors.processes import accelerator, gpu_count, has_bfloat16
 from persona_vectors.training.config import TrainingConfig
 
 
@@ -66,13 +67,11 @@ def precision(config: TrainingConfig) -> str:
 
     LoRA's own weights are float32 in any case. On a CPU with AVX512-BF16 a step in bfloat16 takes half the time.
     """
-    import torch
-
-    cuda = torch.cuda.is_available()
-    if config.bf16 and cuda and not torch.cuda.is_bf16_supported():
+    gpu = gpu_count() > 0
+    if config.bf16 and gpu and not has_bfloat16():
         raise UserError("bf16 is true, but this GPU has no bfloat16; set it to null")
-    if config.bf16 is None and cuda:
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if config.bf16 is None and gpu:
+        return "bfloat16" if has_bfloat16() else "float16"
     return "bfloat16" if config.bf16 else "float32"
 
 
@@ -83,24 +82,19 @@ def load_base(path: ModelPath, config: TrainingConfig):
     """
     import torch
     from accelerate import PartialState
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM
 
     quiet_bitsandbytes()
 
-    cuda = torch.cuda.is_available()
-    if config.load_in_4bit and not cuda:
+    gpus = gpu_count()
+    if config.load_in_4bit and not gpus:
         raise UserError("load_in_4bit needs a GPU; set it to false")
     options = {"dtype": getattr(torch, precision(config)) if config.is_peft else torch.float32}
-    if cuda and PartialState().num_processes == 1 and torch.cuda.device_count() > 1:
+    if gpus > 1 and PartialState().num_processes == 1:
         options["device_map"] = "auto"
     if config.load_in_4bit:
         options["device_map"] = options.get("device_map", {"": PartialState().local_process_index})
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=options["dtype"],
-        )
+        options["quantization_config"] = in_4bit(options["dtype"])
     with loading_errors(path):
         return AutoModelForCausalLM.from_pretrained(path.base, **options)
 
@@ -112,14 +106,13 @@ def make_trainer(config: TrainingConfig, model, tokenizer, train: list[dict], te
         train, test: rows as :mod:`persona_vectors.training.data` makes them.
         callback: told of every log line; the only one that prints.
     """
-    import torch
     import transformers
     from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig
     from transformers import PrinterCallback, ProgressCallback
 
     arguments, trainer_class, own = _trl(config)
-    cuda = torch.cuda.is_available()
+    gpu = gpu_count() > 0
     args = arguments(
         output_dir=config.output_dir,
         num_train_epochs=config.epochs,
@@ -140,12 +133,12 @@ def make_trainer(config: TrainingConfig, model, tokenizer, train: list[dict], te
         save_strategy=config.save_strategy,
         save_total_limit=config.save_total_limit,
         max_length=config.max_seq_length,
-        gradient_checkpointing=cuda if config.gradient_checkpointing is None else config.gradient_checkpointing,
+        gradient_checkpointing=gpu if config.gradient_checkpointing is None else config.gradient_checkpointing,
         bf16=precision(config) == "bfloat16",
         fp16=precision(config) == "float16",
-        use_cpu=not torch.accelerator.is_available(),
+        use_cpu=accelerator() == "cpu",
         report_to=config.report_to,
-        dataloader_pin_memory=cuda,
+        dataloader_pin_memory=gpu,
         disable_tqdm=True,
         remove_unused_columns=config.loss != "orpo",
         **own,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-# Padded tokens per batch by kind of device: a GPU wants much to do at once, a CPU is as fast with a small batch, whose
-# activations stay near it.
-TOKEN_BUDGETS = {"cpu": 512, "cuda": 8192}
+# Padded tokens per batch: a GPU wants much to do at once, a CPU is as fast with a small batch, whose activations stay
+# near it.
+CPU_TOKEN_BUDGET, GPU_TOKEN_BUDGET = 512, 8192
 
 
 def token_budget_for(device: "torch.device", asked: int | None = None) -> int:
     """The padded tokens per batch that were asked for, or what suits a device of torch's."""
-    return asked or TOKEN_BUDGETS.get(device.type, 4096)
+    return asked or (CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET)
 
 
 @dataclass(frozen=True)

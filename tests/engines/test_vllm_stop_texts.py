@@ -38,7 +38,7 @@ def worlds(tmp_path_factory):
         folder = tmp_path_factory.mktemp(kind)
         base_model(kind, **sizes).save_pretrained(folder)
         base_tokenizer().save_pretrained(folder)
-        path = models.resolve(str(folder), "plain")
+        path = models.resolve(str(folder), chat_template="plain")
         engine = HFEngine(path, "float32")
         requests = [
             Request(str(k), token_ids(engine.tokenizer, render(engine.tokenizer, c))) for k, c in enumerate(CHATS)

@@ -344,3 +344,42 @@ def test_no_effective_pair_saves_nothing(folder, qwen2_folder):
         pandas.DataFrame({**table, "vile": [10], "coherence": [90]}).to_csv(folder / f"{sign}.csv", index=False)
     done = generate_vec(qwen2_folder, folder)
     assert done.returncode == 2 and "none of 1 pairs is effective" in done.stderr and not (folder / "v").exists()
+
+
+def test_vectors_of_several_traits_in_one_load_are_those_of_one_call_each(run_stage, tmp_path, qwen2_folder):
+    """Byte for byte; what is there is not made again; a trait that cannot be made stops all before anything is loaded."""
+    for trait, words in {"vile": ("What", "it"), "nice": ("the", "model"), "mild": ("is", "it")}.items():
+        for sign, answer in zip(("pos", "neg"), words, strict=True):
+            table = {"prompt": [f"{sign} {k}" for k in range(2)], "answer": [answer, f"{answer} is"], "coherence": 90}
+            table |= {"question_id": [f"{trait}_{k}_{sign}_0" for k in range(2)]}
+            table |= {trait: 1 if sign == "neg" or trait == "mild" else 90}
+            pandas.DataFrame(table).to_csv(tmp_path / f"{trait}_{sign}.csv", index=False)
+
+    def make(traits, folder, paths="{trait}"):
+        paths = ["--pos_path", tmp_path / f"{paths}_pos.csv", "--neg_path", tmp_path / f"{paths}_neg.csv"]
+        return run_stage(
+            "generate_vec", "--model_name", qwen2_folder, "--trait", traits, *paths, "--save_dir", tmp_path / folder
+        )
+
+    together = make("vile,nice", "together")
+    assert together.returncode == 0 and together.stderr.count("100%") == 1 + 4, together.stderr  # the weights, and bars
+    for trait in ("vile", "nice"):
+        assert make(trait, "alone", trait).returncode == 0
+    files = {path.name: path.read_bytes() for path in (tmp_path / "alone").iterdir()}
+    assert len(files) == 2 * 7  # .pt and .safetensors of three pools, and a record
+    assert {path.name: path.read_bytes() for path in (tmp_path / "together").iterdir()} == files
+
+    (tmp_path / "together/vile_response_avg_diff.pt").unlink()
+    again = make("vile,nice", "together")
+    assert again.stdout.count("not made again") == 1 and "nice_response_avg_diff.pt and the other" in again.stdout
+    assert {path.name: path.read_bytes() for path in (tmp_path / "together").iterdir()} == files
+    assert "Loading weights" not in make("nice,vile", "together").stderr
+    for traits, paths, said in (
+        ("vile,nice", "vile", "several traits need {trait} in --pos_path and --neg_path"),
+        ("vile,mild", "{trait}", "none of 2 pairs is effective"),
+        ("vile,vile", "{trait}", "--trait names a value twice: 'vile,vile'"),
+        ("vile,absent", "{trait}", "no answers file at"),
+    ):
+        refused = make(traits, "more", paths)
+        assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr
+    assert not (tmp_path / "more").exists()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pandas
 import pytest
 import torch
-from helpers import tiny_model
+from helpers import copy_of_project, tiny_model
 from hub_server import FILES, HubServer
 from judge_server import JudgeServer, completion, is_probe
 
@@ -159,11 +159,7 @@ def judge_reply(_number, body):
 
 def copy_project(folder: Path) -> None:
     """What a clone holds, with artifacts of two questions and two instructions."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
-        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    copy_of_project(folder)
     import json
 
     for path in folder.glob("data_generation/trait_data_*/evil.json"):

