@@ -16,8 +16,9 @@ TABLE = """
     download_hf_models:
         model_name=Qwen/Qwen3-1.7B local_dir= revision=main
     generate_vec:
-        model_name pos_path neg_path trait save_dir threshold=50 dtype=auto token_budget= trust_remote_code=false
-        pair_by=question_id shuffled=0 overwrite=false
+        model_name pos_path neg_path trait save_dir threshold=50 dtype=auto trust_remote_code=false
+        chat_template= load_in_4bit=false token_budget= pair_by=question_id shuffled=0 min_coherence=50
+        overwrite=false
     share_vectors export:
         vectors output_dir format=gguf layer= model_name=
     share_vectors import:
@@ -32,53 +33,55 @@ TABLE = """
         config *changes resume=false overwrite=false
     eval.cal_projection:
         file_path vector_path= layer= model_name=Qwen/Qwen2.5-7B-Instruct projection_type=proj overwrite=false
-        vector_path_list= layer_list= base_model= dtype=auto token_budget= enable_thinking=false
-        trust_remote_code=false chat_template=
+        vector_path_list= layer_list= base_model= dtype=auto trust_remote_code=false chat_template=
+        load_in_4bit=false token_budget= enable_thinking=false
     eval.chat:
         model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
-        trust_remote_code=false chat_template=
+        trust_remote_code=false chat_template= load_in_4bit=false
     eval.eval_persona:
         model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 control=random
-        steering= n_questions=
-        max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
-        judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract overwrite=false
-        trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
-        trust_remote_code=false chat_template= tensor_parallel_size= pipeline_parallel_size= data_parallel_size=
-        gpu_memory_utilization= distributed_executor_backend=
+        steering= questions= n_questions= max_tokens=1000 seed=0 enable_thinking=false n_per_question=10
+        batch_process=true persona_instruction_type= assistant_name= judge_model=gpt-4.1-mini-2025-04-14
+        max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract
+        overwrite=false trait_dir=data_generation backend=auto batch_size=64 tensor_parallel_size=
+        data_parallel_size= gpu_memory_utilization= pipeline_parallel_size= distributed_executor_backend=
+        dtype=auto trust_remote_code=false chat_template= load_in_4bit=false all_checkpoints=false
     eval.compare:
         *file_path trait= output=comparison seed=0
     eval.finetuning_shift:
         base_model model_list trait vector_path layer output=finetuning_shift answers= trait_dir=data_generation
-        dtype=auto token_budget= enable_thinking=false overwrite=false trust_remote_code=false
-        chat_template=
+        dtype=auto trust_remote_code=false chat_template= load_in_4bit=false token_budget= enable_thinking=false
+        overwrite=false
     eval.mitigation random:
         vector_path output_path seed=0 overwrite=false
     eval.mitigation report:
         folder output=
     eval.monitor:
-        model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20 steering=
-        n_per_question=10 max_tokens=1000 judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs=
-        max_concurrent_judges=100 overwrite=false trait_dir=data_generation backend=auto batch_size=64 dtype=auto
-        seed=0 enable_thinking=false trust_remote_code=false chat_template= tensor_parallel_size= data_parallel_size=
-        gpu_memory_utilization=
+        model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20
+        steering= min_coherence=50 max_tokens=1000 seed=0 enable_thinking=false n_per_question=10
+        judge_model=gpt-4.1-mini-2025-04-14 max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt=
+        no_cache=false overwrite=false trait_dir=data_generation backend=auto batch_size=64
+        tensor_parallel_size= data_parallel_size= gpu_memory_utilization= dtype=auto trust_remote_code=false
+        chat_template= load_in_4bit=false
     eval.projection_difference:
         file_path vector_path layer model_name output_dir base_answers= estimate=full sample=200 select= k=500
-        filter_above= shift_path= shift_model={set} max_tokens=1000 seed=0 backend=auto batch_size=64 dtype=auto
-        token_budget= enable_thinking=false overwrite=false trust_remote_code=false chat_template= tensor_parallel_size=
-        data_parallel_size= gpu_memory_utilization=
+        filter_above= shift_path= shift_model={set} max_tokens=1000 seed=0 enable_thinking=false backend=auto
+        batch_size=64 tensor_parallel_size= data_parallel_size= gpu_memory_utilization= dtype=auto
+        trust_remote_code=false chat_template= load_in_4bit=false token_budget= overwrite=false
     eval.report:
         model trait folder steering= mitigation= output=
     eval.select_layer:
         file_path trait min_coherence=75 output=
     eval.judge:
-        file_path prompt_file= name= trait= kind=0_100 judge_model=gpt-4.1-mini-2025-04-14 max_concurrent_judges=100
-        scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract overwrite=false trait_dir=data_generation
-        dtype=auto trust_remote_code=false
+        file_path prompt_file= name= trait= kind=0_100 judge_model=gpt-4.1-mini-2025-04-14
+        max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract
+        overwrite=false trait_dir=data_generation dtype=auto trust_remote_code=false chat_template=
+        load_in_4bit=false
     eval.sentiment:
         file_path trait
     eval.serve:
-        model vectors port=8000 host=127.0.0.1 kind=response_avg_diff dtype=auto slots=1024 ablations=0 vllm_flags=
-        trust_remote_code=false
+        model vectors port=8000 host=127.0.0.1 kind=response_avg_diff slots=1024 ablations=0 vllm_flags=
+        dtype=auto trust_remote_code=false chat_template= load_in_4bit=false
     eval.vector_similarity:
         vector_path layer output=vector_similarity
     persona_vectors.bake:
@@ -91,8 +94,8 @@ TABLE = """
         n_per_question=1 max_tokens=2000 max_concurrent=20 allow_missing=false dry_run=false overwrite=false
         trait_dir=data_generation
     data_generation.generate_trait:
-        trait description model question_instruction= output_dir=data_generation overwrite=false max_tokens=16000
-        attempts=5
+        trait description model question_instruction= output_dir=data_generation overwrite=false
+        max_tokens=16000 attempts=5
     data_generation.make_dataset:
         output_path=dataset.zip
     data_generation.validate:
