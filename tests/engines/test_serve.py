@@ -52,7 +52,18 @@ def server(folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["bash", "scripts/serve.sh", model, str(folder / "vectors"), str(port), "--", "--slots", "16"]
+    command = [
+        "bash",
+        "scripts/serve.sh",
+        model,
+        str(folder / "vectors"),
+        str(port),
+        "--",
+        "--slots",
+        "16",
+        "--ablations",
+        "1",
+    ]
     command += ["--vllm_flags=--max-num-seqs 16 --max-model-len 128 --block-size 32"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHON": sys.executable}
     environment |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
@@ -90,6 +101,9 @@ def settings(k: int) -> dict | None:
         asked = {"vector": ["kind", "evil"], "coef": [0.1 * k, -0.5], "layer": 3, "steering_type": ["all", "response"]}
     if k % 8 == 2:
         asked |= {"layer": "all", "steering_type": "prompt"}
+    if k % 8 == 3:
+        ablated = {"vector": "evil", "layer": 2, "kind": "ablate", "positions": "all"}
+        asked = {"steering": [{"vector": "kind", "layer": 3, "coef": 0.1 * k}, ablated]}
     return asked
 
 
@@ -130,6 +144,12 @@ REFUSED = {
     "layer 0": (GOOD | {"layer": 0}, f"1..{LAYERS}"),
     "an empty row": (GOOD | {"vector": "evil", "layer": 1}, "no vector at layer 1"),
     "positions": (GOOD | {"steering_type": "answer"}, "response, prompt, all"),
+    "kind": (GOOD | {"kind": "abalte"}, "did you mean ablate"),
+    "a list beside others": (GOOD | {"steering": [GOOD]}, "leave vector, coef, layer out"),
+    "an entry's key": ({"steering": [GOOD, GOOD | {"steering_type": "all"}]}, "entry 2: unknown key 'steering_type'"),
+    "an entry's name": ({"steering": [GOOD | {"vector": "kidn"}]}, "entry 1: no vector 'kidn' .did you mean kind"),
+    "an entry's layer": ({"steering": [GOOD | {"layer": LAYERS + 1}]}, f"entry 1: .*1..{LAYERS}"),
+    "no entries": ({"steering": []}, "must hold a list of vectors"),
     "lengths": (GOOD | {"vector": ["kind", "evil"], "coef": [1, 2, 3]}, "3 values for 2 vectors"),
 }
 
