@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 MISSING = object()
 VERSION = 1  # raised when the same replies give other scores than before
 TOGETHER, SECONDS = 256, 1.0  # new entries are written after so many, or so long: a write waits for the disk
-PATIENCE = 5.0  # seconds that a write waits for other processes
+PATIENCE = 2.0  # seconds that a write waits for other processes; closing a judge may take 5
 
 
 def key_of(*parts: object) -> str:
