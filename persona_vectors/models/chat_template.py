@@ -155,8 +155,9 @@ def check_template(tokenizer) -> None:
     """Refuse a tokenizer without a chat template."""
     if not tokenizer.chat_template:
         raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path} has no chat template; give it one (--chat_template plain, or a "
-            "file with a template), use an instruction-tuned model, or save one with its tokenizer (chat_template.jinja)"
+            f"the tokenizer of {tokenizer.name_or_path} has no chat template; give it one (--chat_template plain, or a file "
+            "with a template; of a training chat_template=plain), use an instruction-tuned model, or save one with its tokenizer "
+            "(chat_template.jinja)"
         )
 
 
