@@ -80,8 +80,10 @@ def test_the_obvious_way_steers_nothing(qwen2, tokenizer):
     scorer.interventions = acts
     right = ask(scorer, "loglikelihood", PAIRS)
     assert same(right, plainly(qwen2, scorer, acts))
-    moved = [[abs(x[0] - y[0]) > 0.1 for x, y in zip(found, unsteered, strict=True)] for found in (obvious, right)]
-    assert sum(moved[0]) <= 1 and all(moved[1])
+    moved = [[abs(x[0] - y[0]) > 1e-3 for x, y in zip(found, unsteered, strict=True)] for found in (obvious, right)]
+    lengths = [len(tokenizer.encode(context + continuation)) for context, continuation in PAIRS]
+    assert moved[0] == [length == max(lengths) for length in lengths] and moved[0].count(False) > 2
+    assert all(moved[1])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
