@@ -52,7 +52,8 @@ class SteeredLM(HFLM):
             return super()._loglikelihood_tokens(requests, *args, **kwargs)
         scores: dict[int, tuple[float, bool]] = {}
         with steer(self.model, self.interventions):
-            for numbers, self._prompts in self._rounds(requests):
+            for numbers, prompts in self._rounds(requests):
+                self._prompts = prompts
                 try:
                     found = super()._loglikelihood_tokens([requests[k] for k in numbers], *args, **kwargs)
                 finally:
