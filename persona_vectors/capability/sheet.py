@@ -6,6 +6,7 @@ made once and shown at each. Each is in the journal as soon as it is done.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,9 +82,9 @@ class CapabilitySheet:
     def add(self, cell: Cell, task: str, values: Sequence[Value], details: object = None) -> None:
         """Keep a measurement; ``details`` go into the JSON."""
         assert self.journal is not None
-        record = {"key": self.key(cell, task), "values": [value.as_dict() for value in values], "details": details}
-        self.journal.append(record)
-        self.done[record["key"]] = record
+        key = self.key(cell, task)
+        self.done[key] = {"key": key, "values": [value.as_dict() for value in values], "details": details}
+        self.journal.append(self.done[key])
 
     def table(self) -> "pandas.DataFrame":
         """One row per cell and measure: coef, layer, control, task, measure, value, standard_error, n."""
@@ -91,27 +92,18 @@ class CapabilitySheet:
 
         rows = []
         for cell in self.cells:
-            at: dict[str, object] = {"coef": cell.coef, "layer": "" if cell.layer is None else cell.layer}
-            at["control"] = f"random {cell.control}" if cell.control else ""
+            layer = "" if cell.layer is None else cell.layer
+            at = {"coef": cell.coef, "layer": layer, "control": f"random {cell.control}" if cell.control else ""}
             for task in self.tasks:
-                rows += [{**at, **value} for value in self.done[self.key(cell, task)]["values"]]
+                rows += [at | value for value in self.done[self.key(cell, task)]["values"]]
         return pandas.DataFrame(rows, columns=list(COLUMNS))
 
     def write(self, about: dict) -> "pandas.DataFrame":
         """Write the CSV, the JSON with ``about`` and all details, and the figure; the journal goes."""
         assert self.journal is not None
         table = self.table()
-        cells = [
-            {
-                "coef": cell.coef,
-                "layer": cell.layer,
-                "control": cell.control,
-                "task": task,
-                **self.done[self.key(cell, task)],
-            }
-            for cell in self.cells
-            for task in self.tasks
-        ]
+        planned = [(cell, task) for cell in self.cells for task in self.tasks]
+        cells = [asdict(cell) | {"task": task} | self.done[self.key(cell, task)] for cell, task in planned]
         figure = draw(table, f"{self.output}.png")
         write_json(f"{self.output}.json", {**about, "figure": figure, "cells": cells})
         with provenance.writing(self.path, self.settings):

@@ -6,6 +6,7 @@ lm_eval is an extra, imported when a task is asked for.
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from persona_vectors.capability.harness import SteeredLM
 
 INSTALL = 'pip install "lm_eval==0.4.13"'
+
+
+@lru_cache(4)
+def _manager(folder: str | None, all_of_them: bool) -> Any:
+    """lm-eval's index of tasks in a folder, and of its own, which takes seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=folder, include_defaults=all_of_them)
 
 
 class Tasks:
@@ -38,16 +47,16 @@ class Tasks:
 
     def __init__(self, names: Sequence[str], folder: str | None = None, num_fewshot: int | None = None) -> None:
         try:
-            from lm_eval.tasks import TaskManager
+            import lm_eval.tasks  # noqa: F401
         except ImportError as error:
             raise UserError(f"--tasks {','.join(names)} needs lm-evaluation-harness: {INSTALL} ({error})") from error
         logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what every run of it has
         if folder is not None and not any(Path(folder).rglob("*.yaml")):
             raise UserError(f"--task_dir {folder} holds no task file (.yaml)")
         self.num_fewshot = num_fewshot
-        self.manager = TaskManager(include_path=folder, include_defaults=folder is None)
+        self.manager = _manager(folder, folder is None)
         if folder is not None and not set(names) <= set(self.manager.all_tasks):
-            self.manager = TaskManager(include_path=folder)  # all of lm-eval's take seconds
+            self.manager = _manager(folder, True)
         self.loaded = {name: self._load(name) for name in names}
         for name in names:
             for leaf in self._leaves(name):

@@ -4,6 +4,7 @@ The requests name what they are about and hold no operational detail; public set
 """
 
 import csv
+import io
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -62,19 +63,24 @@ def requests(kind: str, path: str | None = None) -> list[str]:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the {kind} requests in {path} cannot be read: {error}") from error
-    if file.suffix in (".csv", ".jsonl"):
-        rows: list = list(csv.DictReader(text.splitlines(keepends=True))) if file.suffix == ".csv" else []
-        rows = rows or [json_object(line) for line in text.splitlines() if line.strip()]
-        column = next((name for name in COLUMNS if rows and isinstance(rows[0], dict) and name in rows[0]), None)
-        if column is None:
-            raise UserError(f"{path} has no column of requests: {', '.join(COLUMNS)}")
-        found = [(row or {}).get(column) for row in rows]
-        bad = next((k for k, one in enumerate(found) if not isinstance(one, str) or not one.strip()), None)
-        if bad is not None:
-            raise UserError(f"{path}: request {bad + 1} has no text in '{column}'")
-    else:
-        found = text.splitlines()
+    found = _column(file, text) if file.suffix in (".csv", ".jsonl") else text.splitlines()
     asked = [one.strip() for one in found if one.strip()]
     if not asked:
         raise UserError(f"{path} holds no request")
     return asked
+
+
+def _column(file: Path, text: str) -> list[str]:
+    """The requests in a table: those of the first column that is called like one."""
+    if file.suffix == ".csv":
+        rows = [dict(row) for row in csv.DictReader(io.StringIO(text))]
+    else:
+        rows = [json_object(line) or {} for line in text.splitlines() if line.strip()]
+    column = next((name for name in COLUMNS if rows and name in rows[0]), None)
+    if column is None:
+        raise UserError(f"{file} has no column of requests: {', '.join(COLUMNS)}")
+    found = [row.get(column) for row in rows]
+    for number, one in enumerate(found):
+        if not isinstance(one, str) or not one.strip():
+            raise UserError(f"{file}: request {number + 1} has no text in '{column}'")
+    return [str(one) for one in found]
