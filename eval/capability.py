@@ -61,7 +61,7 @@ def main(
         max_tokens: longest answer to a request, in tokens; tasks have their own limits.
         batch_size: questions that are read, or answers that are written, at a time.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
-        backend: hf (transformers).
+        backend: hf (transformers), which auto is here too.
     """
     if backend == "vllm":
         raise UserError(

@@ -38,11 +38,12 @@ class SteeredLM(HFLM):
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int = 8) -> None:
         logger = logging.getLogger("lm_eval.models.huggingface")
-        level, logger.level = logger.level, logging.ERROR  # a warning that the model is loaded already
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # it warns that the model is loaded already
         try:
             super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         finally:
-            logger.level = level
+            logger.setLevel(level)
         self.interventions: Sequence[Intervention] = ()
         self._prompts: dict[tuple[int, ...], int] | None = None
         self._whole_texts = False

@@ -6,6 +6,7 @@ lm_eval is an extra, imported when a task is asked for.
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from persona_vectors.files.fingerprints import Fingerprint, sha256_of
 
 if TYPE_CHECKING:
     from persona_vectors.capability.harness import SteeredLM
+
+logger = logging.getLogger(__name__)
 
 INSTALL = 'pip install "lm_eval==0.4.13"'
 
@@ -122,17 +125,44 @@ class Tasks:
         """
         from lm_eval import simple_evaluate
 
+        cut: list[str] = []
         try:
-            results = simple_evaluate(
-                model=scorer, tasks=self.loaded[name], task_manager=self.manager, num_fewshot=self.num_fewshot,
-                limit=limit, apply_chat_template=chat, log_samples=False, batch_size=scorer.batch_size,
-            )  # fmt: skip
+            with _cuts_into(cut):
+                results = simple_evaluate(
+                    model=scorer, tasks=self.loaded[name], task_manager=self.manager, num_fewshot=self.num_fewshot,
+                    limit=limit, apply_chat_template=chat, log_samples=False, batch_size=scorer.batch_size,
+                )  # fmt: skip
         except ValueError as error:
             raise UserError(f"lm-eval refuses task {name}: {first_line(error, 240)}") from error
         kept = ("results", "groups", "n-shot", "n-samples", "versions", "higher_is_better")
         details = json.loads(_json({key: results[key] for key in kept if key in results}))
+        if cut:
+            logger.warning(f"{name}: {len(cut)} times a text was longer than the model takes and was cut on the left")
+        details["cut_on_the_left"] = len(cut)
         asked = [name] if name in details.get("groups", {}) else details["n-samples"]
         return [value for one in asked for value in values_of(one, details)], details
+
+
+@contextmanager
+def _cuts_into(cut: list[str]) -> Iterator[None]:
+    """Within the block, what lm-eval warns of texts that it cuts goes into ``cut``, and its other warnings nowhere."""
+
+    class Cuts(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "truncat" in record.getMessage().lower():
+                cut.append(record.getMessage())
+
+    log, handler = logging.getLogger("lm_eval"), Cuts()
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 def values_of(name: str, details: Mapping) -> list[Value]:

@@ -173,6 +173,18 @@ def test_texts_that_are_scored_whole_and_options_of_tasks(run_stage, world, tmp_
     assert refused.returncode == 2 and "tiny_whole scores whole texts, which have no prompt" in refused.stderr
 
 
+def test_questions_that_are_cut_are_told(run_stage, world, tmp_path):
+    tiny_model("qwen2", max_position_embeddings=8).save_pretrained(tmp_path / "short")
+    tiny_tokenizer().save_pretrained(tmp_path / "short")
+    command = [*BASE[:1], "--model", tmp_path / "short", *BASE[3:], "--coef", "0,3", "--tasks", "tiny_choice", *TASKS]
+    done = run_stage(*command, "--output", tmp_path / "c")
+    assert done.returncode == 0, done.stderr
+    cells = json.loads((tmp_path / "c.json").read_text())["cells"]
+    counts = [cell["details"]["cut_on_the_left"] for cell in cells]
+    assert counts[0] == counts[1] > 0
+    assert done.stderr.count(f"tiny_choice: {counts[0]} times a text was longer than the model takes") == 2
+
+
 def test_what_is_measured_is_kept(run_stage, world, tmp_path, monkeypatch):
     """A run that is stopped goes on: nothing is measured twice, the unsteered cell once for all layers."""
     command = ["eval.capability", "--model", "tiny", "--vector_path", "v.pt", "--layer", "1,2", "--coef", "0,2"]

@@ -11,8 +11,6 @@ COMMON = {"--backend": "hf", "--trait_dir": ".", "--max_tokens": "4", "--n_per_q
 COMMANDS = {
     "eval.eval_persona": {"--model": "tiny", "--trait": "vile", "--output_path": "a.csv", "--vector_path": "v.pt",
                           "--coef": "1", "--layer": "2", **COMMON},
-    "eval.capability": {"--model": "tiny", "--vector_path": "v.pt", "--coef": "1", "--layer": "2", "--output": "c",
-                        "--tasks": "perplexity,kl", "--max_tokens": "4", "--limit": "2"},
     "generate_vec": {"--model_name": "tiny", "--pos_path": "pos.csv", "--neg_path": "neg.csv", "--trait": "vile",
                      "--save_dir": "vectors"},
     "eval.cal_projection": {"--model_name": "tiny", "--file_path": "pos.csv", "--vector_path": "v.pt", "--layer": "2"},
@@ -22,6 +20,8 @@ COMMANDS = {
                                    "--layer": "2", "--output_dir": "d", "--backend": "hf", "--max_tokens": "4"},
     "eval.finetuning_shift": {"--base_model": "tiny", "--model_list": "tiny", "--trait": "vile", "--trait_dir": ".",
                               "--vector_path": "v.pt", "--layer": "2", "--output": "s"},
+    "eval.capability": {"--model": "tiny", "--vector_path": "v.pt", "--coef": "1", "--layer": "2", "--output": "c",
+                        "--tasks": "perplexity,kl", "--max_tokens": "4", "--limit": "2"},
     "persona_vectors.bake": {"--model": "tiny", "--output_dir": "baked", "--vector_path": "v.pt", "--layer": "2"},
     "training": {"": "train.json"},
     "data_generation.generate_trait": {"--trait": "dour", "--description": "Is dour.", "--model": "m",

@@ -199,6 +199,10 @@ STAGES = {
         BASE,
         {"--model_name": "new/tiny", "--base_model": "new/base", "--file_path": "new/pos.csv"},
     ),
+    "eval.capability": (
+        {"--model": "lora"},
+        {"--model": "new/lora", "--vector_path": "new/v.pt", "--output": "new/c"},
+    ),
     "training": ({}, {"": "new/train.json"}),
 }
 
