@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 INSTALL = 'pip install "lm_eval==0.4.13"'
 
 
-@lru_cache(4)
-def _manager(folder: str | None, all_of_them: bool) -> Any:
-    """lm-eval's index of tasks in a folder, and of its own, which takes seconds."""
+@lru_cache(1)
+def _all_of_lm_evals() -> Any:
+    """The index of the tasks that come with lm-eval, which takes seconds; they do not change while a process lives."""
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=folder, include_defaults=all_of_them)
+    return TaskManager()
 
 
 class Tasks:
@@ -50,16 +50,19 @@ class Tasks:
 
     def __init__(self, names: Sequence[str], folder: str | None = None, num_fewshot: int | None = None) -> None:
         try:
-            import lm_eval.tasks  # noqa: F401
+            from lm_eval.tasks import TaskManager
         except ImportError as error:
             raise UserError(f"--tasks {','.join(names)} needs lm-evaluation-harness: {INSTALL} ({error})") from error
         logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of what every run of it has
         if folder is not None and not any(Path(folder).rglob("*.yaml")):
             raise UserError(f"--task_dir {folder} holds no task file (.yaml)")
         self.num_fewshot = num_fewshot
-        self.manager = _manager(folder, folder is None)
-        if folder is not None and not set(names) <= set(self.manager.all_tasks):
-            self.manager = _manager(folder, True)
+        if folder is None:
+            self.manager = _all_of_lm_evals()
+        else:
+            self.manager = TaskManager(include_path=folder, include_defaults=False)
+            if not set(names) <= set(self.manager.all_tasks):
+                self.manager = TaskManager(include_path=folder)
         self.loaded = {name: self._load(name) for name in names}
         for name in names:
             for leaf in self._leaves(name):

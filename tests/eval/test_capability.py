@@ -174,7 +174,7 @@ def test_texts_that_are_scored_whole_and_options_of_tasks(run_stage, world, tmp_
 
 
 def test_questions_that_are_cut_are_told(run_stage, world, tmp_path):
-    tiny_model("qwen2", max_position_embeddings=8).save_pretrained(tmp_path / "short")
+    tiny_model("qwen2", max_position_embeddings=6).save_pretrained(tmp_path / "short")
     tiny_tokenizer().save_pretrained(tmp_path / "short")
     command = [*BASE[:1], "--model", tmp_path / "short", *BASE[3:], "--coef", "0,3", "--tasks", "tiny_choice", *TASKS]
     done = run_stage(*command, "--output", tmp_path / "c")
