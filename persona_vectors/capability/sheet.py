@@ -154,6 +154,10 @@ def draw(table: "pandas.DataFrame", path: str) -> list[str]:
                 axis.plot(random.index, random, "--", color=colour, linewidth=1, label=f"{name}, random")
         axis.set(xlabel="steering coefficient", title=task if task == measure else f"{task}: {measure}")
         axis.title.set_fontsize(8)
+        if task == "refusals":
+            axis.set_ylim(-0.03, 1.03)
+        elif "perplexity" in measure:
+            axis.set_yscale("log")
     axes[0].legend(frameon=False, fontsize=7)
     save_figure(figure, path)
     return [f"{task}: {measure}" for task, measure in measures]
