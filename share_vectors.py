@@ -30,6 +30,12 @@ from persona_vectors.sharing.formats import (
     save_shared,
     vector_files,
 )
+from persona_vectors.sharing.harness_vectors import (
+    ENDING,
+    read_harness_content,
+    read_harness_vector,
+    save_harness_vector,
+)
 from persona_vectors.traits.artifact import check_name
 from persona_vectors.vectors.storage import (
     KINDS,
@@ -41,7 +47,7 @@ from persona_vectors.vectors.storage import (
     vector_name,
 )
 
-FORMATS = ("gguf", "safetensors", "pt")
+FORMATS = ("gguf", "safetensors", "pt", "lm_eval")
 
 
 @cli.command
@@ -51,18 +57,24 @@ def export(
     format: Literal[FORMATS] = "gguf",
     layer: cli.Count | None = None,
     model_name: str = "",
+    coef: float = 1.0,
 ):
-    """Write vectors as GGUF control vectors for llama.cpp, as safetensors, or as .pt.
+    """Write vectors as GGUF control vectors for llama.cpp, as safetensors, as .pt, or for lm-eval's model steered.
 
     Args:
         vectors: a vector file, or a folder of them.
         output_dir: folder to write to.
         format: of the files.
-        layer: for gguf: this layer alone; by default all of them are in the file.
+        layer: for gguf: this layer alone; by default all of them are in the file. lm_eval needs one.
         model_name: the model that they belong to, where the files do not say it.
+        coef: for lm_eval: the steering coefficient.
     """
-    if layer is not None and format != "gguf":
+    if layer is not None and format not in ("gguf", "lm_eval"):
         raise UserError(f"--layer is for --format gguf: a {format} file holds all layers")
+    if format == "lm_eval" and layer is None:
+        raise UserError("--format lm_eval needs --layer: lm-eval steers at every layer that a file has")
+    if coef != 1.0 and format != "lm_eval":
+        raise UserError(f"--coef is for --format lm_eval: a {format} file has no coefficient")
     if format == "gguf":
         import_gguf()
     described = [(path, *known(path, model_name)) for path in files_of(vectors)]
@@ -70,11 +82,14 @@ def export(
     make_folder(Path(output_dir))
     written = []
     for path, tensor, about in described:
-        written.append(Path(output_dir) / f"{vector_name(path)}{'' if layer is None else f'_layer{layer}'}.{format}")
+        ending = ENDING if format == "lm_eval" else format
+        written.append(Path(output_dir) / f"{vector_name(path)}{'' if layer is None else f'_layer{layer}'}.{ending}")
         if written[-1].resolve() == path.resolve():
             raise UserError(f"--output_dir {output_dir} is where {path} lies already")
         if format == "gguf":
             save_control_vector(tensor, written[-1], about, layer)
+        elif format == "lm_eval":
+            save_harness_vector(tensor, written[-1], about, layer, coef)
         elif format == "safetensors":
             save_shared(tensor, written[-1], about)
         else:
@@ -84,6 +99,11 @@ def export(
         which = "" if layer is not None else ", N = layer - 1 (without a range it steers every layer at once)"
         print(f"llama.cpp: --control-vector-scaled FILE:COEF --control-vector-layer-range {number} {number}{which};")
         print("  it steers every position of prompt and answer (--steering_type all), and never the first block")
+    if format == "lm_eval":
+        print(
+            "lm_eval --model steered --model_args pretrained=MODEL,steer_path=FILE steers every position of prompt and"
+        )
+        print("  answer, padding too (--steering_type all); eval.capability steers as asked")
     print("wrote " + ", ".join(map(str, written)))
 
 
@@ -98,7 +118,8 @@ def import_(
     """Bring a .pt, .safetensors or .gguf vector in: .pt, and safetensors with metadata, where the stages look for them.
 
     Args:
-        vectors: the file, or a folder of .pt or .safetensors files named <trait>_<kind>.
+        vectors: the file (a .pt of lm-eval's model steered too), or a folder of .pt or .safetensors files named
+            <trait>_<kind>.
         save_dir: folder to write to, persona_vectors/<model>/.
         trait: needed where neither the file nor its name says it.
         kind: what such a file holds.
@@ -115,6 +136,14 @@ def import_(
             have = ", ".join(map(str, layers))
             print(f"{path} has layers {have}; rows {', '.join(missing)} are zero: no steering there")
         found = [(tensor, about)]
+    elif (content := read_harness_content(path)) is not None:
+        rows = models.describe(models.resolve(model_name)).layers + 1 if model_name else None
+        tensor, about, coefs = read_harness_vector(content, path, rows)
+        found = [(tensor, named(about, path, trait, kind, model_name, tensor))]
+        there = ", ".join(f"{layer} (coefficient {coef:g})" for layer, coef in coefs.items())
+        print(
+            f"{path} steers layer {there}; its other rows are zero: no steering there. --steering_type all is what it did"
+        )
     else:
         found = []
         files = files_of(vectors)

@@ -20,7 +20,7 @@ TABLE = """
         chat_template= load_in_4bit=false token_budget= pair_by=question_id shuffled=0 min_coherence=50
         overwrite=false
     share_vectors export:
-        vectors output_dir format=gguf layer= model_name=
+        vectors output_dir format=gguf layer= model_name= coef=1
     share_vectors import:
         vectors save_dir trait= kind=response_avg_diff model_name=
     share_vectors combine:
@@ -33,8 +33,12 @@ TABLE = """
         config *changes resume=false overwrite=false
     eval.cal_projection:
         file_path vector_path= layer= model_name=Qwen/Qwen2.5-7B-Instruct projection_type=proj overwrite=false
-        vector_path_list= layer_list= base_model= dtype=auto trust_remote_code=false chat_template=
-        load_in_4bit=false token_budget= enable_thinking=false
+        vector_path_list= layer_list= base_model= dtype=auto token_budget= enable_thinking=false
+        trust_remote_code=false
+    eval.capability:
+        model output coef=0 vector_path= layer= steering_type=response controls=0 tasks=kl,perplexity,refusals task_dir=
+        limit= num_fewshot= apply_chat_template=false harmless_path= harmful_path= max_tokens=64 batch_size=8
+        overwrite=false backend=hf dtype=auto trust_remote_code=false
     eval.chat:
         model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
         trust_remote_code=false chat_template= load_in_4bit=false

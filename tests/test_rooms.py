@@ -19,7 +19,7 @@ FLOORS = (  # lowest first; a module that lies directly in persona_vectors/ is a
     "sharing likelihood",
     "steering",
     "engines",
-    "asking training app bake",
+    "asking training app bake capability",
     "analysis options published front_door",
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -33,9 +33,10 @@ def steer(
       prompt token. A forward after a cache that is not empty is generation: several tokens at once count as generated.
       So a loop of your own that decodes without a cache shows each time a new, longer prompt.
     - In training, and where a whole text is scored at once (multiple choice in lm-evaluation-harness), nothing is
-      generated: ``all`` and ``prompt`` steer every token. Take one of them there: ``response`` steers the last token of
-      each row alone (of each sequence, where several are packed into a row), whose logits no next-token loss and no
-      score reads. Without a mask padding cannot be told.
+      generated: ``all`` and ``prompt`` steer every token. Take one of them there, or say where each prompt ends with
+      :func:`persona_vectors.steering.tokens.prompts_told`: otherwise ``response`` steers the last token of each row alone
+      (of each sequence, where several are packed into a row), whose logits no next-token loss reads, and no score but
+      that of the longest text of a batch. Without a mask padding cannot be told.
 
     Blocks nest: all act. Threads that enter blocks of their own on one model steer each their own way. A thread that
     enters none is steered by the one that does, as where ``generate`` runs in a thread beside a streamer;

@@ -6,7 +6,7 @@ Knows attention masks, caches and ``generate``; knows nothing of vectors.
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -21,15 +21,16 @@ from persona_vectors.models.decoder import find_decoder
 Marks = dict[str, Tensor | None]
 
 
-def marks(real: Tensor | None, last: Tensor | None, prompt: int) -> Marks:
+def marks(real: Tensor | None, last: Tensor | None, prompt: int | Tensor) -> Marks:
     """The tokens of one forward by the positions that :class:`~persona_vectors.steering.intervention.Intervention` has.
 
     Args:
         real: bool [rows, tokens]: no padding; None where all are real.
         last: bool [rows or 1, tokens]: the last prompt token; needed where ``prompt`` is not 0.
-        prompt: how many of the columns, from the first, belong to the prompt; generated ones follow.
+        prompt: how many of the columns, from the first, belong to the prompt (of each row: [rows, 1]); generated ones
+            follow.
     """
-    if prompt == 0:
+    if isinstance(prompt, int) and prompt == 0:
         return {"response": real, "all": real}
     assert last is not None
     known = torch.ones_like(last) if real is None else real
@@ -51,7 +52,7 @@ class Span:
         if "write_index" in kwargs:  # of a paged cache
             raise RuntimeError("steering cannot tell the sequences of continuous batching apart; use generate()")
         self.cache = _cache_in(kwargs)
-        self.count, self.device = tokens.shape[1], tokens.device
+        self.rows, self.count, self.device = tokens.shape[0], tokens.shape[1], tokens.device
         self.first: Any = _length(self.cache)  # int; None: some, and whoever counts has to say how many
 
     @property
@@ -114,6 +115,22 @@ class Span:
                 last = last | nn.functional.pad(ends, (0, 1)) & (column < prompt)
         return marks(real, last, prompt)
 
+    def marks_of_texts(self, lengths: Sequence[int]) -> Marks:
+        """See :func:`marks`; ``lengths``: columns of each row that are its prompt; the others are its answer.
+
+        Raises:
+            RuntimeError: another number of rows, or a forward that goes on from a cache.
+        """
+        if len(lengths) != self.rows or self.first != 0:
+            raise RuntimeError(
+                f"the prompts of {len(lengths)} whole texts were told, and this forward takes {self.rows} rows after "
+                f"{self.first} columns"
+            )
+        real = self.real()
+        column = torch.arange(self.count, device=self.device if real is None else real.device)
+        ends = torch.tensor(lengths, device=column.device)[:, None]
+        return marks(real, column == ends - 1, ends)
+
 
 def _cache_in(given: dict) -> Any:
     """The cache among a decoder's arguments, whatever they call it: past_key_values, cache_params, cache; None without any."""
@@ -170,7 +187,9 @@ class Forwards:
             self.thread.now = e
 
     def _marks(self, span: Span) -> Marks:
-        generation = _generation.get()
+        generation, told = _generation.get(), _told.get()
+        if told is not None and generation is None:
+            return span.marks_of_texts(told)
         width = generation.width_for(self.base, span) if generation else None
         if span.first is None:  # any number but 0 will do, and the mask's last columns are those of this forward
             mask = span.given.get("attention_mask")
@@ -243,6 +262,27 @@ class _Generation:
 
 
 _generation: ContextVar[_Generation | None] = ContextVar("generation", default=None)
+_told: ContextVar[Sequence[int] | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def prompts_told(lengths: Sequence[int]) -> Iterator[None]:
+    """Within the block, forwards of whole texts know where each row's prompt ends and its answer begins.
+
+    A text that is scored at once tells nobody: of it all would be prompt (:func:`persona_vectors.steering.steer.steer`).
+
+    Args:
+        lengths: columns of each row, padding on the left included, up to its last prompt token. 0: all of the row is answer.
+
+    Example:
+        with pv.steer(model, vectors[20], layer=20), prompts_told([len(prompt_ids)]):
+            logits = model(torch.tensor([prompt_ids + answer_ids])).logits
+    """
+    token = _told.set(lengths)
+    try:
+        yield
+    finally:
+        _told.reset(token)
 
 
 def _telling(model: Any) -> Callable:

@@ -21,6 +21,8 @@ COMMANDS = {
                                    "--layer": "2", "--output_dir": "d", "--backend": "hf", "--max_tokens": "4"},
     "eval.finetuning_shift": {"--base_model": "tiny", "--model_list": "tiny", "--trait": "vile", "--trait_dir": ".",
                               "--vector_path": "v.pt", "--layer": "2", "--output": "s"},
+    "eval.capability": {"--model": "tiny", "--vector_path": "v.pt", "--coef": "1", "--layer": "2", "--output": "c",
+                        "--tasks": "perplexity,kl", "--max_tokens": "4", "--limit": "2"},
     "persona_vectors.bake": {"--model": "tiny", "--output_dir": "baked", "--vector_path": "v.pt", "--layer": "2"},
     "training": {"": "train.json"},
     "data_generation.generate_trait": {"--trait": "dour", "--description": "Is dour.", "--model": "m",

@@ -83,6 +83,11 @@ CHANGES = [
     ("eval.eval_persona", {}, nothing, {"--judge_model": "other"}, "judge_model was 'gpt-4.1-mini-2025-04-14', now 'other'"),
     ("eval.eval_persona", {}, nothing, {"--version": "eval"}, "version was 'extract', now 'eval'"),
     ("eval.eval_persona", {}, nothing, {"--persona_instruction_type": "pos"}, "artifact was vile ("),
+    ("eval.capability", {}, weights(), {}, "model was tiny ("),
+    ("eval.capability", {"--model": "lora"}, lambda f: adapter(f, 1), {}, "adapter was lora ("),
+    ("eval.capability", {}, vector, {}, "vector was v.pt ("),
+    ("eval.capability", {}, nothing, {"--tasks": "kl"}, "tasks was "),
+    ("eval.capability", {}, nothing, {"--max_tokens": "5"}, "max_tokens was 4, now 5"),
     ("eval.monitor", {}, weights(), {}, "model was tiny ("),
     ("eval.monitor", {"--model": "lora"}, lambda f: adapter(f, 1), {}, "adapter was lora ("),
     ("eval.monitor", {}, nothing, {"--model": "base"}, "model was tiny ("),
@@ -193,6 +198,10 @@ STAGES = {
     "eval.cal_projection": (
         BASE,
         {"--model_name": "new/tiny", "--base_model": "new/base", "--file_path": "new/pos.csv"},
+    ),
+    "eval.capability": (
+        {"--model": "lora"},
+        {"--model": "new/lora", "--vector_path": "new/v.pt", "--output": "new/c"},
     ),
     "training": ({}, {"": "new/train.json"}),
 }

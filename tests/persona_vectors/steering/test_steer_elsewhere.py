@@ -6,11 +6,12 @@ import itertools
 import pytest
 import torch
 from helpers import tiny_model
-from plain_steering import batch, plain, state, unchanged
+from plain_steering import batch, plain, state, unchanged, until_eos
 from test_hooks import PROMPTS, plain_greedy, vector
 
 from persona_vectors.steering.intervention import POSITIONS, Intervention
 from persona_vectors.steering.steer import steer
+from persona_vectors.steering.tokens import prompts_told
 
 ROWS = [row for row in PROMPTS if len(row) > 1]
 
@@ -164,3 +165,41 @@ def test_answers_of_lm_evaluation_harness_equal_a_plain_hook(model, tokenizer, h
         assert harness(model, "generate_until", arguments) == wanted
     assert harness(model, "generate_until", arguments) != wanted
     assert unchanged(model, before)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("left", [True, False])
+def test_whole_texts_whose_prompts_are_told_equal_a_plain_hook(model, positions, left):
+    """As a score reads them: prompt and answer in one forward, padded on either side, with and without a cache."""
+    acts, before = Intervention(2, vector(1), 3.0, positions), state(model)
+    lengths = [2, 0, 3][: len(ROWS)] + [2] * (len(ROWS) - 3)
+    inputs = batch(ROWS, left)
+    real = inputs["attention_mask"].bool()
+    first = real.int().argmax(1).tolist()  # padding before the prompt counts
+    for cached in (False, True):
+        with torch.no_grad(), steer(model, acts), prompts_told([a + n for a, n in zip(first, lengths, strict=True)]):
+            places = (real.cumsum(1) - 1).clamp_min(0)
+            found = model(**inputs, position_ids=places, use_cache=cached).logits
+        for row, (ids, length) in enumerate(zip(ROWS, lengths, strict=True)):
+            with torch.no_grad(), plain(model, length, acts):
+                wanted = model(torch.tensor([ids]), use_cache=False).logits[0]
+            assert torch.allclose(found[row, real[row]], wanted, rtol=1e-3, atol=1e-3 * wanted.abs().max()), (
+                row,
+                length,
+            )
+    assert unchanged(model, before)
+
+
+def test_prompts_that_are_told_are_those_of_one_forward(qwen2):
+    acts = Intervention(2, vector(1), 3.0)
+    with torch.no_grad(), steer(qwen2, acts), prompts_told([2]):
+        cache = qwen2(torch.tensor([[5, 9, 17]]), use_cache=True).past_key_values
+        with pytest.raises(RuntimeError, match="the prompts of 1 whole texts were told, and this forward takes 2 rows"):
+            qwen2(torch.tensor([[5, 9], [6, 7]]))
+        with pytest.raises(RuntimeError, match="takes 1 rows after 3 columns"):
+            qwen2(torch.tensor([[4]]), past_key_values=cache)
+        ids = torch.tensor([[5, 9, 17, 33]])  # generate tells itself where its prompt ends
+        found = qwen2.generate(
+            ids, max_new_tokens=4, do_sample=False, pad_token_id=2, attention_mask=torch.ones_like(ids)
+        )
+    assert until_eos([found[0, 4:].tolist()]) == [plain_greedy(qwen2, [5, 9, 17, 33], [acts], 4)]
