@@ -47,6 +47,9 @@ TABLE = """
     eval.finetuning_shift:
         base_model model_list trait vector_path layer output=finetuning_shift answers= trait_dir=data_generation
         dtype=auto token_budget= enable_thinking=false overwrite=false trust_remote_code=false
+    eval.judge_agreement:
+        columns file_path= pos_path= neg_path= model_name= threshold=50 output=judge_agreement seed=0 dtype=auto
+        token_budget= trust_remote_code=false
     eval.mitigation random:
         vector_path output_path seed=0 overwrite=false
     eval.mitigation report:
