@@ -132,9 +132,11 @@ class JudgeOptions:
     """Who scores answers.
 
     Attributes:
-        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example). likelihood
+        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example); endpoint:model
+            for another endpoint, such as openrouter:openai/gpt-4.1-mini. Several are separated by commas: the scores are
+            their means, each judge's own go into columns <trait>_<judge> and coherence_<judge>. likelihood
             needs none: a model reads the answers under the artifact's instructions, and a column <trait>_llr is added.
-        max_concurrent_judges: judge calls under way at a time.
+        max_concurrent_judges: judge calls under way at a time, of each judge.
         scorer: likelihood: the model that reads the answers; by default the one that gives them, without adapter and
             unsteered.
         scorer_pairs: likelihood: instruction pairs that each answer is read under (2), none of them its own.
@@ -148,15 +150,21 @@ class JudgeOptions:
     def __post_init__(self) -> None:
         from persona_vectors.asking.choose_judge import LIKELIHOOD
 
+        names = [name.strip() for name in self.judge_model.split(",")]
+        if not all(names) or len(set(names)) < len(names):
+            raise UserError(
+                f"--judge_model takes a judge, or different ones separated by commas, not '{self.judge_model}'"
+            )
+        object.__setattr__(self, "judge_model", ",".join(names))
         for flag in ("scorer", "scorer_pairs"):
-            if self.judge_model != LIKELIHOOD and getattr(self, flag) is not None:
+            if LIKELIHOOD not in names and getattr(self, flag) is not None:
                 raise UserError(f"--{flag} goes with --judge_model {LIKELIHOOD}; the judge is {self.judge_model}")
 
     def settings(self) -> "JudgeSettings":
         """The judge; a model that reads answers is looked for."""
         from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
 
-        if self.judge_model != LIKELIHOOD:
+        if LIKELIHOOD not in self.judge_model.split(","):
             return JudgeSettings(self.judge_model, self.max_concurrent_judges)
         from persona_vectors.likelihood.scores import PAIRS
 

@@ -55,7 +55,8 @@ class ChatClient:
     """One model behind an endpoint. Use from one event loop: ``open()``, then any number of ``call(...)`` at once.
 
     Args:
-        model: as the endpoint names it.
+        model: as the endpoint names it; ``name:model`` for another endpoint than OPENAI_BASE_URL's, see
+            :func:`persona_vectors.settings.judge_endpoint`.
         max_concurrent: calls under way at a time.
         timeout: seconds after which a call counts as failed and is tried again.
         who: what the model is to the user, in reports ("the judge ...").
@@ -66,8 +67,10 @@ class ChatClient:
     """
 
     def __init__(self, model: str, max_concurrent: int, timeout: float, who: str) -> None:
-        self.model, self.max_concurrent, self.timeout, self.who = model, max_concurrent, timeout, who
-        self.base_url, self._key = judge_endpoint()
+        endpoint = judge_endpoint(model)
+        self.model, self.base_url, self._key = endpoint.model, endpoint.base_url, endpoint.key
+        self._key_name = f"{endpoint.variable}_API_KEY"
+        self.max_concurrent, self.timeout, self.who = max_concurrent, timeout, who
         self.counts = Counts()
         self._failures_in_a_row = 0
         self.abilities, self.settled = Abilities(), False
@@ -162,7 +165,7 @@ class ChatClient:
         of_request = status in (400, 422) or "logprob" in why.lower() or (status == 404 and "parameter" in why.lower())
         if not of_request and status in (401, 403):
             return UserError(
-                f"{self.who} at {without_secrets(self.base_url)} refuses the key (HTTP {status}); check OPENAI_API_KEY"
+                f"{self.who} at {without_secrets(self.base_url)} refuses the key (HTTP {status}); check {self._key_name}"
             )
         if not of_request and status == 404:
             return UserError(
