@@ -41,7 +41,7 @@ def main(
 
     Args:
         columns: the two score columns; one, where it is the same in two files. A column <trait>_llr is a log-likelihood ratio, a yes from 0 on.
-        file_path: the answers CSV with both columns, or two files: rows are the same where prompt and answer are.
+        file_path: the answers CSV with both columns, or two files: rows are the same where prompt and answer are. The last may be of people's choices.
         pos_path: in place of file_path: answers under positive instructions, one file or two. Adds the effect on pairs.
         neg_path: the same under negative instructions.
         model_name: with pos_path and neg_path: the model whose vectors both choices of pairs make.
@@ -59,6 +59,8 @@ def main(
     sides = [sides_of(files, columns) for files in (file_path, pos_path, neg_path) if files]
     tables = [read(*pair) for pair in sides]
     names = (sides[0][0].name, sides[0][1].name)
+    if pos_path and len(set(columns)) == 1:
+        names = (f"{columns[0]}, first file", f"{columns[0]}, second file")
     path = models.resolve(model_name) if model_name else None
 
     import pandas
@@ -220,11 +222,14 @@ def is_choices(path: str) -> bool:
 
 def by_choices(paths: tuple[str, ...], columns: tuple[str, ...], output: str, seed: int) -> None:
     """The share of people's choices between two answers that the judge's scores agree with."""
+    import pandas
+
     from persona_vectors.analysis.agreement import choices_alike
 
-    if len(paths) != 2 or len(columns) != 1:
+    *judged_by, last = paths
+    if not judged_by or len(columns) != 1:
         raise UserError("people's choices go with one judge: --file_path judged.csv choices.csv --columns evil")
-    judged, choices = read_answers(paths[0], columns), read_answers(paths[1])
+    choices, judged = read_answers(last), pandas.concat([read_answers(path, columns) for path in judged_by])
     if missing := {"question", "answer"} - set(judged.columns) | {"question"} - set(choices.columns):
         raise UserError(f"{' and '.join(paths)} need the column {missing.pop()}")
     scores = judged.dropna(subset=list(columns)).groupby(["question", "answer"])[columns[0]].mean().to_dict()
@@ -234,7 +239,7 @@ def by_choices(paths: tuple[str, ...], columns: tuple[str, ...], output: str, se
     made = choices[choices["choice"].isin(["1", "2"])]
     rated = made.dropna(subset=["score_1", "score_2"])
     if rated.empty:
-        raise UserError(f"{paths[1]} has no choice between two answers that {paths[0]} has a score of")
+        raise UserError(f"{last} has no choice between two answers that {' and '.join(judged_by)} have scores of")
     gap = (rated["score_2"] - rated["score_1"]).astype(float)
     found = choices_alike(gap, rated["choice"] == "2", rated["question"], seed)
     apart = {

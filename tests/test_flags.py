@@ -50,6 +50,9 @@ TABLE = """
     eval.judge_agreement:
         columns file_path= pos_path= neg_path= model_name= threshold=50 output=judge_agreement seed=0 dtype=auto
         token_budget= trust_remote_code=false
+    eval.label:
+        file_path trait output_path= pairs= min_difference=60 seed=0 port=7861 host=127.0.0.1 overwrite=false
+        trait_dir=data_generation
     eval.mitigation random:
         vector_path output_path seed=0 overwrite=false
     eval.mitigation report:
