@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
-from persona_vectors.judge.abilities import Abilities, speaks_of_room
+from persona_vectors.judge.abilities import Abilities, speaks_of_excess, speaks_of_room
 from persona_vectors.models.chat_template import split_reasoning
 from persona_vectors.settings import judge_endpoint, without_secrets
 
@@ -120,7 +120,7 @@ class ChatClient:
         try:
             return await self.call(messages, **options)
         except Refused as error:
-            if speaks_of_room(str(error)):
+            if speaks_of_room(str(error)) or speaks_of_excess(str(error)):
                 raise
             known, first = self.abilities, error
         for self.abilities in known.guesses():
