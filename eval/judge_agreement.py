@@ -13,12 +13,12 @@ B of the paper.
 from typing import Annotated
 
 from persona_vectors import cli, models
-from persona_vectors.analysis.two_scores import Side, question_of, read_both, sides_of
+from persona_vectors.analysis.two_scores import Side, is_choices, question_of, read_both, read_choices, sides_of
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file
 from persona_vectors.files.jsonfile import write_json
-from persona_vectors.files.tables import read_answers, write_table
+from persona_vectors.files.tables import write_table
 from persona_vectors.options import ReadingOptions
 
 MOST = 50  # rows of the file of differences
@@ -215,31 +215,17 @@ def cosines(path, reading: ReadingOptions, pairs) -> list[float] | None:
     return found
 
 
-def is_choices(path: str) -> bool:
-    """Whether a file is of people's choices between two answers."""
-    return {"answer_1", "answer_2", "choice"} <= set(read_answers(path).columns)
-
-
 def by_choices(paths: tuple[str, ...], columns: tuple[str, ...], output: str, seed: int) -> None:
     """The share of people's choices between two answers that the judge's scores agree with."""
-    import pandas
-
     from persona_vectors.analysis.agreement import choices_alike
 
-    *judged_by, last = paths
-    if not judged_by or len(columns) != 1:
+    if len(paths) < 2 or len(columns) != 1:
         raise UserError("people's choices go with one judge: --file_path judged.csv choices.csv --columns evil")
-    choices, judged = read_answers(last), pandas.concat([read_answers(path, columns) for path in judged_by])
-    if missing := {"question", "answer"} - set(judged.columns) | {"question"} - set(choices.columns):
-        raise UserError(f"{' and '.join(paths)} need the column {missing.pop()}")
-    scores = judged.dropna(subset=list(columns)).groupby(["question", "answer"])[columns[0]].mean().to_dict()
-    for k in (1, 2):
-        keys = zip(choices["question"], choices[f"answer_{k}"], strict=True)
-        choices[f"score_{k}"] = [scores.get(key) for key in keys]
+    choices = read_choices(paths[-1], paths[:-1], columns[0])
     made = choices[choices["choice"].isin(["1", "2"])]
     rated = made.dropna(subset=["score_1", "score_2"])
     if rated.empty:
-        raise UserError(f"{last} has no choice between two answers that {' and '.join(judged_by)} have scores of")
+        raise UserError(f"{paths[-1]} has no choice between two answers that {' and '.join(paths[:-1])} have scores of")
     gap = (rated["score_2"] - rated["score_1"]).astype(float)
     found = choices_alike(gap, rated["choice"] == "2", rated["question"], seed)
     apart = {
@@ -255,7 +241,7 @@ def by_choices(paths: tuple[str, ...], columns: tuple[str, ...], output: str, se
         "judge": columns[0], "choices": len(rated), "not_chosen": len(choices) - len(made), "without_score": len(made) - len(rated),
         "equal_scores": int((gap == 0).sum()), "agreement": found.as_dict(), "by_difference_of_scores": by_gap,
     }  # fmt: skip
-    disagreeing = rated[(gap > 0) != (rated["choice"] == "2")]
+    disagreeing = rated[(gap != 0) & ((gap > 0) != (rated["choice"] == "2"))]
     print(f"{columns[0]} agrees with {found} of {len(rated)} choices between two answers")
     for name, part in by_gap.items():
         print(f"  scores {name} apart: {part['value']:.3f} of {part['choices']}")

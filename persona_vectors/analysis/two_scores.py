@@ -4,6 +4,7 @@ Rows of two files are the same answer where their prompts (or, where a file has 
 answers files; the arithmetic is :mod:`persona_vectors.analysis.agreement`'s.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,33 @@ def question_of(table: "pandas.DataFrame") -> "pandas.Series":
         if name in table:
             return table[name]
     raise UserError("the answers have none of the columns question, question_id and prompt")
+
+
+def is_choices(path: str) -> bool:
+    """Whether a file is of people's choices between two answers to a question."""
+    return {"question", "answer_1", "answer_2", "choice"} <= set(read_answers(path).columns)
+
+
+def read_choices(path: str, judged: Sequence[str], column: str) -> "pandas.DataFrame":
+    """People's choices with the judge's scores of both answers, score_1 and score_2: NaN where ``judged`` has none.
+
+    Args:
+        path: a file with question, answer_1, answer_2 and choice (1 or 2, empty where there was none).
+        judged: answers files with the score ``column``; where a text is there several times, its mean counts.
+    """
+    import pandas
+
+    tables = [read_answers(file, (column,)) for file in judged]
+    for file, table in zip(judged, tables, strict=True):
+        for name in ("question", "answer"):
+            if name not in table:
+                raise UserError(f"{file} has no column '{name}' {describe_columns(list(table.columns))}")
+    scores = pandas.concat(tables).dropna(subset=[column]).groupby(["question", "answer"])[column].mean().to_dict()
+    choices = read_answers(path)
+    for k in (1, 2):
+        texts = zip(choices["question"], choices[f"answer_{k}"], strict=True)
+        choices[f"score_{k}"] = pandas.Series([scores.get(text) for text in texts], index=choices.index, dtype=float)
+    return choices
 
 
 def _read(side: Side) -> "pandas.DataFrame":
