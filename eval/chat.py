@@ -6,6 +6,7 @@ Plain and steered answers stream side by side, each token coloured by its projec
 """
 
 from persona_vectors import cli, models
+from persona_vectors.app.page import address, listen
 from persona_vectors.errors import UserError
 from persona_vectors.options import Kind, ModelOptions, Port
 
@@ -53,26 +54,14 @@ def main(
         serve(talk, listener)
 
 
-def listen(host: str, port: int):
-    """A listening socket; taken before the model is loaded, so that a port in use is said at once."""
-    import socket
-
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"cannot listen on {host} port {port}: {why}; --port takes another") from error
-
-
 def serve(talk, listener) -> None:
     """Serve the page until interrupted."""
     import uvicorn
 
     from persona_vectors.app.chat_server import make_app
 
-    host, port = listener.getsockname()[:2]
-    loopback = host in ("::1", "localhost") or host.startswith("127.")
-    print(f"{talk.name} with {', '.join(talk.named.vectors)}: open http://{host}:{port} (Ctrl-C ends it)")
+    url, loopback = address(listener)
+    print(f"{talk.name} with {', '.join(talk.named.vectors)}: open {url} (Ctrl-C ends it)")
     if not loopback:
         print("everybody who can reach this machine can use the page; without --host nobody else can")
     uvicorn.Server(uvicorn.Config(make_app(talk, loopback), log_level="warning")).run(sockets=[listener])

@@ -72,7 +72,7 @@ def main(
     given = locals().copy()
     if several := several_models(model, all_checkpoints, output_path):
         one = lambda name: main.__wrapped__(**given | {"model": name, "all_checkpoints": False})  # noqa: E731
-        ask_each(several, one, keep_loaded=judge.judge_model != LIKELIHOOD)
+        ask_each(several, one, keep_loaded=LIKELIHOOD not in judge.judge_model.split(","))
         return over_steps(several, trait, persona_instruction_type, output_path)
     output_path = output_path.replace("{model}", models.basename(model))
     generated, judging, grid = generation.with_dtype(loading.dtype), judge.settings(), steering.grid()

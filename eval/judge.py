@@ -16,7 +16,7 @@ from typing import Literal
 from persona_vectors import cli
 from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
 from persona_vectors.asking.judge_file import MOST_ROWS, PromptJudge, ScoreColumn, finish, judged_by, lacking, opened
-from persona_vectors.asking.sheet import RESERVED
+from persona_vectors.asking.sheet import RESERVED, UNJUDGED
 from persona_vectors.errors import UserError
 from persona_vectors.files.resumable import WindowedWork, tidy
 from persona_vectors.files.rows import Rows, open_rows
@@ -58,6 +58,8 @@ def main(
     from tqdm import tqdm
 
     judging = judge.settings()
+    if judging.model == UNJUDGED or len(judging.names) > 1:
+        raise UserError(f"one judge at a time adds columns: --judge_model is {judging.model} (--name calls them apart)")
     traits = [load_trait(one, version, trait_dir) for one in trait or ()]
     if judging.model == LIKELIHOOD:
         needs, records, open_judge = by_likelihood(judging, traits, prompt_file, name, kind, loading)

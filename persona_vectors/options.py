@@ -4,7 +4,7 @@ A stage's ``main`` has a parameter of such a class for each group; :mod:`persona
 methods give what the library works with. A class that adds fields to another is for stages with more flags.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from persona_vectors import cli, models
@@ -141,10 +141,12 @@ class JudgeOptions:
     """Who scores answers.
 
     Attributes:
-        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example). likelihood
+        judge_model: the judge, as its endpoint names it (OPENAI_BASE_URL, OPENAI_API_KEY; see .env.example); endpoint:model
+            for another endpoint, such as openrouter:openai/gpt-4.1-mini. Several are separated by commas: the scores are
+            their means, each judge's own go into columns <trait>_<judge> and coherence_<judge>. likelihood
             needs none: a model reads the answers under the artifact's instructions, and a column <trait>_llr is added.
             none: nothing is judged, the score columns stay empty.
-        max_concurrent_judges: judge calls under way at a time.
+        max_concurrent_judges: judge calls under way at a time, of each judge.
         scorer: likelihood: the model that reads the answers; by default the one that gives them, without adapter and
             unsteered.
         scorer_pairs: likelihood: instruction pairs that each answer is read under (2), none of them its own.
@@ -161,25 +163,34 @@ class JudgeOptions:
     no_cache: bool = False
 
     def __post_init__(self) -> None:
-        from persona_vectors.asking.choose_judge import LIKELIHOOD
+        from persona_vectors.asking.choose_judge import LIKELIHOOD, UNJUDGED
 
-        if self.judge_model == LIKELIHOOD and self.coherence_prompt is not None:
-            raise UserError(f"--coherence_prompt goes with a judge that reads prompts; {LIKELIHOOD} asks none")
+        names = [name.strip() for name in self.judge_model.split(",")]
+        if not all(names) or len(set(names)) < len(names):
+            raise UserError(
+                f"--judge_model takes a judge, or different ones separated by commas, not '{self.judge_model}'"
+            )
+        if UNJUDGED in names and len(names) > 1:
+            raise UserError(f"--judge_model {UNJUDGED} is nobody: it cannot be one of several judges")
+        object.__setattr__(self, "judge_model", ",".join(names))
+        if LIKELIHOOD in names and self.coherence_prompt is not None:
+            raise UserError(f"--coherence_prompt goes with judges that read prompts; {LIKELIHOOD} asks none")
         for flag in ("scorer", "scorer_pairs"):
-            if self.judge_model != LIKELIHOOD and getattr(self, flag) is not None:
+            if LIKELIHOOD not in names and getattr(self, flag) is not None:
                 raise UserError(f"--{flag} goes with --judge_model {LIKELIHOOD}; the judge is {self.judge_model}")
 
     def settings(self) -> "JudgeSettings":
         """The judge; a model that reads answers is looked for."""
         from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
 
-        if self.judge_model != LIKELIHOOD:
-            own = {} if self.coherence_prompt is None else {"coherence": self._coherence()}
-            return JudgeSettings(self.judge_model, self.max_concurrent_judges, cached=not self.no_cache, **own)
+        own = {} if self.coherence_prompt is None else {"coherence": self._coherence()}
+        settings = JudgeSettings(self.judge_model, self.max_concurrent_judges, cached=not self.no_cache, **own)
+        if LIKELIHOOD not in settings.names:
+            return settings
         from persona_vectors.likelihood.scores import PAIRS
 
         scorer = None if self.scorer is None else models.resolve(self.scorer)
-        return JudgeSettings(self.judge_model, self.max_concurrent_judges, scorer, self.scorer_pairs or PAIRS)
+        return replace(settings, scorer=scorer, pairs=self.scorer_pairs or PAIRS)
 
     def _coherence(self) -> str:
         """The prompt of ``coherence_prompt``; "" for none."""

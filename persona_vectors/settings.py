@@ -4,11 +4,38 @@ Nothing here prints a secret.
 """
 
 import os
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona_vectors.errors import UserError
 
-OPENAI_URL = "https://api.openai.com/v1"
+# Endpoints that are known by name; those on this machine need no key.
+ADDRESSES = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com/v1",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "vllm": "http://127.0.0.1:8000/v1",
+    "ollama": "http://127.0.0.1:11434/v1",
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a model is asked.
+
+    Attributes:
+        model: as the endpoint names it.
+        base_url: of its OpenAI-compatible API.
+        key: "none" where none is set.
+        variable: the beginning of its variables' names, as in OPENAI_API_KEY.
+    """
+
+    model: str
+    base_url: str
+    key: str = field(repr=False)
+    variable: str
 
 
 def load_dotenv() -> None:
@@ -26,25 +53,32 @@ def without_secrets(url: str) -> str:
     return scheme + separator + host.rpartition("@")[2] + slash + path
 
 
-def judge_endpoint() -> tuple[str, str]:
-    """``(base_url, api_key)`` of the OpenAI-compatible endpoint, from OPENAI_BASE_URL and OPENAI_API_KEY.
+def judge_endpoint(model: str) -> Endpoint:
+    """The OpenAI-compatible endpoint of a model, from OPENAI_BASE_URL and OPENAI_API_KEY.
 
-    Used for judges and for the models that write data. The key is "none" if unset.
+    ``name:model`` is asked at another one: at NAME_BASE_URL, or the known address of that name (:data:`ADDRESSES`), with
+    NAME_API_KEY. A name that is not known and has no NAME_BASE_URL is part of the model's own, as in ``llama3:8b``.
+    Used for judges and for the models that write data.
 
     Raises:
-        UserError: OpenAI's own endpoint without a key, or an address that is not http(s).
+        UserError: a hosted endpoint without a key, or an address that is not http(s).
 
     Example:
-        base_url, api_key = judge_endpoint()
+        judge_endpoint("openrouter:openai/gpt-4.1-mini").base_url  # "https://openrouter.ai/api/v1"
     """
     load_dotenv()
-    base_url = os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
-    api_key = os.environ.get("OPENAI_API_KEY", "").strip()
+    name, _, rest = model.partition(":")
+    name, variable = name.lower(), re.sub(r"\W", "_", name).upper()
+    if not rest or not (name in ADDRESSES or os.environ.get(f"{variable}_BASE_URL")):
+        name, rest, variable = "openai", model, "OPENAI"
+    hosted = ADDRESSES.get(name, "")
+    base_url = os.environ.get(f"{variable}_BASE_URL") or hosted
+    key = os.environ.get(f"{variable}_API_KEY", "").strip()
     if not base_url.startswith(("http://", "https://")):
-        raise UserError(f"OPENAI_BASE_URL is '{without_secrets(base_url)}'; it must start with http:// or https://")
-    if not api_key and base_url.rstrip("/") == OPENAI_URL:
+        raise UserError(f"{variable}_BASE_URL is '{without_secrets(base_url)}'; it must start with http:// or https://")
+    if not key and base_url.rstrip("/") == hosted and hosted.startswith("https://"):
         raise UserError(
-            "OPENAI_API_KEY is missing: put it into .env (see .env.example), or set OPENAI_BASE_URL to an "
+            f"{variable}_API_KEY is missing: put it into .env (see .env.example), or set {variable}_BASE_URL to an "
             "OpenAI-compatible server of your own"
         )
-    return base_url, api_key or "none"
+    return Endpoint(rest, base_url, key or "none", variable)

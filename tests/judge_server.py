@@ -23,10 +23,10 @@ class _Quiet(ThreadingHTTPServer):
 
 
 class JudgeServer(Loopback):
-    """``with JudgeServer(reply) as server: server.url``; ``server.bodies`` holds every request as it came."""
+    """``with JudgeServer(reply) as server: server.url``; ``server.bodies`` holds every request as it came, ``server.keys`` its key."""
 
     def __init__(self, reply, latency: float = 0.0):
-        self.bodies, self.in_flight, self.most_in_flight = [], 0, 0
+        self.bodies, self.keys, self.in_flight, self.most_in_flight = [], [], 0, 0
         lock = threading.Lock()
         server = self
 
@@ -38,6 +38,7 @@ class JudgeServer(Loopback):
                 with lock:
                     number = len(server.bodies)
                     server.bodies.append(body)
+                    server.keys.append(self.headers.get("Authorization", "").removeprefix("Bearer "))
                     server.in_flight += 1
                     server.most_in_flight = max(server.most_in_flight, server.in_flight)
                 time.sleep(latency)

@@ -78,16 +78,20 @@ def compare(scores_a, questions_a, scores_b, questions_b, seed: int = 0) -> Diff
 
 def _interval(a: dict, b: dict, paired: bool, seed: int) -> tuple[float, float]:
     """The 95 % interval of mean b - mean a, by drawing questions with replacement."""
-    from persona_vectors.plots import student_t
-
     random = numpy.random.default_rng(seed)
     order_a, order_b = list(a), list(a) if paired else list(b)
     drawn_a = random.integers(len(order_a), size=(DRAWS, len(order_a)))
     drawn_b = drawn_a if paired else random.integers(len(order_b), size=(DRAWS, len(order_b)))
     differences = _means(b, order_b, drawn_b) - _means(a, order_a, drawn_a)
-    n = min(len(order_a), len(order_b))
-    tail = 100 * NormalDist().cdf(-student_t(n - 1) * (n / (n - 1)) ** 0.5)
-    low, high = numpy.percentile(differences, [tail, 100 - tail])
+    return bounds(differences, min(len(order_a), len(order_b)))
+
+
+def bounds(drawn: numpy.ndarray, questions: int) -> tuple[float, float]:
+    """The 95 % interval of a number that was computed on each draw of questions, widened for few of them; see :func:`compare`."""
+    from persona_vectors.plots import student_t
+
+    tail = 100 * NormalDist().cdf(-student_t(questions - 1) * (questions / (questions - 1)) ** 0.5)
+    low, high = numpy.percentile(drawn, [tail, 100 - tail])
     return float(low), float(high)
 
 

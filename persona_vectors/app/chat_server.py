@@ -8,15 +8,13 @@ import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
+from persona_vectors.app.page import page_app, read_request
 from persona_vectors.app.token_stream import End, Gauge, Retract, Token, side_by_side
 from persona_vectors.engines.base import Sampling
 from persona_vectors.errors import UserError, suggest
@@ -146,22 +144,18 @@ def make_app(talk: Chat, loopback: bool) -> Starlette:
     Example:
         uvicorn.run(make_app(chat, loopback=True), host="127.0.0.1", port=7860)
     """
-    page = Path(__file__).with_name("chat_page.html").read_text(encoding="utf-8")
     one_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-
-    async def index(_request: Request) -> HTMLResponse:
-        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
-        return HTMLResponse(page, headers={"Content-Security-Policy": f"{policy}; img-src data:"})
 
     async def info(_request: Request) -> JSONResponse:
         return JSONResponse(talk.info() | {"defaults": talk.defaults()})
 
     async def answer(request: Request):
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return JSONResponse({"error": "send application/json"}, 415)  # other sites need a CORS preflight for it
         loop = asyncio.get_running_loop()
         try:
-            asked = json.loads(await request.body())
+            asked = await read_request(request)
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 415 if isinstance(error, UserError) else 400)
+        try:
             events = await loop.run_in_executor(one_thread, talk.answer, asked)
             first = await loop.run_in_executor(one_thread, next, events)
         except (UserError, ValueError) as error:
@@ -182,6 +176,5 @@ def make_app(talk: Chat, loopback: bool) -> Starlette:
 
         return StreamingResponse(lines(), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
-    routes = [Route("/", index), Route("/api/info", info), Route("/api/chat", answer, methods=["POST"])]
-    hosts = ["127.0.0.1", "localhost", "::1", "[::1]"] if loopback else ["*"]
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)])
+    routes = [Route("/api/info", info), Route("/api/chat", answer, methods=["POST"])]
+    return page_app("chat_page", routes, loopback)

@@ -6,8 +6,8 @@ Opens what was chosen; the scores are :mod:`persona_vectors.judge.judge`'s and
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from persona_vectors import models
 from persona_vectors.asking.sheet import UNJUDGED, AnswerSheet
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from persona_vectors.asking.judge_thread import JudgeThread
     from persona_vectors.asking.likelihood_judge import LikelihoodJudge
     from persona_vectors.asking.no_judge import NoJudge
+    from persona_vectors.asking.several_judges import SeveralJudges
     from persona_vectors.asking.subject import Subject
 
 LIKELIHOOD = "likelihood"  # the judge that is no model behind an endpoint
@@ -29,7 +30,7 @@ class JudgeSettings:
     """Which judge, and its settings.
 
     Attributes:
-        model: as its endpoint names it, ``likelihood``, or ``none``.
+        model: as its endpoint names it, ``likelihood``, or ``none``; several are separated by commas.
         max_concurrent: calls under way at a time.
         scorer: likelihood: the model that reads the answers; None is the base of the model that gave them.
         pairs: likelihood: how many instruction pairs each answer is read under.
@@ -48,25 +49,37 @@ class JudgeSettings:
         """{score column: judge prompt} of a trait's answers."""
         return {trait.name: trait.eval_prompt, **({"coherence": self.coherence} if self.coherence else {})}
 
+    @property
+    def names(self) -> list[str]:
+        """The judges."""
+        return self.model.split(",")
+
     def scorer_for(self, path: models.ModelPath) -> models.ModelPath:
         """The model that reads the answers of ``path``."""
         return self.scorer or path.bare
 
     def made_of(self, path: models.ModelPath, trait: Trait) -> dict:
         """What scores of ``path``'s answers depend on beyond the settings that every judge has."""
-        if self.model != LIKELIHOOD:
+        if LIKELIHOOD not in self.names:
             return {}
         scorer = models.made_of(self.scorer_for(path), "scorer", "scorer_adapter")
         return {**scorer, "scorer_pairs": self.pairs, "instructions": of_json(trait.name, trait.instruction)}
 
     def open(
         self, sheets: Sequence[AnswerSheet], subject: "Subject"
-    ) -> Union["JudgeThread", "LikelihoodJudge", "NoJudge"]:
+    ) -> "JudgeThread | LikelihoodJudge | NoJudge | SeveralJudges":
         """The judge, ready to score; one that cannot be used is refused now, before any answer is made."""
         if self.model == UNJUDGED:
             from persona_vectors.asking.no_judge import NoJudge
 
             return NoJudge()
+        if len(self.names) > 1:
+            from persona_vectors.asking.several_judges import SeveralJudges
+
+            def open_one(name: str, views: Sequence):
+                return replace(self, model=name).open(views, subject)
+
+            return SeveralJudges(self.names, open_one, sheets)
         if self.model == LIKELIHOOD:
             from persona_vectors.asking.likelihood_judge import LikelihoodJudge
 

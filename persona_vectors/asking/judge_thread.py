@@ -38,6 +38,7 @@ class JudgeThread:
             self.close()
             raise
         self.how = f"{judge.model} ({judge.how})"
+        self.bar: dict = {"desc": "scores", "position": 1}
         if judge.kind == "0_100":
             logger.info(f"judge: {self.how}")
 
@@ -115,7 +116,7 @@ class ScoreBar:
     def __init__(self, judge: JudgeThread, sheets: Sequence[AnswerSheet]) -> None:
         self.judge = judge
         missing = sum(len(sheet.planned) * len(sheet.metrics) for sheet in sheets)
-        self.bar = tqdm(total=missing - sum(len(sheet.scores) for sheet in sheets), desc="scores", position=1)
+        self.bar = tqdm(total=missing - sum(len(sheet.scores) for sheet in sheets), **judge.bar)
 
     def __enter__(self) -> "ScoreBar":
         return self

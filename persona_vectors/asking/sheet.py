@@ -77,6 +77,7 @@ class AnswerSheet:
         self.settings = provenance.record(**settings, trait=trait.name, artifact=artifact)
         self.answers: dict[str, dict] = {}
         self.scores: dict[tuple[str, str], float | None] = {}
+        self.further: list[str] = []  # score columns beside the metrics, in their order
         self.journal: Journal | None = None
         self.judge: str | None = None
 
@@ -131,7 +132,7 @@ class AnswerSheet:
             elif "judge" in record:
                 self.judge = record["judge"]
         if not self.has_scores:  # a judge that never gave a number has not judged: all are asked for again
-            self.scores.clear()
+            self.scores = {place: score for place, score in self.scores.items() if score is not None}
 
     def judged_by(self, how: str) -> None:
         """Say how the scores to come are made, which goes with them; raises :class:`UserError` where the journal's came about otherwise."""
@@ -144,8 +145,8 @@ class AnswerSheet:
 
     @property
     def has_scores(self) -> bool:
-        """Whether any answer has a score."""
-        return any(score is not None for score in self.scores.values())
+        """Whether any answer has a score in a column of the trait or of coherence."""
+        return any(score is not None for (_, metric), score in self.scores.items() if metric in self.judge_prompts)
 
     def unanswered(self) -> list[PlannedAnswer]:
         """Answers still to be generated."""
@@ -191,7 +192,8 @@ class AnswerSheet:
         swept, controlled = len(self.grid) > 1, any(cell.control for cell in self.grid)
         reasoned = any("reasoning" in record for record in self.answers.values())
         cut = any(record.get("finish") == CUT_OFF for record in self.answers.values())
-        further = dict.fromkeys(metric for _, metric in self.scores if metric not in self.judge_prompts)
+        others = [metric for _, metric in self.scores if metric not in self.judge_prompts]
+        further = dict.fromkeys([*self.further, *others])
         lines = []
         for row in self.rows:
             record = self.answers[row.key]

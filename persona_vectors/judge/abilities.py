@@ -51,6 +51,8 @@ class Abilities:
             frozenset({'seed'})
         """
         text = refusal.lower()
+        if speaks_of_excess(refusal):  # names the limit of tokens, and means its size
+            return None
         if "top_logprobs" in sent and "logprob" in text:
             bound = re.search(
                 r"(?:less than or equal to|at most|between 0 and|maximum(?: of| is|:)?|up to|<=)\s*(\d+)", text
@@ -95,4 +97,19 @@ def speaks_of_room(refusal: str) -> bool:
     """Whether a refusal says that the limit of tokens was too low for an answer (reasoning models)."""
     return bool(
         re.search(r"output limit was reached|higher max_|at least \d+ .*tokens|increase .*max_", refusal.lower())
+    )
+
+
+def speaks_of_excess(refusal: str) -> bool:
+    """Whether a refusal says that the limit of tokens was more than the model has room for.
+
+    Example:
+        >>> speaks_of_excess("max_tokens is too large: 4096. This model supports at most 2048 completion tokens")
+        True
+    """
+    text = refusal.lower()
+    return "token" in text and bool(
+        re.search(
+            r"too large|(?:cannot|must not) be (?:greater|larger|more) than|maximum context length|\bexceeds?\b", text
+        )
     )

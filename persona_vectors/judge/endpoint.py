@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
-from persona_vectors.judge.abilities import Abilities, speaks_of_room
+from persona_vectors.judge.abilities import Abilities, speaks_of_excess, speaks_of_room
 from persona_vectors.models.chat_template import split_reasoning
 from persona_vectors.settings import judge_endpoint, without_secrets
 
@@ -57,7 +57,8 @@ class ChatClient:
     """One model behind an endpoint. Use from one event loop: ``open()``, then any number of ``call(...)`` at once.
 
     Args:
-        model: as the endpoint names it.
+        model: as the endpoint names it; ``name:model`` for another endpoint than OPENAI_BASE_URL's, see
+            :func:`persona_vectors.settings.judge_endpoint`.
         max_concurrent: calls under way at a time.
         timeout: seconds after which a call counts as failed and is tried again.
         who: what the model is to the user, in reports ("the judge ...").
@@ -68,8 +69,10 @@ class ChatClient:
     """
 
     def __init__(self, model: str, max_concurrent: int, timeout: float, who: str) -> None:
-        self.model, self.max_concurrent, self.timeout, self.who = model, max_concurrent, timeout, who
-        self.base_url, self._key = judge_endpoint()
+        endpoint = judge_endpoint(model)
+        self.model, self.base_url, self._key = endpoint.model, endpoint.base_url, endpoint.key
+        self._key_name = f"{endpoint.variable}_API_KEY"
+        self.max_concurrent, self.timeout, self.who = max_concurrent, timeout, who
         self.counts = Counts()
         self._failures_in_a_row = 0
         self.abilities, self.settled = Abilities(), False
@@ -119,7 +122,7 @@ class ChatClient:
         try:
             return await self.call(messages, **options)
         except Refused as error:
-            if speaks_of_room(str(error)):
+            if speaks_of_room(str(error)) or speaks_of_excess(str(error)):
                 raise
             known, first = self.abilities, error
         for self.abilities in known.guesses():
@@ -164,7 +167,7 @@ class ChatClient:
         of_request = status in (400, 422) or "logprob" in why.lower() or (status == 404 and "parameter" in why.lower())
         if not of_request and status in (401, 403):
             return UserError(
-                f"{self.who} at {without_secrets(self.base_url)} refuses the key (HTTP {status}); check OPENAI_API_KEY"
+                f"{self.who} at {without_secrets(self.base_url)} refuses the key (HTTP {status}); check {self._key_name}"
             )
         if not of_request and status == 404:
             return UserError(

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from persona_vectors.errors import UserError
-from persona_vectors.judge.abilities import TOP_LOGPROBS, speaks_of_room
+from persona_vectors.judge.abilities import TOP_LOGPROBS, speaks_of_excess, speaks_of_room
 from persona_vectors.judge.endpoint import ChatClient, Counts, GivenUp, message_text
 from persona_vectors.models.chat_template import split_reasoning
 from persona_vectors.settings import without_secrets
@@ -169,9 +169,9 @@ class Judge:
             try:  # two, to learn whether several replies may be asked for at once
                 texts = await self._texts(PROBE, n=2, max_tokens=self.room, call=self.client.settle)
             except GivenUp as error:
-                if not speaks_of_room(str(error)):
+                if not speaks_of_room(str(error)) and not (said and speaks_of_excess(str(error))):
                     raise
-                continue
+                continue  # too little room to think, or more than the model has
             said = max(texts, key=len)
             if 57 in map(read_number, texts):
                 return "samples"

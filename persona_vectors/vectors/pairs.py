@@ -41,7 +41,14 @@ def read_pairs(
             if column not in table:
                 raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
         tables[sign] = table
-    pos, neg = tables["pos"], tables["neg"]
+    return pair_tables(tables["pos"], tables["neg"], (pos_path, neg_path), by)
+
+
+def pair_tables(
+    pos: "pandas.DataFrame", neg: "pandas.DataFrame", paths: tuple[str, str], by: str = "question_id"
+) -> "pandas.DataFrame":
+    """:func:`read_pairs` of tables that are read; ``paths`` are for messages."""
+    pos_path, neg_path = paths
     if ("reasoning" in pos) != ("reasoning" in neg):  # no answer of the one sign came after thoughts
         (neg if "reasoning" in pos else pos)["reasoning"] = ""
     if by == "question_id" and "question_id" in pos and "question_id" in neg:

@@ -29,7 +29,15 @@ PUBLISHED = {  # field -> default; model, training_file and loss have none
     "save_steps": 5000, "output_dir": "./tmp", "train_on_responses_only": True,
     "enable_steering_during_training": False, "steering_config": None,
 }  # fmt: skip
-OURS = {"chat_template", "gradient_checkpointing", "bf16", "report_to", "push_to_hub", "save_strategy", "save_total_limit"}
+OURS = {
+    "chat_template",
+    "gradient_checkpointing",
+    "bf16",
+    "report_to",
+    "push_to_hub",
+    "save_strategy",
+    "save_total_limit",
+}
 
 
 def write(tmp_path, **fields):

@@ -202,6 +202,26 @@ def test_a_judge_that_gives_no_number_is_refused_with_what_it_said(case, monkeyp
     assert said in str(caught.value) and "sk-secret" not in str(caught.value)
 
 
+SMALL = (  # how endpoints refuse room to think that a model does not have
+    "max_completion_tokens=4096 cannot be greater than max_model_len=2048. Please request fewer output tokens.",
+    "max_tokens is too large: 4096. This model supports at most 2048 completion tokens, whereas you provided 4096.",
+    "This model's maximum context length is 2048 tokens. However, you requested 4110 tokens (14 in the messages).",
+    "'max_tokens' or 'max_completion_tokens' exceeds the context window of the model",
+)
+
+
+@pytest.mark.parametrize("refusal", SMALL)
+def test_a_small_model_without_a_number_is_refused_for_that_alone(refusal, monkeypatch):
+    def reply(_n, body):
+        if (body.get("max_tokens") or body.get("max_completion_tokens")) > 2048:
+            return error(400, refusal)
+        return plain({k: v for k, v in body.items() if "log" not in k}, "I'm sorry")
+
+    with JudgeServer(reply) as server, pytest.raises(UserError, match='gives no number.* it replied "I\'m sorry"'):
+        judged(server, monkeypatch)
+    assert len(server.bodies) <= 6  # no row of vain tries
+
+
 def test_after_the_probe_every_call_is_made_alike(monkeypatch):
     def reply(_n, body):
         return plain(body) if is_probe(body) else error(400, "Unsupported parameter: 'seed'")
