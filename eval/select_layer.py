@@ -57,7 +57,7 @@ def main(
         prefix = output.replace("{trait}", name) if output else beginning(answers["file"].unique(), name)
         kinds = answers["control"].str.replace(r" \d+$", "", regex=True)
         cells = {kind: cell_means(part, name) for kind, part in answers.groupby(kinds)}  # "" is the trait's own
-        own, controls = cells.pop(""), cells
+        own, controls = cells.pop("", cell_means(answers[:0], name)), cells
         best = {"trait": name, "file": paths[0] if len(paths) == 1 else paths, **recommend(own, min_coherence)}
         written += draw(own, controls, best, prefix, made_from[name])
         rows.append(along_layer(own, controls, best["layer"]).assign(trait=name))
