@@ -33,12 +33,13 @@ TABLE = """
         config *changes resume=false overwrite=false
     eval.cal_projection:
         file_path vector_path= layer= model_name=Qwen/Qwen2.5-7B-Instruct projection_type=proj overwrite=false
-        vector_path_list= layer_list= base_model= dtype=auto token_budget= enable_thinking=false
-        trust_remote_code=false
+        vector_path_list= layer_list= base_model= dtype=auto trust_remote_code=false chat_template=
+        load_in_4bit=false token_budget= enable_thinking=false
     eval.capability:
-        model output coef=0 vector_path= layer= steering_type=response controls=0 tasks=kl,perplexity,refusals task_dir=
-        limit= num_fewshot= apply_chat_template=false harmless_path= harmful_path= max_tokens=64 batch_size=8
-        overwrite=false backend=hf dtype=auto trust_remote_code=false
+        model output coef=0 vector_path= layer= steering_type=response controls=0 control=random steering=
+        tasks=kl,perplexity,refusals task_dir= limit= num_fewshot= apply_chat_template=false harmless_path=
+        harmful_path= max_tokens=64 batch_size=8 overwrite=false backend=hf dtype=auto trust_remote_code=false
+        chat_template= load_in_4bit=false
     eval.chat:
         model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
         trust_remote_code=false chat_template= load_in_4bit=false
