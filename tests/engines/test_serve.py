@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from vllm_models import HIDDEN, LAYERS, Reference, make_model, without_vllm
 
-from persona_vectors.engines.vllm.server import LIST, REQUEST_KEY, _steering_of
+from persona_vectors.engines.vllm.server import LIST, REQUEST_KEY, SteeringMiddleware, _steering_of
 from persona_vectors.errors import UserError
 from persona_vectors.sharing import formats
 from persona_vectors.steering.vector_folder import NamedVectors
@@ -211,3 +211,28 @@ def test_bad_commands_end_before_a_model_is_loaded(folder):
     good = ("--model", "x/y", "--vectors", str(folder / "vectors"))
     assert "1..65535" in serve(*good, "--port", "70000")
     assert "--worker-cls" in serve(*good, "--vllm_flags=--worker-cls x")
+
+
+@pytest.mark.parametrize("given", [None, "so", ["so", "no"]])
+def test_a_given_template_ends_answers_to_chats_alone(given):
+    """Its stop texts are added to a chat's own; a completion, which knows no template, goes on as it came."""
+    import httpx
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def echo(request):
+        body = await request.body()
+        return JSONResponse({"length": request.headers["content-length"] == str(len(body)), **(await request.json())})
+
+    routes = [Route(path, echo, methods=["POST"]) for path in ("/v1/chat/completions", "/v1/completions")]
+    middleware = SteeringMiddleware(Starlette(routes=routes))
+    middleware.ready, middleware.stops = True, ["\nUser:"]
+
+    async def ask(path):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(middleware), base_url="http://x") as client:
+            return (await client.post(path, json={"model": "m", **({"stop": given} if given else {})})).json()
+
+    own = [given] if isinstance(given, str) else given or []
+    assert asyncio.run(ask("/v1/chat/completions")) == {"length": True, "model": "m", "stop": [*own, "\nUser:"]}
+    assert asyncio.run(ask("/v1/completions")).get("stop") == given

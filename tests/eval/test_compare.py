@@ -45,7 +45,7 @@ def test_a_planted_difference_is_found(run_stage, tmp_path, monkeypatch):
     ("more", "flags", "words"),
     [
         ({"coef": [0.0, 1.0] * 20}, [], "is a sweep: it has 2 values of 'coef'"),
-        ({"evil": ""}, ["--trait", "evil"], "has no score in 'evil'"),
+        ({"evil": ""}, ["--trait", "evil"], "is not scored: no row has a number in column 'evil'"),
         ({}, ["--trait", "kind"], "has no column 'kind'"),
         (None, [], "two or more different answers files"),
     ],
