@@ -86,6 +86,7 @@ def about_model(path, config, dtype: str) -> dict[str, str]:
     """
     revision = getattr(config, "_commit_hash", None) or ""
     name = path.basename if Path(path.name).exists() else path.name  # do not publish a local path
+    dtype = f"{dtype}, weights in 4 bits" if path.load_in_4bit else dtype
     return {"model": name, "revision": revision, "architecture": config.model_type, "dtype": dtype}
 
 

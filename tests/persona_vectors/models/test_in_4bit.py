@@ -13,6 +13,7 @@ from persona_vectors import models
 from persona_vectors.engines import choose_backend
 from persona_vectors.engines.hf import HFEngine
 from persona_vectors.errors import UserError
+from persona_vectors.sharing.formats import read_shared
 from persona_vectors.vectors.extraction import mean_activations
 
 WIDE = dict(hidden_size=64, intermediate_size=128, head_dim=16)  # bitsandbytes takes blocks of 64 weights
@@ -106,6 +107,7 @@ def test_records_tell_a_model_in_4_bits_from_the_same_in_full(run_stage, folder,
         assert done.returncode == 0, done.stderr
         made[len(made)] = torch.load(folder / "v/vile_response_avg_diff.pt")
     assert "not made again" in done.stdout and not torch.equal(made[0], made[1])
+    assert read_shared(folder / "v/vile_response_avg_diff.safetensors")[1].dtype == "float32, weights in 4 bits"
     record = json.loads((folder / "v/vile_response_avg_diff.pt.provenance.json").read_text())
     assert record["result"]["model"]["name"] == f"{wide_folder.name} in 4 bits"
 
