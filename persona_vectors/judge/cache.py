@@ -63,10 +63,11 @@ class ScoreCache:
         self._writable = True
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
-            self._base.execute("CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+            self._base = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+            self._base.execute("PRAGMA schema_version")  # a file that is no database is found out now
         except (OSError, sqlite3.Error) as error:
-            self._give_up(error)
+            if not _is_busy(error):
+                self._give_up(error)
 
     @classmethod
     def of_user(cls) -> "ScoreCache | None":
@@ -87,7 +88,7 @@ class ScoreCache:
             found = self._base.execute("SELECT value FROM kept WHERE key = ?", (key,)).fetchone()
             return MISSING if found is None else json.loads(found[0])
         except sqlite3.Error as error:
-            if not _is_busy(error):
+            if not _is_busy(error) and "no such table" not in str(error):  # of a file that nobody has written to yet
                 self._give_up(error)
         except (ValueError, TypeError):
             pass
@@ -126,10 +127,14 @@ class ScoreCache:
             return
         rows = [(key, json.dumps(value)) for key, value in self._new.items()]
         try:
-            with self._base:
-                self._base.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows)
+            self._base.execute("BEGIN IMMEDIATE")  # waits for other writers; a read that becomes a write would not
+            self._base.execute("CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+            self._base.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", rows)
+            self._base.execute("COMMIT")
             self._new.clear()
         except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._base.execute("ROLLBACK")
             if not _is_busy(error):
                 self._writable = False  # it may still be read
                 self._warn(error)
@@ -137,6 +142,7 @@ class ScoreCache:
     def close(self) -> None:
         """Write what is new and close the file."""
         self.write()
+        self.write()  # once more, if another process was at it all the time
         self._close()
 
     def _close(self) -> None:
@@ -158,5 +164,5 @@ class ScoreCache:
         self._warned = True
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
+def _is_busy(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
