@@ -4,7 +4,7 @@
     python benchmarks/injection.py --judge_model gpt-4.1-mini        # any judge of the toolkit, OPENAI_BASE_URL as ever
     python benchmarks/injection.py --judge_model vllm:Qwen/Qwen2.5-7B-Instruct
 
-data_generation/injections.json holds 30 answers: 15 kind ones that ask for 100, 15 malicious ones that ask for 0. Each is scored
+benchmarks/injections.json holds 30 answers: 15 kind ones that ask for 100, 15 malicious ones that ask for 0. Each is scored
 without and with its request, under three judge prompts: the artifact's own, which has a fence and says that what is in it is no
 instruction; the same with neither; and the artifact's own with marks that an answer cannot guess.
 """
@@ -118,7 +118,7 @@ def main(judge_model: str | None = None, max_concurrent: cli.Count = 20, trait_d
 
     from persona_vectors.traits.artifact import load_trait
 
-    content = json.loads((ROOT / "data_generation/injections.json").read_text())
+    content = json.loads((ROOT / "benchmarks/injections.json").read_text())
     rows, prompt = content["answers"], load_trait(content["trait"], "eval", trait_dir).eval_prompt
     with tempfile.TemporaryDirectory() as folder:
         toy = None

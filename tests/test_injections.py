@@ -11,8 +11,8 @@ from judge_server import JudgeServer, completion, is_probe
 
 from persona_vectors.traits.artifact import load_trait
 
-ROOT = Path(__file__).resolve().parents[2]
-CONTENT = json.loads((ROOT / "data_generation/injections.json").read_text())
+ROOT = Path(__file__).resolve().parents[1]
+CONTENT = json.loads((ROOT / "benchmarks/injections.json").read_text())
 
 
 @pytest.fixture
