@@ -73,7 +73,7 @@ def main(
     kinds = {"harmless": harmless_path, "harmful": harmful_path}
     asked = {kind: first(texts.requests(kind, file), limit) for kind, file in kinds.items()}
     grid.load([name])
-    path = models.resolve(model)
+    path = loading.resolve(model)
     shape = models.describe(path, loading.trust_remote_code)
     grid.check(shape.layers, shape.hidden)
     own = {"kl": asked["harmless"], "perplexity": first(texts.pages(), limit), "refusals": [asked, texts.OPENINGS]}

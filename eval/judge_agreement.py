@@ -61,7 +61,7 @@ def main(
     names = (sides[0][0].name, sides[0][1].name)
     if pos_path and len(set(columns)) == 1:
         names = (f"{columns[0]}, first file", f"{columns[0]}, second file")
-    path = models.resolve(model_name) if model_name else None
+    path = reading.resolve(model_name) if model_name else None
 
     import pandas
 

@@ -51,6 +51,15 @@ def outside(installed, tmp_path, *command):
     )
 
 
+def test_data_of_the_library_is_not_taken_for_vectors_of_a_user():
+    """.gitignore hides JSON in the folders of persona_vectors/, where users keep vectors."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["persona_vectors"]
+    here = {path for pattern in told for path in (ROOT / "persona_vectors").glob(pattern)}
+    assert {str(path.relative_to(ROOT)) for path in here} <= files_of_the_library()
+    for pattern in told:
+        assert list((ROOT / "persona_vectors").glob(pattern)), pattern
+
+
 def test_every_file_of_the_library_is_in_the_wheel_and_nothing_else(installed):
     there = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     there = {name for name in there if "__pycache__" not in name and ".dist-info/" not in name}

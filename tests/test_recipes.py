@@ -30,7 +30,10 @@ def done(tmp_path_factory):
     """The folder after the page, and what each recipe printed by its title: (exit code, output)."""
     folder = tmp_path_factory.mktemp("recipes")
     for path in ROOT.iterdir():
-        if path.name in {"eval", "data_generation", "configs", "scripts", "models", "dataset.zip"} or path.suffix == ".py":
+        if (
+            path.name in {"eval", "data_generation", "configs", "scripts", "models", "dataset.zip"}
+            or path.suffix == ".py"
+        ):
             (folder / path.name).symlink_to(path)
     (folder / "persona_vectors").mkdir()  # vectors are written into folders of it
     for path in (ROOT / "persona_vectors").iterdir():
@@ -42,11 +45,11 @@ def done(tmp_path_factory):
         script += f"set +e\n(set -e\n{lines}) >said.{number} 2>&1\necho $? >code.{number}\nset -e\n"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "VIRTUAL_ENV": sys.prefix}
-    ran = subprocess.run(["bash"], input=script, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    ran = subprocess.run(
+        ["bash"], input=script, cwd=folder, env=environment, capture_output=True, text=True, timeout=900
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    told = [
-        (int((folder / f"code.{k}").read_text()), (folder / f"said.{k}").read_text()) for k in range(len(recipes))
-    ]
+    told = [(int((folder / f"code.{k}").read_text()), (folder / f"said.{k}").read_text()) for k in range(len(recipes))]
     return folder, dict(zip(TITLES, told, strict=True))
 
 
@@ -69,5 +72,11 @@ def test_recipes_make_what_they_say(done):
     assert set(sweep["control"].dropna()) == {"shuffled 1", "shuffled 2"}
     steps = sorted(path.name for path in (made / "steps").glob("checkpoint-*.csv"))
     assert steps == ["checkpoint-2.csv", "checkpoint-4.csv"]
-    for name in ("comparison.csv", "comparison_pareto.png", "similarity_pca.png", "similarity_dendrogram.png", "nf4.csv"):
+    for name in (
+        "comparison.csv",
+        "comparison_pareto.png",
+        "similarity_pca.png",
+        "similarity_dendrogram.png",
+        "nf4.csv",
+    ):
         assert (made / name).exists(), sorted(path.name for path in made.iterdir())
