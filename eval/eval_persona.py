@@ -11,13 +11,20 @@ from typing import Literal
 
 from eval.prompts import Prompts
 from persona_vectors import cli, models
-from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.ask import ask_and_judge, dry_run
 from persona_vectors.asking.sheet import AnswerSheet, summarise
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.tables import read_answers
-from persona_vectors.options import ClusterOptions, JudgeOptions, ModelOptions, SamplingOptions, SteeringOptions
+from persona_vectors.options import (
+    ClusterOptions,
+    CostOptions,
+    JudgeOptions,
+    ModelOptions,
+    SamplingOptions,
+    SteeringOptions,
+)
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import SIGNS, VERSIONS, Trait, load_trait, make_questions
 
@@ -35,6 +42,7 @@ def main(
     persona_instruction_type: cli.Several[Literal[SIGNS]] | None = None,
     assistant_name: str | None = None,
     judge: JudgeOptions,
+    costs: CostOptions,
     version: Literal[VERSIONS] = "extract",
     overwrite: bool = False,
     trait_dir: str = "data_generation",
@@ -59,7 +67,8 @@ def main(
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_extract/ and trait_data_eval/.
     """
-    generated, judging, grid = generation.with_dtype(loading.dtype), judge.settings(), steering.grid()
+    generated, judging = generation.with_dtype(loading.dtype), costs.limiting(judge.settings())
+    grid = steering.grid()
     settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
     traits = {name: first_questions(load_trait(name, version, trait_dir), n_questions) for name in trait}
     grid.load(list(traits))
@@ -80,7 +89,11 @@ def main(
     if not todo:
         return
     answering = engine.settings(None if batch_process else generation.n_per_question).choose()
-    ask_and_judge(todo, Subject(path, shape, answering, generated, loading.trust_remote_code), judging, grid, overwrite)
+    subject = Subject(path, shape, answering, generated, loading.trust_remote_code)
+    if costs.dry_run:
+        print(dry_run(todo, subject, judging, grid, overwrite))
+        return
+    ask_and_judge(todo, subject, judging, grid, overwrite)
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)
         print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}")

@@ -8,18 +8,19 @@ token), .png and .json (r over all answers, r within conditions averaged, 95 % i
 """
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Annotated, Literal
 
 from eval.prompts import Prompts
 from persona_vectors import cli, models
-from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.ask import ask_and_judge, dry_run
 from persona_vectors.asking.sheet import AnswerSheet
 from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.rows import open_rows
 from persona_vectors.files.tables import read_answers
-from persona_vectors.options import EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
+from persona_vectors.options import CostOptions, EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
 from persona_vectors.steering.sweep import Cell
 from persona_vectors.traits.artifact import Question, Trait, load_trait
 from persona_vectors.vectors.pairs import effective_answers
@@ -46,6 +47,7 @@ def main(
     *,
     generation: SamplingOptions,
     judge: JudgeOptions,
+    costs: CostOptions,
     overwrite: bool = False,
     trait_dir: str = "data_generation",
     engine: EngineOptions,
@@ -66,7 +68,7 @@ def main(
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
-    generated, judging = generation.with_dtype(loading.dtype), judge.settings()
+    generated, judging = generation.with_dtype(loading.dtype), costs.limiting(judge.settings())
     if "many_shot" in kind and not (pos_path and neg_path):
         raise UserError("--kind many_shot needs --pos_path and --neg_path: answers CSVs of the extraction questions")
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
@@ -78,11 +80,10 @@ def main(
     vectors = read_vectors(vector_path, layers, shape)
     conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed)
     sheets = {}
-    for name, artifact in traits.items():
-        for each in kind:
-            settings = asdict(generated) | {"judge_model": judge.judge_model, "kind": each}
-            questions = conditions.questions(each, artifact)
-            sheets[name, each] = make_sheet(f"{output_dir}/{name}_{each}.csv", artifact, questions, settings)
+    for (name, artifact), each in product(traits.items(), kind):
+        settings = asdict(generated) | {"judge_model": judge.judge_model, "kind": each}
+        questions = conditions.questions(each, artifact)
+        sheets[name, each] = make_sheet(f"{output_dir}/{name}_{each}.csv", artifact, questions, settings)
 
     from persona_vectors.vectors.project_file import FileProjector
     from persona_vectors.vectors.projection import make_columns
@@ -96,8 +97,10 @@ def main(
             lacking[name, each] = projecting.missing(open_rows(sheet.output_path), columns[name], PROJECT_ANEW)
         else:
             todo.append(sheet)
-    if todo:
+    if todo or costs.dry_run:
         subject = Subject(path, shape, engine.settings().choose(), generated, loading.trust_remote_code)
+        if costs.dry_run:
+            return print(dry_run(todo, subject, judging, overwrite=overwrite))
         ask_and_judge(todo, subject, judging, overwrite=overwrite)
     found = []
     for (name, each), sheet in sheets.items():

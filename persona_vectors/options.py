@@ -4,7 +4,7 @@ A stage's ``main`` has a parameter of such a class for each group; :mod:`persona
 methods give what the library works with. A class that adds fields to another is for stages with more flags.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from persona_vectors import cli, models
@@ -15,6 +15,7 @@ from persona_vectors.vectors.storage import KINDS
 if TYPE_CHECKING:  # what methods import themselves: --help needs none of it
     from persona_vectors.asking.choose_judge import JudgeSettings
     from persona_vectors.asking.subject import EngineSettings, Generation
+    from persona_vectors.judge.prices import Costs
     from persona_vectors.steering.sweep import Grid
 
 Dtype = Literal[*models.DTYPES]
@@ -138,12 +139,15 @@ class JudgeOptions:
         scorer: likelihood: the model that reads the answers; by default the one that gives them, without adapter and
             unsteered.
         scorer_pairs: likelihood: instruction pairs that each answer is read under (2), none of them its own.
+        judge_batch: score through the endpoint's batch API, at half the price and within a day: all answers are made
+            first, then sent. The same command goes on waiting after a stop, and collects.
     """
 
     judge_model: str = "gpt-4.1-mini-2025-04-14"
     max_concurrent_judges: cli.Count = 100
     scorer: str | None = None
     scorer_pairs: cli.Count | None = None
+    judge_batch: bool = False
 
     def __post_init__(self) -> None:
         from persona_vectors.asking.choose_judge import LIKELIHOOD
@@ -151,13 +155,15 @@ class JudgeOptions:
         for flag in ("scorer", "scorer_pairs"):
             if self.judge_model != LIKELIHOOD and getattr(self, flag) is not None:
                 raise UserError(f"--{flag} goes with --judge_model {LIKELIHOOD}; the judge is {self.judge_model}")
+        if self.judge_batch and self.judge_model == LIKELIHOOD:
+            raise UserError(f"--judge_batch goes with a judge behind an endpoint, not with {LIKELIHOOD}")
 
     def settings(self) -> "JudgeSettings":
         """The judge; a model that reads answers is looked for."""
         from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
 
         if self.judge_model != LIKELIHOOD:
-            return JudgeSettings(self.judge_model, self.max_concurrent_judges)
+            return JudgeSettings(self.judge_model, self.max_concurrent_judges, batch=self.judge_batch)
         from persona_vectors.likelihood.scores import PAIRS
 
         scorer = None if self.scorer is None else models.resolve(self.scorer)
@@ -191,3 +197,34 @@ class SteeringOptions:
 
         layers = sorted(self.layer or (), key=lambda layer: layer == ALL)  # as ever: "all" comes last
         return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls)
+
+
+@dataclass(frozen=True)
+class CostOptions:
+    """What a run may cost, and what it would.
+
+    Attributes:
+        dry_run: print how many answers and calls are missing, their tokens, price and time, and stop: no model is loaded,
+            nothing is asked.
+        max_cost: dollars that calls to an endpoint may cost in this run: it does not begin if they would cost more, and
+            stops before the call that would go beyond, with exit code 3; the same command goes on.
+        prices: JSON file of prices to take the place of the shipped ones (persona_vectors/judge/prices.json).
+    """
+
+    dry_run: bool = False
+    max_cost: Annotated[float, cli.Between(0)] | None = None
+    prices: str | None = None
+
+    def of(self, model: str) -> "Costs":
+        """Prices and limit; a limit on a model without a price is refused."""
+        from persona_vectors.judge.prices import Costs, read_prices
+
+        costs = Costs(read_prices(self.prices), self.max_cost)
+        costs.check(model)
+        return costs
+
+    def limiting(self, judging: "JudgeSettings") -> "JudgeSettings":
+        """A judge with these costs; one that costs nothing as it is."""
+        from persona_vectors.asking.choose_judge import LIKELIHOOD
+
+        return judging if judging.model == LIKELIHOOD else replace(judging, costs=self.of(judging.model))

@@ -13,7 +13,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from tqdm import tqdm
 
 from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.judge.endpoint import Counts
 from persona_vectors.judge.judge import GivenUp, Judge
+from persona_vectors.judge.prices import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +27,8 @@ class JudgeThread:
     a line somewhere). The first error that no retry can mend is raised by the next ``submit`` or by ``finish``.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
+    def __init__(self, judge: Judge, budget: Budget | None = None) -> None:
+        self.judge, self.budget = judge, budget
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._thread.start()
@@ -37,18 +39,24 @@ class JudgeThread:
         except BaseException:
             self.close()
             raise
-        self.how = f"{judge.model} ({judge.how})"
+        self.how = how_of(judge)
         if judge.kind == "0_100":
             logger.info(f"judge: {self.how}")
 
     def submit(self, prompt: str, on_score: Callable[[float | None], None], on_done: Callable[[], None]) -> None:
         """Ask for one score. ``on_score`` gets the number, or None for a refusal; nothing if the call was given up."""
         self.check()
-        future = asyncio.run_coroutine_threadsafe(self._score(prompt, on_score, on_done), self._loop)
+        amount = None if self.budget is None else self.budget.reserve(prompt, self.judge.most_out)
+        if self.budget is not None and amount is None:
+            self.finish()  # what is under way is paid for: its scores are kept
+            amount = self.budget.reserve(prompt, self.judge.most_out)  # it may have used less than was counted
+            if amount is None:
+                raise self.budget.stopped()
+        future = asyncio.run_coroutine_threadsafe(self._score(prompt, on_score, on_done, amount), self._loop)
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
 
-    async def _score(self, prompt: str, on_score: Callable, on_done: Callable) -> None:
+    async def _score(self, prompt: str, on_score: Callable, on_done: Callable, amount: float | None) -> None:
         if self._error is not None:
             return
         try:
@@ -60,6 +68,9 @@ class JudgeThread:
             self._error = self._error or error
             for future in self._pending.copy():  # no call more is paid for whose reply cannot be kept
                 future.cancel()
+        finally:
+            if self.budget is not None and amount is not None:
+                self.budget.settle(amount)
         on_done()
 
     def scoring(self, sheets: Sequence[AnswerSheet]) -> "ScoreBar":
@@ -91,13 +102,24 @@ class JudgeThread:
 
     def summary(self) -> str:
         """One line on what happened to the calls of this run."""
-        c = self.judge.counts
-        line = f"judge calls: {c.calls}, retried {c.retried}, no score {c.unscored}, given up {c.given_up}"
-        if c.unreadable:
-            line += (
-                f"; {c.unreadable} of those without a score are no refusal but not a number either, such as {c.said}"
-            )
-        return f"{line} (last: {c.last_error}; the same command asks for just those again)" if c.given_up else line
+        return summary_of(self.judge.counts)
+
+
+def how_of(judge: Judge) -> str:
+    """Which judge scored and how, as it is recorded with the scores."""
+    return f"{judge.model} ({judge.how})"
+
+
+def summary_of(counts: Counts) -> str:
+    """One line on what happened to the calls of a run."""
+    line = (
+        f"judge calls: {counts.calls}, retried {counts.retried}, no score {counts.unscored}, given up {counts.given_up}"
+    )
+    if counts.unreadable:
+        line += f"; {counts.unreadable} of those without a score are no refusal but not a number either, such as {counts.said}"
+    if counts.given_up:
+        line += f" (last: {counts.last_error}; the same command asks for just those again)"
+    return line
 
 
 class ScoreBar:

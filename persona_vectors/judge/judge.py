@@ -190,6 +190,11 @@ class Judge:
             words += f", with up to {self.room} tokens to think"
         return ", ".join(filter(None, (words, str(self.client.abilities))))
 
+    @property
+    def most_out(self) -> int:
+        """Tokens that it writes for one score, at most (a judge that splits numbers is asked further, digit by digit)."""
+        return self.samples * self.room if self.method == "samples" else 1
+
     async def close(self) -> None:
         """Close the client's connections."""
         await self.client.close()
@@ -294,6 +299,12 @@ class Judge:
         for more in await asyncio.gather(*rest):
             choices = [*choices, *more]
         return [message_text(choice) for choice in choices[:n]]
+
+
+def request_options() -> list[dict]:
+    """The options of the first call for a score, by every method (:attr:`Judge.method` and :attr:`Judge.room`)."""
+    sampled = [{"n": samples, "temperature": 1, "max_tokens": room, "seed": 0} for room, samples in ROOMS]
+    return [Judge._first_token_options(), *sampled]
 
 
 def _quoted(text: str) -> str:
