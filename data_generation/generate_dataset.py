@@ -214,14 +214,11 @@ async def ask(client: ChatClient, levels: list[Level], max_tokens: int, budget: 
     async def one(level: Level, key: str) -> None:
         async with slots:
             amount = None
-            while budget is not None and not unaffordable and amount is None:
-                amount = budget.reserve(level.prompts[key], max_tokens)
-                if amount is None and not budget.under_way:
+            if budget is not None:
+                amount = None if unaffordable else await budget.afford(level.prompts[key], max_tokens)
+                if amount is None:
                     unaffordable.append(key)
-                elif amount is None:  # those under way may use less than was counted
-                    await asyncio.sleep(0.05)
-            if unaffordable and amount is None:
-                return
+                    return
             try:
                 await answer(level, key)
             finally:

@@ -47,7 +47,11 @@ class BatchServer(Loopback):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                self.answer(self.rfile.read(int(self.headers["Content-Length"])))
+                length = int(self.headers["Content-Length"])
+                sent = self.rfile.read(length)
+                if len(sent) < length:  # of a client that was killed
+                    return self.hang_up()
+                self.answer(sent)
 
             def do_GET(self):
                 self.answer(b"")

@@ -38,7 +38,7 @@ TABLE = """
     eval.eval_persona:
         model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 n_questions=
         max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
-        judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
+        judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= judge_batch=false dry_run=false max_cost= prices= version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
         trust_remote_code=false tensor_parallel_size= pipeline_parallel_size= data_parallel_size=
         gpu_memory_utilization= distributed_executor_backend=
@@ -54,7 +54,7 @@ TABLE = """
     eval.monitor:
         model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20
         n_per_question=10 max_tokens=1000 judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs=
-        max_concurrent_judges=100 overwrite=false trait_dir=data_generation backend=auto batch_size=64 dtype=auto
+        max_concurrent_judges=100 judge_batch=false dry_run=false max_cost= prices= overwrite=false trait_dir=data_generation backend=auto batch_size=64 dtype=auto
         seed=0 enable_thinking=false trust_remote_code=false tensor_parallel_size= data_parallel_size=
         gpu_memory_utilization=
     eval.projection_difference:
@@ -80,7 +80,7 @@ TABLE = """
         overwrite=false trait_dir=data_generation
     data_generation.generate_dataset:
         trait model questions= description= output_dir=dataset levels=normal,misaligned_1,misaligned_2
-        n_per_question=1 max_tokens=2000 max_concurrent=20 allow_missing=false dry_run=false overwrite=false
+        n_per_question=1 max_tokens=2000 max_concurrent=20 allow_missing=false dry_run=false max_cost= prices= overwrite=false
         trait_dir=data_generation
     data_generation.generate_trait:
         trait description model question_instruction= output_dir=data_generation overwrite=false max_tokens=16000

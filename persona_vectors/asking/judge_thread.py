@@ -34,6 +34,7 @@ class JudgeThread:
         self._thread.start()
         self._pending: set[Future] = set()
         self._error: Exception | None = None
+        self._stopped, self._slots = False, asyncio.Semaphore(judge.max_concurrent)
         try:
             asyncio.run_coroutine_threadsafe(judge.connect(), self._loop).result()
         except BaseException:
@@ -46,17 +47,25 @@ class JudgeThread:
     def submit(self, prompt: str, on_score: Callable[[float | None], None], on_done: Callable[[], None]) -> None:
         """Ask for one score. ``on_score`` gets the number, or None for a refusal; nothing if the call was given up."""
         self.check()
-        amount = None if self.budget is None else self.budget.reserve(prompt, self.judge.most_out)
-        if self.budget is not None and amount is None:
-            self.finish()  # what is under way is paid for: its scores are kept
-            amount = self.budget.reserve(prompt, self.judge.most_out)  # it may have used less than was counted
-            if amount is None:
-                raise self.budget.stopped()
-        future = asyncio.run_coroutine_threadsafe(self._score(prompt, on_score, on_done, amount), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._score(prompt, on_score, on_done), self._loop)
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
 
-    async def _score(self, prompt: str, on_score: Callable, on_done: Callable, amount: float | None) -> None:
+    async def _score(self, prompt: str, on_score: Callable, on_done: Callable) -> None:
+        if self.budget is None:
+            return await self._ask(prompt, on_score, on_done)
+        async with self._slots:  # counted when it is made, by what the calls before it have used
+            amount = None if self._stopped else await self.budget.afford(prompt, self.judge.most_out)
+            if amount is None:
+                self._stopped = True
+                return None
+            try:
+                await self._ask(prompt, on_score, on_done)
+            finally:
+                self.budget.settle(amount)
+        return None
+
+    async def _ask(self, prompt: str, on_score: Callable, on_done: Callable) -> None:
         if self._error is not None:
             return
         try:
@@ -68,9 +77,6 @@ class JudgeThread:
             self._error = self._error or error
             for future in self._pending.copy():  # no call more is paid for whose reply cannot be kept
                 future.cancel()
-        finally:
-            if self.budget is not None and amount is not None:
-                self.budget.settle(amount)
         on_done()
 
     def scoring(self, sheets: Sequence[AnswerSheet]) -> "ScoreBar":
@@ -78,9 +84,13 @@ class JudgeThread:
         return ScoreBar(self, sheets)
 
     def check(self) -> None:
-        """Raise the error that ended judging, if one did."""
+        """Raise the error that ended judging, if one did; or that the budget would not do, once the calls under way have ended."""
         if self._error is not None:
             raise self._error
+        if self._stopped and self.budget is not None:
+            while self._pending and self._error is None:
+                wait(self._pending.copy(), return_when=FIRST_COMPLETED)
+            raise self._error or self.budget.stopped()
 
     def finish(self) -> None:
         """Wait for every score that was asked for."""

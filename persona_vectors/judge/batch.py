@@ -100,9 +100,13 @@ class BatchClient:
                     await self._read(sent, batch)
                     read += 1
                     alive = await self._settled(alive)
+                    self._check(sent, batch)
             if not read:
                 await asyncio.sleep(wait)
             wait = POLLS[0] if read else min(POLLS[1], wait * 1.5)
+        for sent in self.sent:  # what has no score now is asked for anew by the next run
+            if not sent.dropped:
+                self.files.drop(sent)
 
     async def _settled(self, tasks: set[asyncio.Task]) -> set[asyncio.Task]:
         """The tasks that are not done, when each of them waits for a reply: they await nothing else."""
@@ -195,15 +199,15 @@ class BatchClient:
                 self.waiting[name].tries += 1
                 if self.waiting[name].tries >= TRIES:
                     self._answer(name, error=GivenUp(f"no result in {TRIES} batches"))
-        if sent.fresh and batch.status == "failed":
-            self._after_failure(sent, batch)
-        if sent.fresh and batch.status == "cancelled":
+
+    def _check(self, sent: Sent, batch: "Batch") -> None:
+        """What follows from the end of a batch of this run: too much at once is sent in smaller ones, all else is the user's to mend."""
+        if not sent.fresh or batch.status in ("completed", "expired"):
+            return
+        if batch.status == "cancelled":
             raise UserError(
                 f"batch {batch.id} was cancelled; what it brought is kept, and the same command sends the rest anew"
             )
-
-    def _after_failure(self, sent: Sent, batch: "Batch") -> None:
-        """A batch that the API would not begin: too much at once is sent in smaller ones, all else is the user's to mend."""
         first = next(iter((batch.errors.data if batch.errors else None) or []), None)
         code, message = (first.code or "", first.message or "") if first else ("", "no reason given")
         if code == "token_limit_exceeded" and len(sent.requests) > 1:

@@ -39,6 +39,7 @@ class Sent:
         fresh: of this process: what is not recorded was not sent either.
         file, id: what the API calls its file and the batch itself; None until known.
         read: its results were taken in this process, or there are none.
+        dropped: recorded as having nothing (more) to collect.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Sent:
     file: str | None = None
     id: str | None = None
     read: bool = False
+    dropped: bool = False
 
 
 def taken_up(records: Iterable[dict], endpoint: str, what: str) -> list[Sent]:
@@ -68,7 +70,7 @@ def taken_up(records: Iterable[dict], endpoint: str, what: str) -> list[Sent]:
         elif record["batch"] in found:
             sent = found[record["batch"]]
             sent.file, sent.id = record.get("file", sent.file), record.get("id", sent.id)
-            sent.read = record.get("dropped", False)
+            sent.read = sent.dropped = record.get("dropped", False)
     return list(found.values())
 
 
@@ -108,7 +110,7 @@ class BatchFiles:
                 if sent.id is None and sent.file is None:
                     content = bodies(sent)
                     if content is None:
-                        return self._drop(sent)
+                        return self.drop(sent)
                     await self._upload(sent, content)
                 if sent.id is None:
                     batch = await self._once.batches.create(
@@ -122,7 +124,7 @@ class BatchFiles:
             except Exception as error:
                 passing = self._passing(error)
                 if sent.file is not None and not sent.fresh and getattr(error, "status_code", None) in (400, 404):
-                    return self._drop(sent)  # the file was deleted, or has expired
+                    return self.drop(sent)  # the file was deleted, or has expired
                 if passing is None:
                     raise self._refused(error) from error
                 why = passing
@@ -136,10 +138,10 @@ class BatchFiles:
         file = await self._once.files.create(file=(_file_name(sent), b"".join(lines)), purpose="batch")
         self._note(sent, file=_id_of(file))
 
-    def _drop(self, sent: Sent) -> bool:
-        """Record that there is nothing to collect of a batch: its requests may go into another."""
+    def drop(self, sent: Sent) -> bool:
+        """Record that there is nothing (more) to collect of a batch: its requests may go into another."""
         self.record({"batch": sent.name, "dropped": True})
-        sent.read = True
+        sent.read = sent.dropped = True
         return False
 
     async def _look(self, sent: Sent) -> None:

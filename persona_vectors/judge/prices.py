@@ -1,4 +1,4 @@
-"""What calls cost: a table of prices by token, and a limit on what one run may spend. Pure arithmetic, no call is made.
+"""What calls cost: a table of prices by token, and a limit on what one run may spend. Arithmetic: no call is made.
 
 The table that is shipped (``prices.json``) is dated; a user's own file of the same form takes its place:
 
@@ -7,6 +7,7 @@ The table that is shipped (``prices.json``) is dated; a user's own file of the s
 Prices are US dollars per million tokens; ``batch`` is the part of them that the batch API charges.
 """
 
+import asyncio
 import math
 import re
 import threading
@@ -157,6 +158,7 @@ class Budget:
     count: Callable[[str], int]
     _reserved: float = 0.0
     _ended: float = 0.0
+    _before: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -171,12 +173,25 @@ class Budget:
         return self._reserved > 1e-12
 
     def reserve(self, prompt: str, most_out: int) -> float | None:
-        """Dollars of a call that may be made now; None where it would go beyond the limit."""
+        """Dollars of a call that may be made now; None where it would go beyond the limit.
+
+        Where calls have used more than was counted, so will this one.
+        """
         amount = self.price.of(self.count(prompt), most_out)
         with self._lock:
+            if self._before is None:
+                self._before = self.paid  # the probe
+            if self._ended:
+                amount *= max(1.0, (self.paid - self._before) / self._ended)
             if self.paid + self._reserved + amount > self.limit + 1e-9:
                 return None
             self._reserved += amount
+        return amount
+
+    async def afford(self, prompt: str, most_out: int) -> float | None:
+        """:meth:`reserve`, after the calls under way where there is no room yet: they may use less than was counted."""
+        while (amount := self.reserve(prompt, most_out)) is None and self.under_way:
+            await asyncio.sleep(0.05)
         return amount
 
     def settle(self, amount: float, made: bool = True) -> None:

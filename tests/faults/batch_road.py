@@ -32,8 +32,8 @@ def score_all(output: str, answers: int, requests: int) -> None:
     sheet.open()
     judge = BatchJudge(Judge("m"), [sheet])
     sheet.judged_by(judge.how)
-    for number, wanted in enumerate(sheet.unanswered()):
-        sheet.add_answer(wanted, "prompt", f"answer {wanted.key} {number}")
+    for wanted in sheet.unanswered():
+        sheet.add_answer(wanted, "prompt", f"answer {wanted.key}")
     judge.finish()
     judge.close()
     print(judge.summary())
@@ -53,7 +53,7 @@ def measure(answers: int, kills: int, faults: float, requests: int, seed: int = 
         return completion({f"{60 + len(text) % 30}": 1.0})
 
     draw = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, BatchServer(reply, faults, seconds=0.5, seed=seed) as server:
+    with tempfile.TemporaryDirectory() as folder, BatchServer(reply, faults, seconds=1.0, seed=seed) as server:
         output = Path(folder) / "out.csv"
         command = [sys.executable, __file__, server.url, str(output), str(answers), str(requests)]
         environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "none", "PYTHONPATH": str(ROOT)}
@@ -68,7 +68,7 @@ def measure(answers: int, kills: int, faults: float, requests: int, seed: int = 
             if killed < kills:
                 while process.poll() is None and (not journal.exists() or journal.stat().st_size <= before):
                     time.sleep(0.01)
-                time.sleep(draw.random() * 2.5)
+                time.sleep(draw.random() * 1.5)
                 if process.poll() is None:
                     process.kill()
                     killed += 1
@@ -79,7 +79,7 @@ def measure(answers: int, kills: int, faults: float, requests: int, seed: int = 
                 return [f"not done after {runs} runs: {said[-500:]}"]
         table = pandas.read_csv(output)
         wrong = list(server.wrong)
-        expected = [60 + len(f"Rate **vile**. Question {k}? answer vile_{k}|0 {k}") % 30 for k in range(answers)]
+        expected = [60 + len(f"Rate **vile**. Question {k}? answer vile_{k}|0") % 30 for k in range(answers)]
         if table["vile"].tolist() != expected or table["coherence"].isna().any():
             wrong.append(f"other scores: {table['vile'].isna().sum()} are missing")
         if set(server.answered.values()) != {1} or len(server.answered) != 2 * answers:
