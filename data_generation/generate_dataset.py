@@ -51,8 +51,16 @@ class Level:
         """Keys of the answers that do not exist yet."""
         return [key for key in self.prompts if key not in self.answers]
 
-    def take(self, records: list[dict]) -> None:
-        """Take up the answers of a journal."""
+    def open(self, overwrite: bool) -> None:
+        """Open the journal and take up its answers."""
+        self.journal = Journal(self.path, self.settings, overwrite)
+        self._take(self.journal.records)
+
+    def look(self, overwrite: bool) -> None:
+        """Take up what :meth:`open` would, and leave everything on disk as it is."""
+        self._take(Journal.look(self.path, self.settings, overwrite))
+
+    def _take(self, records: list[dict]) -> None:
         self.answers |= {record["key"]: record["answer"] for record in records if "key" in record}
 
 
@@ -113,15 +121,14 @@ def main(
     limits = costs.of(model)
     if costs.dry_run:
         for level in todo:
-            level.take(Journal.look(level.path, level.settings, overwrite))
+            level.look(overwrite)
         print(f"{estimate(todo, model, max_tokens, limits)} (dry run: nothing was asked)")
         return
     if not todo:
         return
     client = ChatClient(model, max_concurrent, timeout=300, who="the endpoint")
     for level in todo:
-        level.journal = Journal(level.path, level.settings, overwrite)
-        level.take(level.journal.records)
+        level.open(overwrite)
     print(estimate(todo, model, max_tokens, limits))
     limits.refuse(expected(todo, model, max_tokens, limits.prices).dollars)
     lost = asyncio.run(ask(client, todo, max_tokens, limits.budget(model, False, client.counts, counter_of(model))))
