@@ -135,7 +135,6 @@ def test_a_dry_run_counts_what_the_run_then_makes(run_stage, folder, qwen2_folde
         assert said["most answer tokens"] == 8 * len(rest)
     else:  # every prompt is there: the count is the judge's own
         assert said["judge tokens"] == used
-    assert ("about" in dry.stdout) == (change == "half of the answers" or "pace" in dry.stdout)
     assert f"no price of {qwen2_folder}" in dry.stdout and "counted by the tokenizer of" in dry.stdout
 
 
