@@ -9,10 +9,11 @@ token), .png and .json (r over all answers, r within conditions averaged, 95 % i
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Annotated, Literal
 
 from persona_vectors import cli, models
-from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.ask import ask_and_judge, dry_run
 from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.sheet import UNJUDGED, AnswerSheet
 from persona_vectors.asking.subject import Subject
@@ -20,7 +21,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.rows import open_rows
 from persona_vectors.files.tables import read_answers
-from persona_vectors.options import EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
+from persona_vectors.options import CostOptions, EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
 from persona_vectors.steering.steering_list import ListGrid
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import Question, Trait, load_trait
@@ -51,6 +52,7 @@ def main(
     min_coherence: cli.Score = MIN_COHERENCE,
     generation: SamplingOptions,
     judge: JudgeOptions,
+    costs: CostOptions,
     overwrite: bool = False,
     trait_dir: str = "data_generation",
     engine: EngineOptions,
@@ -74,7 +76,7 @@ def main(
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
-    generated, judging = generation.with_dtype(loading.dtype), judge.settings()
+    generated, judging = generation.with_dtype(loading.dtype), costs.limiting(judge.settings())
     if judge.judge_model == UNJUDGED:
         raise UserError(f"--judge_model {UNJUDGED} leaves nothing to correlate projections with")
     if "many_shot" in kind and not (pos_path and neg_path):
@@ -107,8 +109,10 @@ def main(
             lacking[name, each] = projecting.missing(rows, columns[name], remedy, steered[name])
         else:
             todo.append(sheet)
-    if todo:
+    if todo or costs.dry_run:
         subject = Subject(path, shape, engine.settings().choose(path), generated, loading.trust_remote_code)
+        if costs.dry_run:
+            return print(dry_run(todo, subject, judging, grid, overwrite))
         ask_and_judge(todo, subject, judging, grid, overwrite)
     found = []
     for (name, each), sheet in sheets.items():

@@ -96,7 +96,7 @@ TABLE = """
         overwrite=false trait_dir=data_generation
     data_generation.generate_dataset:
         trait model questions= description= output_dir=dataset levels=normal,misaligned_1,misaligned_2
-        n_per_question=1 max_tokens=2000 max_concurrent=20 allow_missing=false dry_run=false overwrite=false
+        n_per_question=1 max_tokens=2000 max_concurrent=20 allow_missing=false dry_run=false max_cost= prices= overwrite=false
         trait_dir=data_generation
     data_generation.generate_trait:
         trait description model question_instruction= output_dir=data_generation overwrite=false
