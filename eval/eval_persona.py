@@ -84,8 +84,7 @@ def main(
         ask_each(several, one, keep_loaded=not (LIKELIHOOD in judge.judge_model.split(",") or judge.judge_batch))
         return None if costs.dry_run else over_steps(several, trait, persona_instruction_type, output_path)
     output_path = output_path.replace("{model}", models.basename(model))
-    generated, judging = generation.with_dtype(loading.dtype), costs.limiting(judge.settings())
-    grid = steering.grid()
+    generated, judging, grid = generation.with_dtype(loading.dtype), costs.limiting(judge.settings()), steering.grid()
     settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
     asked = read_questions(questions, reserved_for(trait), n_questions) if questions else None
     settings |= {"questions": asked.fingerprint} if asked else {}

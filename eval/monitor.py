@@ -9,7 +9,6 @@ token), .png and .json (r over all answers, r within conditions averaged, 95 % i
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from typing import Annotated, Literal
 
 from persona_vectors import cli, models

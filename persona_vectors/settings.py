@@ -55,7 +55,7 @@ def without_secrets(url: str) -> str:
     return scheme + separator + host.rpartition("@")[2] + slash + path
 
 
-def judge_endpoint(model: str) -> Endpoint:
+def judge_endpoint(model: str, needs_key: bool = True) -> Endpoint:
     """The OpenAI-compatible endpoint of a model, from OPENAI_BASE_URL and OPENAI_API_KEY.
 
     ``name:model`` is asked at another one: at NAME_BASE_URL, or the known address of that name (:data:`ADDRESSES`), with
@@ -73,7 +73,7 @@ def judge_endpoint(model: str) -> Endpoint:
         raise UserError(
             f"{endpoint.variable}_BASE_URL is '{without_secrets(endpoint.base_url)}'; it must start with http:// or https://"
         )
-    if endpoint.key == "none" and endpoint.is_hosted:
+    if needs_key and endpoint.key == "none" and endpoint.is_hosted:
         raise UserError(
             f"{endpoint.variable}_API_KEY is missing: put it into .env (see .env.example), or set {endpoint.variable}_BASE_URL "
             "to an OpenAI-compatible server of your own"
@@ -82,7 +82,7 @@ def judge_endpoint(model: str) -> Endpoint:
 
 
 def endpoint_of(model: str) -> Endpoint:
-    """:func:`judge_endpoint`, also where it cannot be used for want of a key."""
+    """:func:`judge_endpoint`, also where it cannot be used."""
     load_dotenv()
     name, _, rest = model.partition(":")
     name, variable = name.lower(), re.sub(r"\W", "_", name).upper()

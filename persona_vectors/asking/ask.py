@@ -66,7 +66,8 @@ def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, g
 
     generation, longest = subject.generation, subject.shape.max_length
     if judging.costs is not None and judging.costs.max_cost is not None:
-        judging.costs.refuse(_foreseen(sheets, subject, judging, grid).dollars)
+        foreseen = _foreseen(sheets, subject, judging, grid)
+        judging.costs.refuse(foreseen.dollars, foreseen.unless)
     judge = judging.open(sheets, subject)
     began, made = time.time(), sum(len(sheet.answers) for sheet in sheets)
     scored = sum(len(sheet.scores) for sheet in sheets)

@@ -15,7 +15,9 @@ from persona_vectors.asking.judge_thread import how_of, summary_of
 from persona_vectors.asking.sheet import AnswerSheet
 from persona_vectors.errors import UserError
 from persona_vectors.judge.batch import BatchClient
-from persona_vectors.judge.judge import GivenUp, Judge
+from persona_vectors.judge.cache import MISSING
+from persona_vectors.judge.cached import CachedJudge
+from persona_vectors.judge.judge import GivenUp
 from persona_vectors.judge.prices import Budget
 
 if TYPE_CHECKING:
@@ -27,10 +29,11 @@ logger = logging.getLogger(__name__)
 class BatchJudge:
     """What :class:`persona_vectors.asking.judge_thread.JudgeThread` is for a judge that answers at once, and its bar as well.
 
-    The probe happens here, before a model is loaded, and is the one call at the full price.
+    The probe happens here, before a model is loaded, and is the one call at the full price. Scores that the cache of scores has
+    are not sent; those that batches bring go there.
     """
 
-    def __init__(self, judge: Judge, sheets: Sequence[AnswerSheet], budget: Budget | None = None) -> None:
+    def __init__(self, judge: CachedJudge, sheets: Sequence[AnswerSheet], budget: Budget | None = None) -> None:
         self.judge, self.sheets, self.budget = judge, sheets, budget
         self._runner = asyncio.Runner()
         try:
@@ -65,7 +68,9 @@ class BatchJudge:
             sheet: [(key, *asked) for key in sheet.answers for asked in sheet.unscored(key).items()]
             for sheet in self.sheets
         }
-        todo = {sheet: scores for sheet, scores in missing.items() if scores}
+        todo = {sheet: left for sheet, scores in missing.items() if (left := self._not_held(sheet, scores))}
+        if todo:
+            await self.judge.make_sure()
         with tqdm(total=sum(map(len, todo.values())), desc="scores") as bar:
             roads = [asyncio.create_task(self._score(sheet, scores, bar)) for sheet, scores in todo.items()]
             try:
@@ -74,6 +79,18 @@ class BatchJudge:
                 for road in roads:
                     road.cancel()
                 await asyncio.gather(*roads, return_exceptions=True)
+
+    def _not_held(self, sheet: AnswerSheet, scores: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+        """The scores that the cache lacks; the others are taken from it."""
+        left = []
+        for key, metric, prompt in scores:
+            score = self.judge.held(prompt)
+            if score is MISSING:
+                left.append((key, metric, prompt))
+            else:
+                self.judge.counts.cached += 1
+                sheet.add_score(key, metric, score)
+        return left
 
     async def _score(self, sheet: AnswerSheet, scores: list[tuple[str, str, str]], bar: Any) -> None:
         """The missing (key, metric, prompt) of one sheet."""
@@ -89,7 +106,7 @@ class BatchJudge:
 
         async def one(key: str, metric: str, prompt: str) -> None:
             try:
-                score = await judge.score(prompt)
+                score = await judge.score_anew(prompt)
             except GivenUp as error:
                 judge.counts.given_up += 1
                 judge.counts.last_error = str(error)

@@ -137,7 +137,7 @@ class JudgeSettings:
         from persona_vectors.judge.cache import MISSING, ScoreCache
         from persona_vectors.judge.cached import CachedJudge
 
-        judge = CachedJudge(self.model, kind, self.max_concurrent)
+        judge = CachedJudge(self.model, kind, self.max_concurrent, makes_calls=not look)
         judge.cache = ScoreCache.of_user(look) if self.cached else None
         begun = judge.key("work", json.dumps(work, sort_keys=True))
         judge.known = judge.cache is not None and judge.cache.get(begun) is not MISSING

@@ -61,10 +61,11 @@ class BatchClient:
     ) -> None:
         self.client, self.budget, self.progress, self.what = client, budget, progress, what
         self.files = BatchFiles(client, record)
-        self.sent = taken_up(records, self.files.endpoint, what)
+        self.sent = taken_up(records, self.files.endpoint, what, client.variable)
         self.waiting: dict[str, Waiting] = {}
         self.most = MOST_REQUESTS
         self._reserved: dict[str, float] = {}
+        self.base_url, self.abilities = client.base_url, client.abilities
 
     @property
     def counts(self) -> Counts:

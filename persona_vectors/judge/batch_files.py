@@ -52,8 +52,8 @@ class Sent:
     dropped: bool = False
 
 
-def taken_up(records: Iterable[dict], endpoint: str, what: str) -> list[Sent]:
-    """The batches that a journal tells of.
+def taken_up(records: Iterable[dict], endpoint: str, what: str, variable: str) -> list[Sent]:
+    """The batches that a journal tells of; ``variable`` begins the name of the endpoint's own.
 
     Raises:
         UserError: they were sent to another endpoint.
@@ -64,7 +64,7 @@ def taken_up(records: Iterable[dict], endpoint: str, what: str) -> list[Sent]:
             if record["endpoint"] != endpoint:
                 raise UserError(
                     f"scores of {what} are under way in a batch at {record['endpoint']}, and the endpoint is now {endpoint}: "
-                    "set OPENAI_BASE_URL as before to collect them"
+                    f"set {variable}_BASE_URL as before to collect them"
                 )
             found[record["batch"]] = Sent(record["batch"], frozenset(record["requests"]), record["began"])
         elif record["batch"] in found:
@@ -229,7 +229,7 @@ class BatchFiles:
         status = getattr(error, "status_code", None)
         if status in (401, 403):
             return UserError(
-                f"{self.client.who} at {self.endpoint} refuses the key (HTTP {status}); check OPENAI_API_KEY"
+                f"{self.client.who} at {self.endpoint} refuses the key (HTTP {status}); check {self.client.variable}_API_KEY"
             )
         hint = "; without --judge_batch scores are asked for one by one" if status in (404, 405, 501) else ""
         return UserError(f"the batch API at {self.endpoint} refuses: {self._why(error)}{hint}")

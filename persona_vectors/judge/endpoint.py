@@ -77,6 +77,7 @@ class ChatClient:
         max_concurrent: calls under way at a time.
         timeout: seconds after which a call counts as failed and is tried again.
         who: what the model is to the user, in reports ("the judge ...").
+        needs_key: False for a client that makes no call.
 
     Attributes:
         model, base_url, key, variable: of its :class:`persona_vectors.settings.Endpoint`.
@@ -84,8 +85,8 @@ class ChatClient:
             and the call is made again; afterwards every call is made alike, since scores of other calls would differ.
     """
 
-    def __init__(self, model: str, max_concurrent: int, timeout: float, who: str) -> None:
-        endpoint = judge_endpoint(model)
+    def __init__(self, model: str, max_concurrent: int, timeout: float, who: str, needs_key: bool = True) -> None:
+        endpoint = judge_endpoint(model, needs_key)
         self.model, self.base_url, self.key = endpoint.model, endpoint.base_url, endpoint.key
         self.variable = endpoint.variable
         self.max_concurrent, self.timeout, self.who = max_concurrent, timeout, who

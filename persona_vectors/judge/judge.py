@@ -98,6 +98,7 @@ class Judge:
         model: as the endpoint names it.
         kind: one of :data:`KINDS`.
         max_concurrent: calls under way at a time.
+        makes_calls: False where only its cache is looked into: it then needs no key.
         paying: made of the prompt, around the calls for one score: it may refuse them.
     """
 
@@ -107,11 +108,14 @@ class Judge:
     method: str = "token"  # or "digits", "samples": see connect
     room: int = ROOMS[0][0]
     samples: int = ROOMS[0][1]
+    makes_calls: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"the judge knows the kinds {', '.join(KINDS)}, not '{self.kind}'")
-        self.client = ChatClient(self.model, self.max_concurrent, timeout=60, who="the judge")
+        self.client = ChatClient(
+            self.model, self.max_concurrent, timeout=60, who="the judge", needs_key=self.makes_calls
+        )
         self.paying: Callable[[str], AbstractAsyncContextManager] | None = None
 
     @property

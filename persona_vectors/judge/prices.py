@@ -65,8 +65,8 @@ class PriceList:
             >>> read_prices().price("gpt-4.1-mini-2025-04-14", batch=True)
             Price(input=0.2, output=0.8)
         """
-        names = (model, endpoint_of(model).model)
-        names = (*names, *(re.sub(r"-\d{4}-\d{2}-\d{2}$", "", name) for name in names))
+        names = [model, endpoint_of(model).model]
+        names += [re.sub(r"-\d{4}-\d{2}-\d{2}$", "", name) for name in names]
         found = next((self.models[name] for name in names if name in self.models), None)
         return Price(found.input * self.batch, found.output * self.batch) if found and batch else found
 
@@ -95,6 +95,10 @@ class Amount:
         """Dollars of so many tokens read, and ``written`` ones."""
         likely = None if self.likely is None else price.of(self.likely, written)
         return Amount(price.of(self.least, written), likely, price.of(self.most, written))
+
+    def __add__(self, other: "Amount") -> "Amount":
+        likely = None if self.likely is None or other.likely is None else self.likely + other.likely
+        return Amount(self.least + other.least, likely, self.most + other.most)
 
     def __str__(self) -> str:
         if self.least == self.most:
@@ -236,14 +240,17 @@ class Costs:
         price = self.prices.price(model, batch)
         return None if self.max_cost is None or price is None else Budget(self.max_cost, price, counts, count)
 
-    def refuse(self, dollars: Amount | None) -> None:
-        """Refuse a run that would cost more than the limit: by its likely cost where that is known, else by its least."""
+    def refuse(self, dollars: Amount | None, unless: str = "") -> None:
+        """Refuse a run that would cost more than the limit: by its likely cost where that is known, else by its least.
+
+        ``unless`` is what may make it cheaper, in words.
+        """
         if dollars is None or self.max_cost is None:
             return
         amount = dollars.least if dollars.likely is None else dollars.likely
         if amount > self.max_cost + 1e-9:
             known = "" if dollars.least == dollars.most else "at least " if dollars.likely is None else "about "
             raise TooExpensive(
-                f"this run costs {known}{in_dollars(amount)}, more than --max_cost {self.max_cost:g}: nothing was asked; "
+                f"this run costs {known}{in_dollars(amount)}{unless}, more than --max_cost {self.max_cost:g}: nothing was asked; "
                 "raise it, or ask for less (--dry_run says what everything costs)"
             )

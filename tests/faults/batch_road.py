@@ -21,7 +21,7 @@ def score_all(output: str, answers: int, requests: int) -> None:
     from persona_vectors.asking.batch_judge import BatchJudge
     from persona_vectors.asking.sheet import AnswerSheet
     from persona_vectors.judge import batch
-    from persona_vectors.judge.judge import Judge
+    from persona_vectors.judge.cached import CachedJudge
     from persona_vectors.steering.sweep import Grid
     from persona_vectors.traits.artifact import Trait, make_questions
 
@@ -30,7 +30,7 @@ def score_all(output: str, answers: int, requests: int) -> None:
     prompts = {"vile": "Rate **vile**. {question} {answer}", "coherence": "How coherent? {question} {answer}"}
     sheet = AnswerSheet(output, trait, make_questions(trait), 1, Grid.of([0.0]).cells, prompts, {})
     sheet.open()
-    judge = BatchJudge(Judge("m"), [sheet])
+    judge = BatchJudge(CachedJudge("m"), [sheet])
     sheet.judged_by(judge.how)
     for wanted in sheet.unanswered():
         sheet.add_answer(wanted, "prompt", f"answer {wanted.key}")

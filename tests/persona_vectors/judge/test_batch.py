@@ -9,7 +9,7 @@ from persona_vectors.asking.judge_thread import JudgeThread, ScoreBar
 from persona_vectors.asking.sheet import AnswerSheet
 from persona_vectors.errors import TooExpensive, UserError
 from persona_vectors.judge import batch, batch_files
-from persona_vectors.judge.judge import Judge
+from persona_vectors.judge.cached import CachedJudge
 from persona_vectors.judge.prices import Budget, Price
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import Trait, make_questions
@@ -44,7 +44,7 @@ def sheet_of(path, answers=6):
 def score(server, monkeypatch, *sheets, budget=None):
     """Score the sheets in batches; their journals are left open."""
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    judge = Judge("m")
+    judge = CachedJudge("m")
     try:
         judge = BatchJudge(judge, sheets, budget and Budget(budget, Price(1e6, 0), judge.counts, lambda _prompt: 1))
         for sheet in sheets:
@@ -65,7 +65,7 @@ async def interrupted(*_):
 
 def one_by_one(server, monkeypatch, sheet):
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    thread = JudgeThread(Judge("m"))
+    thread = JudgeThread(CachedJudge("m"))
     with ScoreBar(thread, [sheet]) as bar:
         for key in sheet.answers:
             bar.ask(sheet, key)
