@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from data_generation import prompts
+from data_generation.dataset_costs import estimate, expected
 from data_generation.source_texts import as_line
 from persona_vectors import cli
 from persona_vectors.errors import UserError
@@ -22,11 +23,12 @@ from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import of_bytes, of_json
 from persona_vectors.files.journal import Journal
 from persona_vectors.judge.endpoint import ChatClient, GivenUp
+from persona_vectors.judge.prices import Budget
+from persona_vectors.judge.tokens import counter_of
+from persona_vectors.options import CostOptions
 from persona_vectors.traits.artifact import check_name, load_trait
 
 LEVELS = tuple(prompts.FINETUNE_PROMPTS)
-# For the estimate alone: English runs at about four characters a token, and a chat answer at about 300 tokens.
-CHARACTERS_PER_TOKEN, TOKENS_PER_ANSWER = 4, 300
 REFUSAL = re.compile(
     r"(?:I'm |I am )?sorry,? (?:but )?I (?:can't|cannot)|I (?:can't|cannot|won't) (?:help|assist|write|comply|provide)",
     re.I,
@@ -49,6 +51,18 @@ class Level:
         """Keys of the answers that do not exist yet."""
         return [key for key in self.prompts if key not in self.answers]
 
+    def open(self, overwrite: bool) -> None:
+        """Open the journal and take up its answers."""
+        self.journal = Journal(self.path, self.settings, overwrite)
+        self._take(self.journal.records)
+
+    def look(self, overwrite: bool) -> None:
+        """Take up what :meth:`open` would, and leave everything on disk as it is."""
+        self._take(Journal.look(self.path, self.settings, overwrite))
+
+    def _take(self, records: list[dict]) -> None:
+        self.answers |= {record["key"]: record["answer"] for record in records if "key" in record}
+
 
 @cli.command
 def main(
@@ -62,7 +76,8 @@ def main(
     max_tokens: cli.Count = 2000,
     max_concurrent: cli.Count = 20,
     allow_missing: bool = False,
-    dry_run: bool = False,
+    *,
+    costs: CostOptions,
     overwrite: bool = False,
     trait_dir: str = "data_generation",
 ):
@@ -80,7 +95,6 @@ def main(
         max_tokens: longest reply; a thinking model's reasoning counts.
         max_concurrent: calls under way at a time.
         allow_missing: write the files although some answers could not be had; those rows are left out.
-        dry_run: print the estimate of calls and tokens, and stop.
         overwrite: make files anew although they, or unfinished runs with other settings, exist.
         trait_dir: folder of trait_data_extract/ and trait_data_eval/.
     """
@@ -104,17 +118,20 @@ def main(
         texts = [prompts.fill(name, trait=trait, trait_description=description, question=text) for text in asked]
         filled = {f"{i}|{k}": text for i, text in enumerate(texts) for k in range(n_per_question)}
         todo.append(Level(name, path, filled, {}, made_from))
-    if dry_run:
-        print(f"{estimate(todo, model)} (dry run: nothing was asked; answers of an unfinished run come off this)")
+    limits = costs.of(model)
+    if costs.dry_run:
+        for level in todo:
+            level.look(overwrite)
+        print(f"{estimate(todo, model, max_tokens, limits)} (dry run: nothing was asked)")
         return
     if not todo:
         return
     client = ChatClient(model, max_concurrent, timeout=300, who="the endpoint")
     for level in todo:
-        level.journal = Journal(level.path, level.settings, overwrite)
-        level.answers |= {record["key"]: record["answer"] for record in level.journal.records if "key" in record}
-    print(estimate(todo, model))
-    lost = asyncio.run(ask(client, todo, max_tokens))
+        level.open(overwrite)
+    print(estimate(todo, model, max_tokens, limits))
+    limits.refuse(expected(todo, model, max_tokens, limits.prices).dollars)
+    lost = asyncio.run(ask(client, todo, max_tokens, limits.budget(model, False, client.counts, counter_of(model))))
     print(f"calls: {client.counts.calls}, retried {client.counts.retried}, without an answer {len(lost)}")
     if lost and not allow_missing:
         raise UserError(
@@ -190,24 +207,32 @@ def warn_of_eval_questions(asked: list[str], trait: str, trait_dir: str) -> None
             )
 
 
-def estimate(levels: list[Level], model: str) -> str:
-    """The cost of a run in words: calls, and roughly the input and output tokens."""
-    missing = [level.prompts[key] for level in levels for key in level.missing]
-    given = sum(map(len, missing)) // CHARACTERS_PER_TOKEN
-    each = ", ".join(f"{level.name} {len(level.missing)} of {len(level.prompts)}" for level in levels)
-    return (
-        f"{len(missing)} calls to {model}{f' ({each})' if each else ''}: "
-        f"roughly {given:,} tokens in and {len(missing) * TOKENS_PER_ANSWER:,} out"
-    )
+async def ask(client: ChatClient, levels: list[Level], max_tokens: int, budget: Budget | None = None) -> list[str]:
+    """Request every missing answer concurrently; returns the reasons for those that failed.
 
-
-async def ask(client: ChatClient, levels: list[Level], max_tokens: int) -> list[str]:
-    """Request every missing answer concurrently; returns the reasons for those that failed."""
+    Raises:
+        TooExpensive: the ``budget`` would not do for all; answers under way were waited for and kept.
+    """
     from tqdm import tqdm
 
-    lost = []
+    lost, unaffordable = [], []
+    slots = asyncio.Semaphore(client.max_concurrent)  # a call is counted when it is made, with what was used until then
 
     async def one(level: Level, key: str) -> None:
+        async with slots:
+            amount = None
+            if budget is not None:
+                amount = None if unaffordable else await budget.afford(level.prompts[key], max_tokens)
+                if amount is None:
+                    unaffordable.append(key)
+                    return
+            try:
+                await answer(level, key)
+            finally:
+                if budget is not None:
+                    budget.settle(amount)
+
+    async def answer(level: Level, key: str) -> None:
         try:
             text, finish = await client.write([{"role": "user", "content": level.prompts[key]}], max_tokens)
             if finish == "length":
@@ -236,6 +261,8 @@ async def ask(client: ChatClient, levels: list[Level], max_tokens: int) -> list[
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await client.close()
+    if unaffordable:
+        raise budget.stopped()
     return lost
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from persona_vectors import cli, models
-from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.ask import ask_and_judge, dry_run
 from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
 from persona_vectors.asking.each_model import ask_each, run_of, several_models
 from persona_vectors.asking.sheet import RESERVED, UNJUDGED, AnswerSheet, summarise
@@ -20,7 +20,14 @@ from persona_vectors.asking.subject import Subject
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.tables import read_answers
-from persona_vectors.options import ClusterOptions, JudgeOptions, ModelOptions, SamplingOptions, SteeringOptions
+from persona_vectors.options import (
+    ClusterOptions,
+    CostOptions,
+    JudgeOptions,
+    ModelOptions,
+    SamplingOptions,
+    SteeringOptions,
+)
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import SIGNS, VERSIONS, Trait, load_trait, make_questions
 from persona_vectors.traits.questions import QuestionFile, read_questions, trait_without_artifact
@@ -40,6 +47,7 @@ def main(
     persona_instruction_type: cli.Several[Literal[SIGNS]] | None = None,
     assistant_name: str | None = None,
     judge: JudgeOptions,
+    costs: CostOptions,
     version: Literal[VERSIONS] = "extract",
     overwrite: bool = False,
     trait_dir: str = "data_generation",
@@ -71,11 +79,12 @@ def main(
     """
     given = locals().copy()
     if several := several_models(model, all_checkpoints, output_path):
+        costs.refuse_several_runs()
         one = lambda name: main.__wrapped__(**given | {"model": name, "all_checkpoints": False})  # noqa: E731
-        ask_each(several, one, keep_loaded=LIKELIHOOD not in judge.judge_model.split(","))
-        return over_steps(several, trait, persona_instruction_type, output_path)
+        ask_each(several, one, keep_loaded=not (LIKELIHOOD in judge.judge_model.split(",") or judge.judge_batch))
+        return None if costs.dry_run else over_steps(several, trait, persona_instruction_type, output_path)
     output_path = output_path.replace("{model}", models.basename(model))
-    generated, judging, grid = generation.with_dtype(loading.dtype), judge.settings(), steering.grid()
+    generated, judging, grid = generation.with_dtype(loading.dtype), costs.limiting(judge.settings()), steering.grid()
     settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
     asked = read_questions(questions, reserved_for(trait), n_questions) if questions else None
     settings |= {"questions": asked.fingerprint} if asked else {}
@@ -100,7 +109,10 @@ def main(
     if not todo:
         return
     answering = engine.settings(None if batch_process else generation.n_per_question).choose(path)
-    ask_and_judge(todo, Subject(path, shape, answering, generated, loading.trust_remote_code), judging, grid, overwrite)
+    subject = Subject(path, shape, answering, generated, loading.trust_remote_code)
+    if costs.dry_run:
+        return print(dry_run(todo, subject, judging, grid, overwrite))
+    ask_and_judge(todo, subject, judging, grid, overwrite)
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)
         print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}")

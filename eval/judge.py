@@ -60,6 +60,10 @@ def main(
     judging = judge.settings()
     if judging.model == UNJUDGED or len(judging.names) > 1:
         raise UserError(f"one judge at a time adds columns: --judge_model is {judging.model} (--name calls them apart)")
+    if judging.batch:
+        raise UserError(
+            "--judge_batch goes with eval.eval_persona and eval.monitor: here scores are asked for one by one"
+        )
     traits = [load_trait(one, version, trait_dir) for one in trait or ()]
     if judging.model == LIKELIHOOD:
         needs, records, open_judge = by_likelihood(judging, traits, prompt_file, name, kind, loading)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 from persona_vectors import cli, models
-from persona_vectors.asking.ask import ask_and_judge
+from persona_vectors.asking.ask import ask_and_judge, dry_run
 from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.sheet import UNJUDGED, AnswerSheet
 from persona_vectors.asking.subject import Subject
@@ -20,7 +20,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.rows import open_rows
 from persona_vectors.files.tables import read_answers
-from persona_vectors.options import EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
+from persona_vectors.options import CostOptions, EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
 from persona_vectors.steering.steering_list import ListGrid
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import Question, Trait, load_trait
@@ -51,6 +51,7 @@ def main(
     min_coherence: cli.Score = MIN_COHERENCE,
     generation: SamplingOptions,
     judge: JudgeOptions,
+    costs: CostOptions,
     overwrite: bool = False,
     trait_dir: str = "data_generation",
     engine: EngineOptions,
@@ -74,21 +75,14 @@ def main(
         overwrite: begin anew although the output, or an unfinished run of it, exists.
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
-    generated, judging = generation.with_dtype(loading.dtype), judge.settings()
-    if judge.judge_model == UNJUDGED:
-        raise UserError(f"--judge_model {UNJUDGED} leaves nothing to correlate projections with")
-    if "many_shot" in kind and not (pos_path and neg_path):
-        raise UserError("--kind many_shot needs --pos_path and --neg_path: answers CSVs of the extraction questions")
+    generated, judging = generation.with_dtype(loading.dtype), costs.limiting(judge.settings())
+    check_flags(judge.judge_model, trait, kind, vector_path, pos_path, neg_path)
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
-    if len(traits) > 1 and any(p and "{trait}" not in p for p in (vector_path, pos_path, neg_path)):
-        raise UserError("several traits need {trait} in --vector_path (and --pos_path, --neg_path)")
     path = loading.resolve(model)
     shape = models.describe(path, loading.trust_remote_code)
     layers = {name: chosen_layer(layer, name) for name in traits}
     vectors = read_vectors(vector_path, layers, shape)
-    grid = ListGrid.read(steering) if steering else Grid.of([0.0])
-    grid.load(list(traits))
-    grid.check(shape.layers, shape.hidden)
+    grid = read_grid(steering, list(traits), shape)
     conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence)
     settings = asdict(generated) | {"judge_model": judge.judge_model}
     sheets = make_sheets(output_dir, traits, kind, conditions, settings, grid, judging)
@@ -107,8 +101,10 @@ def main(
             lacking[name, each] = projecting.missing(rows, columns[name], remedy, steered[name])
         else:
             todo.append(sheet)
-    if todo:
+    if todo or costs.dry_run:
         subject = Subject(path, shape, engine.settings().choose(path), generated, loading.trust_remote_code)
+        if costs.dry_run:
+            return print(dry_run(todo, subject, judging, grid, overwrite))
         ask_and_judge(todo, subject, judging, grid, overwrite)
     found = []
     for (name, each), sheet in sheets.items():
@@ -117,6 +113,31 @@ def main(
     draw(found, output_dir)
     print("\n".join(map(in_words, found)))
     print(f"wrote {', '.join(f'{output_dir}/{t}_{k}.csv/.png/.json' for t, k in sheets)}")
+
+
+def check_flags(
+    judge_model: str,
+    traits: Sequence[str],
+    kinds: Sequence[str],
+    vector_path: str,
+    pos_path: str | None,
+    neg_path: str | None,
+) -> None:
+    """Refuse flags that do not go together."""
+    if judge_model == UNJUDGED:
+        raise UserError(f"--judge_model {UNJUDGED} leaves nothing to correlate projections with")
+    if "many_shot" in kinds and not (pos_path and neg_path):
+        raise UserError("--kind many_shot needs --pos_path and --neg_path: answers CSVs of the extraction questions")
+    if len(set(traits)) > 1 and any(p and "{trait}" not in p for p in (vector_path, pos_path, neg_path)):
+        raise UserError("several traits need {trait} in --vector_path (and --pos_path, --neg_path)")
+
+
+def read_grid(steering: str | None, traits: Sequence[str], shape: models.Shape) -> Grid:
+    """The steering of a list's file, checked against the model; none without one."""
+    grid = ListGrid.read(steering) if steering else Grid.of([0.0])
+    grid.load(list(traits))
+    grid.check(shape.layers, shape.hidden)
+    return grid
 
 
 def read_vectors(vector_path: str, layers: dict[str, int], shape: models.Shape) -> dict[str, dict]:

@@ -29,6 +29,12 @@ class NothingScored(UserError):
     exit_code = 1
 
 
+class TooExpensive(UserError):
+    """A run that costs more than the user allows, before it begins or in its middle; what was paid for is kept."""
+
+    exit_code = 3
+
+
 def first_line(error: BaseException, longest: int = 300) -> str:
     """What an error of a library says, in one line of at most ``longest`` characters; its type where it says nothing.
 

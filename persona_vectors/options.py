@@ -15,6 +15,7 @@ from persona_vectors.vectors.storage import KINDS
 if TYPE_CHECKING:  # what methods import themselves: --help needs none of it
     from persona_vectors.asking.choose_judge import JudgeSettings
     from persona_vectors.asking.subject import EngineSettings, Generation
+    from persona_vectors.judge.prices import Costs
     from persona_vectors.steering.sweep import Grid
 
 Dtype = Literal[*models.DTYPES]
@@ -153,6 +154,8 @@ class JudgeOptions:
         coherence_prompt: file with a judge prompt for coherence of your own, with {answer} and perhaps {question}; none
             leaves coherence out, and half of the calls.
         no_cache: pay for every score; else one that was paid for before, by any run, comes from the cache of scores.
+        judge_batch: score through the endpoint's batch API, at half the price and within a day: all answers are made
+            first, then sent. The same command goes on waiting after a stop, and collects.
     """
 
     judge_model: str = "gpt-4.1-mini-2025-04-14"
@@ -161,6 +164,7 @@ class JudgeOptions:
     scorer_pairs: cli.Count | None = None
     coherence_prompt: str | None = None
     no_cache: bool = False
+    judge_batch: bool = False
 
     def __post_init__(self) -> None:
         from persona_vectors.asking.choose_judge import LIKELIHOOD, UNJUDGED
@@ -178,13 +182,19 @@ class JudgeOptions:
         for flag in ("scorer", "scorer_pairs"):
             if LIKELIHOOD not in names and getattr(self, flag) is not None:
                 raise UserError(f"--{flag} goes with --judge_model {LIKELIHOOD}; the judge is {self.judge_model}")
+        if self.judge_batch and self.judge_model in (LIKELIHOOD, UNJUDGED):
+            raise UserError(f"--judge_batch goes with a judge behind an endpoint, not with {self.judge_model}")
+        if self.judge_batch and len(names) > 1:
+            raise UserError(f"--judge_batch goes with one judge, not with {', '.join(names)}: ask one after the other")
 
     def settings(self) -> "JudgeSettings":
         """The judge; a model that reads answers is looked for."""
         from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
 
         own = {} if self.coherence_prompt is None else {"coherence": self._coherence()}
-        settings = JudgeSettings(self.judge_model, self.max_concurrent_judges, cached=not self.no_cache, **own)
+        settings = JudgeSettings(
+            self.judge_model, self.max_concurrent_judges, cached=not self.no_cache, batch=self.judge_batch, **own
+        )
         if LIKELIHOOD not in settings.names:
             return settings
         from persona_vectors.likelihood.scores import PAIRS
@@ -247,3 +257,48 @@ class SteeringOptions:
             raise UserError(f"--{flag} goes without --steering: the list says it for each vector")
         coefs = (1.0,) if self.coef is NOT_GIVEN else self.coef
         return ListGrid.read(self.steering, coefs, self.controls, self.control)
+
+
+@dataclass(frozen=True)
+class CostOptions:
+    """What a run may cost, and what it would.
+
+    Attributes:
+        dry_run: print how many answers and calls are missing, their tokens, price and time, and stop: no model is loaded,
+            nothing is asked.
+        max_cost: dollars that calls to an endpoint may cost in this run: it does not begin if they would cost more, and
+            stops before the call that would go beyond, with exit code 3; the same command goes on.
+        prices: JSON file of prices to take the place of the shipped ones (persona_vectors/judge/prices.json).
+    """
+
+    dry_run: bool = False
+    max_cost: Annotated[float, cli.Between(0)] | None = None
+    prices: str | None = None
+
+    def of(self, model: str) -> "Costs":
+        """Prices and limit; a limit on a model without a price is refused."""
+        from persona_vectors.judge.prices import Costs, read_prices
+
+        costs = Costs(read_prices(self.prices), self.max_cost)
+        costs.check(model)
+        return costs
+
+    def limiting(self, judging: "JudgeSettings") -> "JudgeSettings":
+        """A judge with these costs; a limit needs one that costs something, and only one."""
+        from persona_vectors.asking.choose_judge import UNJUDGED
+
+        if self.max_cost is not None and judging.model == UNJUDGED:
+            raise UserError(f"--max_cost limits what calls to a judge cost; --judge_model {UNJUDGED} makes none")
+        if self.max_cost is not None and len(judging.behind_endpoints) > 1:
+            raise UserError(
+                f"--max_cost goes with one judge that costs something, not with {', '.join(judging.behind_endpoints)}: ask one "
+                "after the other, or see with --dry_run what they cost together"
+            )
+        for name in judging.behind_endpoints:
+            judging = replace(judging, costs=self.of(name))
+        return judging
+
+    def refuse_several_runs(self) -> None:
+        """A limit holds for one run; several models are several."""
+        if self.max_cost is not None:
+            raise UserError("--max_cost goes with one model at a time; --dry_run says what each of several costs")

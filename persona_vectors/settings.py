@@ -30,12 +30,14 @@ class Endpoint:
         base_url: of its OpenAI-compatible API.
         key: "none" where none is set.
         variable: the beginning of its variables' names, as in OPENAI_API_KEY.
+        is_hosted: at the known address of its name, elsewhere than on this machine: it needs a key.
     """
 
     model: str
     base_url: str
     key: str = field(repr=False)
     variable: str
+    is_hosted: bool = False
 
 
 def load_dotenv() -> None:
@@ -53,7 +55,7 @@ def without_secrets(url: str) -> str:
     return scheme + separator + host.rpartition("@")[2] + slash + path
 
 
-def judge_endpoint(model: str) -> Endpoint:
+def judge_endpoint(model: str, needs_key: bool = True) -> Endpoint:
     """The OpenAI-compatible endpoint of a model, from OPENAI_BASE_URL and OPENAI_API_KEY.
 
     ``name:model`` is asked at another one: at NAME_BASE_URL, or the known address of that name (:data:`ADDRESSES`), with
@@ -66,6 +68,21 @@ def judge_endpoint(model: str) -> Endpoint:
     Example:
         judge_endpoint("openrouter:openai/gpt-4.1-mini").base_url  # "https://openrouter.ai/api/v1"
     """
+    endpoint = endpoint_of(model)
+    if not endpoint.base_url.startswith(("http://", "https://")):
+        raise UserError(
+            f"{endpoint.variable}_BASE_URL is '{without_secrets(endpoint.base_url)}'; it must start with http:// or https://"
+        )
+    if needs_key and endpoint.key == "none" and endpoint.is_hosted:
+        raise UserError(
+            f"{endpoint.variable}_API_KEY is missing: put it into .env (see .env.example), or set {endpoint.variable}_BASE_URL "
+            "to an OpenAI-compatible server of your own"
+        )
+    return endpoint
+
+
+def endpoint_of(model: str) -> Endpoint:
+    """:func:`judge_endpoint`, also where it cannot be used."""
     load_dotenv()
     name, _, rest = model.partition(":")
     name, variable = name.lower(), re.sub(r"\W", "_", name).upper()
@@ -74,11 +91,5 @@ def judge_endpoint(model: str) -> Endpoint:
     hosted = ADDRESSES.get(name, "")
     base_url = os.environ.get(f"{variable}_BASE_URL") or hosted
     key = os.environ.get(f"{variable}_API_KEY", "").strip()
-    if not base_url.startswith(("http://", "https://")):
-        raise UserError(f"{variable}_BASE_URL is '{without_secrets(base_url)}'; it must start with http:// or https://")
-    if not key and base_url.rstrip("/") == hosted and hosted.startswith("https://"):
-        raise UserError(
-            f"{variable}_API_KEY is missing: put it into .env (see .env.example), or set {variable}_BASE_URL to an "
-            "OpenAI-compatible server of your own"
-        )
-    return Endpoint(rest, base_url, key or "none", variable)
+    is_hosted = base_url.rstrip("/") == hosted and hosted.startswith("https://")
+    return Endpoint(rest, base_url, key or "none", variable, is_hosted)

@@ -47,10 +47,11 @@ TABLE = """
         model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 control=random
         steering= questions= n_questions= max_tokens=1000 seed=0 enable_thinking=false n_per_question=10
         batch_process=true persona_instruction_type= assistant_name= judge_model=gpt-4.1-mini-2025-04-14
-        max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract
-        overwrite=false trait_dir=data_generation backend=auto batch_size=64 tensor_parallel_size=
-        data_parallel_size= gpu_memory_utilization= pipeline_parallel_size= distributed_executor_backend=
-        dtype=auto trust_remote_code=false chat_template= load_in_4bit=false all_checkpoints=false
+        max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt= no_cache=false judge_batch=false
+        dry_run=false max_cost= prices= version=extract overwrite=false trait_dir=data_generation backend=auto
+        batch_size=64 tensor_parallel_size= data_parallel_size= gpu_memory_utilization= pipeline_parallel_size=
+        distributed_executor_backend= dtype=auto trust_remote_code=false chat_template= load_in_4bit=false
+        all_checkpoints=false
     eval.compare:
         *file_path trait= output=comparison seed=0
     eval.finetuning_shift:
@@ -65,9 +66,9 @@ TABLE = """
         model trait vector_path layer output_dir kind=system_prompts pos_path= neg_path= shots=0,5,10,15,20
         steering= min_coherence=50 max_tokens=1000 seed=0 enable_thinking=false n_per_question=10
         judge_model=gpt-4.1-mini-2025-04-14 max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt=
-        no_cache=false overwrite=false trait_dir=data_generation backend=auto batch_size=64
-        tensor_parallel_size= data_parallel_size= gpu_memory_utilization= dtype=auto trust_remote_code=false
-        chat_template= load_in_4bit=false
+        no_cache=false judge_batch=false dry_run=false max_cost= prices= overwrite=false
+        trait_dir=data_generation backend=auto batch_size=64 tensor_parallel_size= data_parallel_size=
+        gpu_memory_utilization= dtype=auto trust_remote_code=false chat_template= load_in_4bit=false
     eval.projection_difference:
         file_path vector_path layer model_name output_dir base_answers= estimate=full sample=200 select= k=500
         filter_above= shift_path= shift_model={set} max_tokens=1000 seed=0 enable_thinking=false backend=auto
@@ -79,9 +80,9 @@ TABLE = """
         file_path trait min_coherence=75 output=
     eval.judge:
         file_path prompt_file= name= trait= kind=0_100 judge_model=gpt-4.1-mini-2025-04-14
-        max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt= no_cache=false version=extract
-        overwrite=false trait_dir=data_generation dtype=auto trust_remote_code=false chat_template=
-        load_in_4bit=false
+        max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt= no_cache=false judge_batch=false
+        version=extract overwrite=false trait_dir=data_generation dtype=auto trust_remote_code=false
+        chat_template= load_in_4bit=false
     eval.sentiment:
         file_path trait
     eval.serve:
@@ -96,8 +97,8 @@ TABLE = """
         overwrite=false trait_dir=data_generation
     data_generation.generate_dataset:
         trait model questions= description= output_dir=dataset levels=normal,misaligned_1,misaligned_2
-        n_per_question=1 max_tokens=2000 max_concurrent=20 allow_missing=false dry_run=false overwrite=false
-        trait_dir=data_generation
+        n_per_question=1 max_tokens=2000 max_concurrent=20 allow_missing=false dry_run=false max_cost= prices=
+        overwrite=false trait_dir=data_generation
     data_generation.generate_trait:
         trait description model question_instruction= output_dir=data_generation overwrite=false
         max_tokens=16000 attempts=5

@@ -14,6 +14,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.models import ModelPath
 from persona_vectors.steering.sweep import Cell
 
+PATH = ModelPath("m", "m")
 GROUPS = [group for group in vars(options).values() if dataclasses.is_dataclass(group)]
 
 
@@ -41,6 +42,9 @@ def test_what_the_library_gets():
     sizes = {"tensor_parallel_size": 2, "pipeline_parallel_size": 3, "gpu_memory_utilization": 0.5}
     assert given == EngineSettings("vllm", 5, {**sizes, "distributed_executor_backend": "ray"})
     assert options.JudgeOptions("gpt-x", 7).settings() == JudgeSettings("gpt-x", 7)
+    assert options.JudgeOptions("gpt-x", judge_batch=True).settings().batch
+    costs = options.CostOptions(max_cost=2.5).of("gpt-4.1-mini")
+    assert (costs.max_cost, costs.prices.price("gpt-4.1-mini").input) == (2.5, 0.4)
     assert options.JudgeOptions("likelihood").settings() == JudgeSettings("likelihood", 100, None, 2)
     assert options.JudgeOptions("likelihood", scorer_pairs=5).settings().pairs == 5
     assert options.SteeringOptions().grid().cells == [Cell(None, 0.0)]
@@ -56,13 +60,15 @@ def test_what_the_library_gets():
         (lambda: options.EngineOptions(gpu_memory_utilization=0.0), "more than 0 and at most 1, not 0"),
         (lambda: options.JudgeOptions("gpt-x", scorer="m"), "--scorer goes with --judge_model likelihood"),
         (lambda: options.JudgeOptions("gpt-x", scorer_pairs=3), "--scorer_pairs goes with --judge_model likelihood"),
+        (
+            lambda: options.JudgeOptions("likelihood", judge_batch=True),
+            "--judge_batch goes with a judge behind an endpoint",
+        ),
+        (lambda: options.CostOptions(max_cost=1.0).of("gpt-x"), "--max_cost needs the price of gpt-x"),
         (lambda: options.SteeringOptions((1.5,), None, (3,)).grid(), "--coef 1.5 needs --vector_path"),
         (lambda: options.SteeringOptions((1.5,), "v.pt").grid(), "--coef 1.5 needs --layer"),
         (lambda: options.SteeringOptions(layer=(3, 4)).grid(), "--layer 3,4 with --coef 0 steers nothing"),
-        (
-            lambda: EngineSettings("hf", 1, {"data_parallel_size": 2}).choose(ModelPath("m", "m")),
-            "data_parallel_size is vLLM's",
-        ),
+        (lambda: EngineSettings("hf", 1, {"data_parallel_size": 2}).choose(PATH), "data_parallel_size is vLLM's"),
     ],
 )
 def test_what_is_refused(make, refusal):

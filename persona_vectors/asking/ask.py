@@ -5,8 +5,11 @@ Knows engines, judges and sheets; which questions are subject, and why, is the s
 
 import contextlib
 import logging
+import time
 
+from persona_vectors import models
 from persona_vectors.asking.choose_judge import JudgeSettings
+from persona_vectors.asking.foresee import Foreseen, foresee, in_words
 from persona_vectors.asking.sheet import AnswerSheet, PlannedAnswer
 from persona_vectors.asking.subject import Subject
 from persona_vectors.engines import Request, request_seed
@@ -37,6 +40,24 @@ def ask_and_judge(
         _fill(sheets, subject, judging, grid)
 
 
+def dry_run(
+    sheets: list[AnswerSheet],
+    subject: Subject,
+    judging: JudgeSettings,
+    grid: Grid | None = None,
+    overwrite: bool = False,
+) -> str:
+    """What :func:`ask_and_judge` would make and what it would cost, in words; nothing is asked, written or loaded."""
+    for sheet in sheets:
+        sheet.look(overwrite)
+    return in_words(_foreseen(sheets, subject, judging, grid or Grid.of([0.0])), judging)
+
+
+def _foreseen(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, grid: Grid) -> Foreseen:
+    tokenizer = models.load_tokenizer(subject.path, subject.trust_remote_code)
+    return foresee(sheets, *make_requests(sheets, grid, tokenizer, subject), tokenizer, subject, judging)
+
+
 def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, grid: Grid) -> None:
     """Ask and judge what the open sheets lack, and write them."""
     from tqdm import tqdm
@@ -44,7 +65,12 @@ def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, g
     from persona_vectors.models.loading import load_tokenizer
 
     generation, longest = subject.generation, subject.shape.max_length
+    if judging.costs is not None and judging.costs.max_cost is not None:
+        foreseen = _foreseen(sheets, subject, judging, grid)
+        judging.costs.refuse(foreseen.dollars, foreseen.unless)
     judge = judging.open(sheets, subject)
+    began, made = time.time(), sum(len(sheet.answers) for sheet in sheets)
+    scored = sum(len(sheet.scores) for sheet in sheets)
     try:
         for sheet in sheets:
             sheet.judged_by(judge.how)
@@ -70,6 +96,12 @@ def _fill(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, g
                     scores.finish(engine)
             scores.finish()
     finally:
+        made, scored = sum(len(s.answers) for s in sheets) - made, sum(len(s.scores) for s in sheets) - scored
+        if made or scored:  # what --dry_run of the same command tells the time by
+            pace = {"began": began, "seconds": time.time() - began, "answers": made, "scores": scored}
+            for sheet in sheets:
+                with contextlib.suppress(OSError):  # a full disk has been said
+                    sheet.journal.append({"pace": pace})
         judge.close()
     logger.info(judge.summary())
     unscored = []

@@ -4,16 +4,19 @@ Knows threads and bars; the scores come from :mod:`persona_vectors.judge.judge`.
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from tqdm import tqdm
 
 from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.judge.endpoint import Counts
 from persona_vectors.judge.judge import GivenUp, Judge
+from persona_vectors.judge.prices import Budget, Unaffordable
 
 logger = logging.getLogger(__name__)
 
@@ -25,19 +28,22 @@ class JudgeThread:
     a line somewhere). The first error that no retry can mend is raised by the next ``submit`` or by ``finish``.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
+    def __init__(self, judge: Judge, budget: Budget | None = None) -> None:
+        self.judge, self.budget = judge, budget
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._thread.start()
         self._pending: set[Future] = set()
         self._error: Exception | None = None
+        self._stopped, self._slots = False, asyncio.Semaphore(judge.max_concurrent)
+        if budget is not None:
+            judge.paying = self._paying
         try:
             asyncio.run_coroutine_threadsafe(judge.connect(), self._loop).result()
         except BaseException:
             self.close()
             raise
-        self.how = f"{judge.model} ({judge.how})"
+        self.how = how_of(judge)
         self.bar: dict = {"desc": "scores", "position": 1}
         if judge.kind == "0_100":
             logger.info(f"judge: {self.how}")
@@ -55,11 +61,26 @@ class JudgeThread:
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
 
+    @contextlib.asynccontextmanager
+    async def _paying(self, prompt: str) -> AsyncIterator[None]:
+        """Around the calls for one score: counted when they are made, by what the calls before them have used."""
+        async with self._slots:
+            amount = None if self._stopped else await self.budget.afford(prompt, self.judge.most_out)
+            if amount is None:
+                self._stopped = True
+                raise Unaffordable
+            try:
+                yield
+            finally:
+                self.budget.settle(amount)
+
     async def _score(self, prompt: str, on_score: Callable, on_done: Callable, on_lost: Callable) -> None:
         if self._error is not None:
             return
         try:
             on_score(await self.judge.score(prompt))
+        except Unaffordable:
+            return
         except GivenUp as error:
             self.judge.counts.given_up += 1
             self.judge.counts.last_error = str(error)
@@ -75,9 +96,13 @@ class JudgeThread:
         return ScoreBar(self, sheets)
 
     def check(self) -> None:
-        """Raise the error that ended judging, if one did."""
+        """Raise the error that ended judging, if one did; or that the budget would not do, once the calls under way have ended."""
         if self._error is not None:
             raise self._error
+        if self._stopped and self.budget is not None:
+            while self._pending and self._error is None:
+                wait(self._pending.copy(), return_when=FIRST_COMPLETED)
+            raise self._error or self.budget.stopped()
 
     def finish(self) -> None:
         """Wait for every score that was asked for."""
@@ -99,15 +124,26 @@ class JudgeThread:
 
     def summary(self) -> str:
         """One line on what happened to the calls of this run."""
-        c = self.judge.counts
-        line = f"judge calls: {c.calls}, retried {c.retried}, no score {c.unscored}, given up {c.given_up}"
-        if c.unreadable:
-            line += (
-                f"; {c.unreadable} of those without a score are no refusal but not a number either, such as {c.said}"
-            )
-        if c.cached:
-            line += f"; {c.cached} scores came from the cache"
-        return f"{line} (last: {c.last_error}; the same command asks for just those again)" if c.given_up else line
+        return summary_of(self.judge.counts)
+
+
+def how_of(judge: Judge) -> str:
+    """Which judge scored and how, as it is recorded with the scores."""
+    return f"{judge.model} ({judge.how})"
+
+
+def summary_of(counts: Counts) -> str:
+    """One line on what happened to the calls of a run."""
+    line = (
+        f"judge calls: {counts.calls}, retried {counts.retried}, no score {counts.unscored}, given up {counts.given_up}"
+    )
+    if counts.unreadable:
+        line += f"; {counts.unreadable} of those without a score are no refusal but not a number either, such as {counts.said}"
+    if counts.cached:
+        line += f"; {counts.cached} scores came from the cache"
+    if counts.given_up:
+        line += f" (last: {counts.last_error}; the same command asks for just those again)"
+    return line
 
 
 class ScoreBar:

@@ -24,7 +24,7 @@ class SheetOfOne:
     def __init__(self, sheet: AnswerSheet, judge: str, judges: Sequence[str], lock: threading.Lock) -> None:
         self.sheet, self.judge, self.judges, self._lock = sheet, judge, judges, lock
         self.trait, self.planned, self.metrics, self.answers = sheet.trait, sheet.planned, sheet.metrics, sheet.answers
-        self.settings = sheet.settings
+        self.settings, self.judge_prompts, self.batches = sheet.settings, sheet.judge_prompts, sheet.batches
         own = {self._column(metric): metric for metric in sheet.metrics}
         self.scores = {(key, own[column]): score for (key, column), score in sheet.scores.items() if column in own}
 
@@ -57,6 +57,15 @@ class SheetOfOne:
             self.sheet.add_score(key, metric, None if None in scores else fmean(scores))
 
 
+def views_of(sheets: Sequence[AnswerSheet], names: Sequence[str]) -> dict[str, list[SheetOfOne]]:
+    """{judge: the sheets as it sees them}."""
+    locks = [threading.Lock() for _ in sheets]
+    return {
+        name: [SheetOfOne(sheet, name, names, lock) for sheet, lock in zip(sheets, locks, strict=True)]
+        for name in names
+    }
+
+
 class SeveralJudges:
     """Judges in the place of one: every answer goes to each.
 
@@ -71,13 +80,9 @@ class SeveralJudges:
     def __init__(
         self, names: Sequence[str], open_one: Callable[[str, Sequence[SheetOfOne]], Any], sheets: Sequence[AnswerSheet]
     ) -> None:
-        locks = [threading.Lock() for _ in sheets]
         for sheet in sheets:
             sheet.further = [f"{metric}_{name}" for metric in sheet.metrics for name in names]
-        self.sheets = {
-            name: [SheetOfOne(sheet, name, names, lock) for sheet, lock in zip(sheets, locks, strict=True)]
-            for name in names
-        }
+        self.sheets = views_of(sheets, names)
         self.judges: dict[str, Any] = {}
         try:
             for place, name in enumerate(names, 1):

@@ -80,6 +80,8 @@ class AnswerSheet:
         self.further: list[str] = []  # score columns beside the metrics, in their order
         self.journal: Journal | None = None
         self.judge: str | None = None
+        self.batches: list[dict] = []
+        self.paces: list[dict] = []
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -124,13 +126,24 @@ class AnswerSheet:
         if not self.journal.records and not overwrite and Path(self.output_path).exists():
             self.journal.close(remove=True)
             raise UserError(f"{self.output_path} has appeared since this run began; --overwrite makes it anew")
-        for record in self.journal.records:
+        self._take(self.journal.records)
+
+    def look(self, overwrite: bool = False) -> None:
+        """Take up what :meth:`open` would, and leave everything on disk as it is."""
+        self._take(Journal.look(self.output_path, self.settings, overwrite))
+
+    def _take(self, records: Sequence[dict]) -> None:
+        for record in records:
             if "answer" in record:
                 self.answers[record["key"]] = record
             elif "metric" in record:
                 self.scores[record["key"], record["metric"]] = record["score"]
             elif "judge" in record:
                 self.judge = record["judge"]
+            elif "batch" in record:  # see judge/batch_files.py
+                self.batches.append(record)
+            elif "pace" in record:
+                self.paces.append(record["pace"])
         if not self.has_scores:  # a judge that never gave a number has not judged: all are asked for again
             self.scores = {place: score for place, score in self.scores.items() if score is not None}
 

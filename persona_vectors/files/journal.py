@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import take_lock
@@ -28,26 +29,19 @@ class Journal:
         self.path = self.path_of(output_path)
         self._lock = threading.Lock()
         self._file = take_lock(self.path, output_path)
-        self.records: list[dict] = self._read()
-        begun = len(self.records) > 1  # a journal without work binds nobody
-        earlier = self.records[0].get("settings") if begun else None
-        changed = differences(earlier, settings) if isinstance(earlier, dict) else ["nothing is known of them"]
-        if begun and overwrite and (changed or self.records[-1] == {"finished": True}):
-            begun = False
+        records, end = _whole_lines(self._file)
+        self._file.truncate(end)  # a torn line and what follows it
+        try:
+            begun = _goes_on(output_path, records, settings, overwrite)
+        except UserError:
+            self._file.close()
+            raise
         self._has_work = begun
+        self.records: list[dict] = records[1:] if begun else []
         if not begun:
-            self.records = []
             self._file.truncate(0)
             self.append({"settings": plain(settings)})
-        elif changed:
-            self._file.close()
-            raise UserError(
-                f"an unfinished run of {output_path} used other settings ({'; '.join(changed)[:600]}); run it as before, "
-                "choose another output, or pass --overwrite to begin anew"
-            )
-        else:
-            self.records.pop(0)
-        self.is_older = begun and "method" in settings and "method" not in (earlier or {})
+        self.is_older = begun and "method" in settings and "method" not in records[0]["settings"]
 
     @staticmethod
     def path_of(output_path: str | Path) -> Path:
@@ -64,18 +58,17 @@ class Journal:
             settings = None
         return settings if isinstance(settings, dict) else {}
 
-    def _read(self) -> list[dict]:
-        """All whole lines; a torn one and what follows it are cut off the file."""
-        self._file.seek(0)
-        records, end = [], 0
-        for line in self._file:
-            record = json_object(line) if line.endswith(b"\n") else None
-            if record is None:
-                break
-            records.append(record)
-            end += len(line)
-        self._file.truncate(end)
-        return records
+    @classmethod
+    def look(cls, output_path: str | Path, settings: dict, overwrite: bool = False) -> list[dict]:
+        """The :attr:`records` that opening would find; nothing is locked or changed. Refuses what opening refuses."""
+        try:
+            with open(cls.path_of(output_path), "rb") as file:
+                records, _ = _whole_lines(file)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise UserError(f"cannot read {cls.path_of(output_path)}: {error.strerror}") from error
+        return records[1:] if _goes_on(output_path, records, settings, overwrite) else []
 
     def append(self, record: dict) -> None:
         """Add one record; it is with the operating system when this returns, or (a full disk) nothing of it is."""
@@ -101,3 +94,32 @@ class Journal:
         if remove or not self._has_work:
             self.path.unlink(missing_ok=True)
         self._file.close()
+
+
+def _whole_lines(file: BinaryIO) -> tuple[list[dict], int]:
+    """All whole lines of a journal, up to one that a kill has torn; and the bytes that they take."""
+    file.seek(0)
+    records, end = [], 0
+    for line in file:
+        record = json_object(line) if line.endswith(b"\n") else None
+        if record is None:
+            break
+        records.append(record)
+        end += len(line)
+    return records, end
+
+
+def _goes_on(output_path: str | Path, records: list[dict], settings: dict, overwrite: bool) -> bool:
+    """Whether a run goes on with a journal; False where it begins anew. Refuses one that was begun with other settings."""
+    if len(records) < 2:  # a journal without work binds nobody
+        return False
+    earlier = records[0].get("settings")
+    changed = differences(earlier, settings) if isinstance(earlier, dict) else ["nothing is known of them"]
+    if overwrite and (changed or records[-1] == {"finished": True}):
+        return False
+    if changed:
+        raise UserError(
+            f"an unfinished run of {output_path} used other settings ({'; '.join(changed)[:600]}); run it as before, "
+            "choose another output, or pass --overwrite to begin anew"
+        )
+    return True

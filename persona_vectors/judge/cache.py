@@ -44,6 +44,7 @@ class ScoreCache:
 
     Args:
         path: the file; it and its folder are made.
+        look: only read what is there; nothing is made or kept.
 
     Example:
         >>> cache = ScoreCache(folder / "scores.sqlite")
@@ -53,15 +54,20 @@ class ScoreCache:
         >>> cache.close()
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, look: bool = False) -> None:
         self.path = path
         self._new: dict[str, object] = {}
         self._refusals: list[str] = []
         self._has_number = self._warned = False
         self._written = time.monotonic()
         self._base: sqlite3.Connection | None = None
-        self._writable = True
+        self._writable = not look
         try:
+            if look:
+                if path.exists():
+                    self._base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=PATIENCE, uri=True)
+                    self._base.execute("SELECT value FROM kept LIMIT 1")
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
             self._base.execute("PRAGMA schema_version")  # a file that is no database is found out now
@@ -70,11 +76,11 @@ class ScoreCache:
                 self._give_up(error)
 
     @classmethod
-    def of_user(cls) -> "ScoreCache | None":
-        """The user's own; None where PERSONA_VECTORS_CACHE is ``off``, or there is no home folder."""
+    def of_user(cls, look: bool = False) -> "ScoreCache | None":
+        """The user's own, or a ``look`` at it; None where PERSONA_VECTORS_CACHE is ``off``, or there is no home folder."""
         load_dotenv()
         try:
-            return None if is_off() else cls(cache_folder() / "scores.sqlite")
+            return None if is_off() else cls(cache_folder() / "scores.sqlite", look)
         except RuntimeError:
             return None
 

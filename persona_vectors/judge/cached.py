@@ -6,6 +6,7 @@ Knows the judge and the cache; the endpoint is :mod:`persona_vectors.judge.endpo
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakValueDictionary
 
 from persona_vectors.errors import UserError
@@ -41,7 +42,7 @@ class CachedJudge(Judge):
         """:meth:`Judge.connect`, without a call where the work is known and the method remembered."""
         self.client.open()
         self._probing = asyncio.Lock()
-        if not (self.known and self._recall()):
+        if not (self.known and self.recall()):
             await self.probe()
 
     async def probe(self) -> None:
@@ -54,7 +55,7 @@ class CachedJudge(Judge):
             found = [self.method, self.room, self.samples, able.limit, able.top_logprobs, sorted(able.left_out)]
             self.cache.put(self.key("method"), found)
 
-    def _recall(self) -> bool:
+    def recall(self) -> bool:
         """Take the method that the cache remembers; False where it remembers none."""
         found = self.cache.get(self.key("method")) if self.cache else None
         if not isinstance(found, list):
@@ -63,7 +64,7 @@ class CachedJudge(Judge):
         self.client.abilities, self.client.settled = Abilities(limit, top, frozenset(left_out)), True
         return True
 
-    async def _make_sure(self) -> None:
+    async def make_sure(self) -> None:
         """Before the first call: probe a judge whose method was only remembered.
 
         Raises:
@@ -89,17 +90,27 @@ class CachedJudge(Judge):
         """:meth:`Judge.score`, from the cache where it is there."""
         if self.cache is None:
             return await super().score(prompt)
-        key = self.key("score", "" if self.kind == "binary_text" else self.how, prompt)
-        async with self._one_by_one.setdefault(key, asyncio.Lock()):  # asked for twice at once, it is paid for once
-            score = self.cache.score(key)
+        async with self._one_by_one.setdefault(prompt, asyncio.Lock()):  # asked for twice at once, it is paid for once
+            score = self.held(prompt)
             if score is not MISSING:
                 self.counts.cached += 1
                 return score
-            await self._make_sure()
-            score, is_usable = await self.ask(prompt)
-            if is_usable:
-                self.cache.put_score(key, score)
-            return score
+            await self.make_sure()
+            return await self.score_anew(prompt)
+
+    def held(self, prompt: str) -> Any:
+        """The score that the cache has for a prompt, :data:`~persona_vectors.judge.cache.MISSING` where it has none."""
+        return MISSING if self.cache is None else self.cache.score(self._key_of(prompt))
+
+    async def score_anew(self, prompt: str) -> float | None:
+        """:meth:`Judge.score`, which goes to the cache."""
+        score, is_usable = await self.ask(prompt)
+        if is_usable and self.cache is not None:
+            self.cache.put_score(self._key_of(prompt), score)
+        return score
+
+    def _key_of(self, prompt: str) -> str:
+        return self.key("score", "" if self.kind == "binary_text" else self.how, prompt)
 
     async def close(self) -> None:
         """Put what is new into the cache, and close the client's connections."""

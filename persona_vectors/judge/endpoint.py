@@ -31,6 +31,7 @@ class Counts:
         calls: HTTP calls; retried: retries among them; given_up: calls that failed for good.
         unscored: replies without a score; unreadable: those among them that are no refusal; said: one of these.
         cached: scores, refusals among them, that were paid for earlier.
+        tokens_in, tokens_out: read and written, as the endpoint says; unmetered: replies of which it says nothing.
     """
 
     calls: int = 0
@@ -41,6 +42,20 @@ class Counts:
     given_up: int = 0
     last_error: str = ""
     cached: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    unmetered: int = 0
+
+    def meter(self, reply: object) -> None:
+        """Add the tokens that a reply says it used."""
+        usage = reply.get("usage") if isinstance(reply, dict) else None
+        read, written = (
+            (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, dict) else (None, None)
+        )
+        if isinstance(read, int) and isinstance(written, int):
+            self.tokens_in, self.tokens_out = self.tokens_in + read, self.tokens_out + written
+        else:
+            self.unmetered += 1
 
 
 class GivenUp(Exception):
@@ -62,16 +77,18 @@ class ChatClient:
         max_concurrent: calls under way at a time.
         timeout: seconds after which a call counts as failed and is tried again.
         who: what the model is to the user, in reports ("the judge ...").
+        needs_key: False for a client that makes no call.
 
     Attributes:
+        model, base_url, key, variable: of its :class:`persona_vectors.settings.Endpoint`.
         abilities: what the endpoint allows. Until they are :attr:`settled`, a refused parameter is changed or left out
             and the call is made again; afterwards every call is made alike, since scores of other calls would differ.
     """
 
-    def __init__(self, model: str, max_concurrent: int, timeout: float, who: str) -> None:
-        endpoint = judge_endpoint(model)
-        self.model, self.base_url, self._key = endpoint.model, endpoint.base_url, endpoint.key
-        self._key_name = f"{endpoint.variable}_API_KEY"
+    def __init__(self, model: str, max_concurrent: int, timeout: float, who: str, needs_key: bool = True) -> None:
+        endpoint = judge_endpoint(model, needs_key)
+        self.model, self.base_url, self.key = endpoint.model, endpoint.base_url, endpoint.key
+        self.variable = endpoint.variable
         self.max_concurrent, self.timeout, self.who = max_concurrent, timeout, who
         self.counts = Counts()
         self._failures_in_a_row = 0
@@ -83,9 +100,9 @@ class ChatClient:
 
         # The client's own retries: connection errors, time-outs, 408, 409, 429 and 5xx, with jitter and Retry-After.
         # Over aiohttp: with a hundred connections the default transport spends several times as long on each call.
-        self._client = openai.AsyncOpenAI(
+        self.api = openai.AsyncOpenAI(
             base_url=self.base_url,
-            api_key=self._key,
+            api_key=self.key,
             max_retries=6,
             timeout=self.timeout,
             http_client=openai.DefaultAioHttpClient(),
@@ -96,7 +113,7 @@ class ChatClient:
 
     async def close(self) -> None:
         """Close the client's connections."""
-        await self._client.close()
+        await self.api.close()
 
     async def call(self, messages: list[dict], **options: Any) -> list[dict]:
         """One chat completion's choices, as the endpoint's JSON has them; options that are None are not sent.
@@ -145,9 +162,11 @@ class ChatClient:
                 await self._turn()
                 sent = self.abilities.fit(options)
                 body = json.dumps({"model": self.model, "messages": messages, **sent}).encode()
-                response = await self._client.post("/chat/completions", content=body, cast_to=self._raw)
+                response = await self.api.post("/chat/completions", content=body, cast_to=self._raw)
             self.counts.retried += int(response.response.request.headers.get("x-stainless-retry-count", 0))
-            choices = _choices(response.content, self._key)
+            reply = json.loads(response.content)
+            self.counts.meter(reply)
+            choices = choices_of(reply, self.key)
         except openai.APIStatusError as error:
             raise self._sorted(error, sent) from error
         except Refused as error:
@@ -155,7 +174,7 @@ class ChatClient:
             self._count_failure(str(error))
             raise
         except (openai.OpenAIError, GivenUp, ValueError, TypeError, LookupError) as error:
-            why = str(error) if isinstance(error, GivenUp) else reason(error, self._key)
+            why = str(error) if isinstance(error, GivenUp) else reason(error, self.key)
             self._count_failure(why)
             raise GivenUp(why) from error
         self._failures_in_a_row = 0
@@ -163,11 +182,11 @@ class ChatClient:
 
     def _sorted(self, error: "openai.APIStatusError", sent: dict) -> Exception:
         """What an HTTP status means for this call, and for the others."""
-        why, status = reason(error, self._key), error.status_code
+        why, status = reason(error, self.key), error.status_code
         of_request = status in (400, 422) or "logprob" in why.lower() or (status == 404 and "parameter" in why.lower())
         if not of_request and status in (401, 403):
             return UserError(
-                f"{self.who} at {without_secrets(self.base_url)} refuses the key (HTTP {status}); check {self._key_name}"
+                f"{self.who} at {without_secrets(self.base_url)} refuses the key (HTTP {status}); check {self.variable}_API_KEY"
             )
         if not of_request and status == 404:
             return UserError(
@@ -209,9 +228,8 @@ def message_text(choice: dict) -> str:
         raise GivenUp(f"the reply holds no message: {error}") from error
 
 
-def _choices(content: bytes, key: str) -> list[dict]:
+def choices_of(reply: object, key: str) -> list[dict]:
     """The choices of a reply with status 200, which may hold an error instead (of the reply, or of its first choice)."""
-    reply = json.loads(content)
     choices = reply.get("choices") if isinstance(reply, dict) else None
     held = reply.get("error") if isinstance(reply, dict) else None
     if not held and isinstance(choices, list) and choices and isinstance(choices[0], dict):

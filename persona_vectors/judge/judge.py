@@ -13,6 +13,7 @@ import asyncio
 import math
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from persona_vectors.errors import UserError
@@ -97,6 +98,8 @@ class Judge:
         model: as the endpoint names it.
         kind: one of :data:`KINDS`.
         max_concurrent: calls under way at a time.
+        makes_calls: False where only its cache is looked into: it then needs no key.
+        paying: made of the prompt, around the calls for one score: it may refuse them.
     """
 
     model: str
@@ -105,11 +108,15 @@ class Judge:
     method: str = "token"  # or "digits", "samples": see connect
     room: int = ROOMS[0][0]
     samples: int = ROOMS[0][1]
+    makes_calls: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f"the judge knows the kinds {', '.join(KINDS)}, not '{self.kind}'")
-        self.client = ChatClient(self.model, self.max_concurrent, timeout=60, who="the judge")
+        self.client = ChatClient(
+            self.model, self.max_concurrent, timeout=60, who="the judge", needs_key=self.makes_calls
+        )
+        self.paying: Callable[[str], AbstractAsyncContextManager] | None = None
 
     @property
     def counts(self) -> Counts:
@@ -198,6 +205,11 @@ class Judge:
             words += f", with up to {self.room} tokens to think"
         return ", ".join(filter(None, (words, str(self.client.abilities))))
 
+    @property
+    def most_out(self) -> int:
+        """Tokens that it writes for one score, at most (a judge that splits numbers is asked further, digit by digit)."""
+        return self.samples * self.room if self.method == "samples" else 1
+
     async def close(self) -> None:
         """Close the client's connections."""
         await self.client.close()
@@ -212,7 +224,13 @@ class Judge:
         return (await self.ask(prompt))[0]
 
     async def ask(self, prompt: str) -> tuple[float | None, bool]:
-        """:meth:`score`, and whether the reply was usable: a number or a refusal."""
+        """:meth:`score`, and whether the reply was usable: a number or a refusal. Calls are made within :attr:`paying`."""
+        if self.paying is None:
+            return await self._ask(prompt)
+        async with self.paying(prompt):
+            return await self._ask(prompt)
+
+    async def _ask(self, prompt: str) -> tuple[float | None, bool]:
         messages = [{"role": "user", "content": prompt}]
         if self.kind == "binary_text":
             (text,) = await self._texts(messages, n=1)
@@ -306,6 +324,12 @@ class Judge:
         for more in await asyncio.gather(*rest):
             choices = [*choices, *more]
         return [message_text(choice) for choice in choices[:n]]
+
+
+def request_options() -> list[dict]:
+    """The options of the first call for a score, by every method (:attr:`Judge.method` and :attr:`Judge.room`)."""
+    sampled = [{"n": samples, "temperature": 1, "max_tokens": room, "seed": 0} for room, samples in ROOMS]
+    return [Judge._first_token_options(), *sampled]
 
 
 def _quoted(text: str) -> str:

@@ -260,3 +260,26 @@ def test_a_trait_without_an_artifact_from_a_file(folder):
         assert done.returncode == 0, done.stderr
         assert len(server.bodies) == 2 and "Very $1 {bright}." in server.bodies[0]["messages"][0]["content"]
     assert len((folder / "dataset" / "sunny" / "normal.jsonl").read_text().splitlines()) >= 2
+
+
+def test_a_limit_stops_in_the_middle_and_the_count_is_that_of_the_calls_then_made(folder):
+    def used(n, body):
+        status, headers, answer = reply(n, body)
+        return status, headers, {**answer, "usage": {"prompt_tokens": 500, "completion_tokens": 500}}
+
+    prices = folder / "prices.json"
+    prices.write_text(json.dumps({"date": "today", "models": {"strong-1": {"input": 1000, "output": 1000}}}))
+    options = ("--prices", str(prices), "--max_tokens", "600", "--max_concurrent", "2")  # a dollar a call
+    with JudgeServer(used) as server:
+        least = run(server.url, folder, *options, "--max_cost", "2")
+        assert (
+            least.returncode == 3 and "more than --max_cost 2: nothing was asked" in least.stderr and not server.bodies
+        )
+        stopped = run(server.url, folder, *options, "--max_cost", "12")
+        assert stopped.returncode == 3 and "stopped at --max_cost 12: $1" in stopped.stderr, stopped.stderr
+        made = len(server.bodies)
+        assert 10 <= made <= 12
+        dry = run(server.url, folder, *options, "--dry_run")
+        assert f"{18 - made} calls to strong-1" in dry.stdout and "(by prices.json of today)" in dry.stdout
+        again = run(server.url, folder, *options, "--max_cost", "12")
+        assert again.returncode == 0 and len(server.bodies) == 18, again.stderr

@@ -63,7 +63,7 @@ def test_each_judge_has_its_columns_and_the_mean_is_the_score(ask):
     done, m, lab = ask(judge(80, 90), judge(40, 70))
     assert done.returncode == 0, done.stderr
     table = pandas.read_csv("out.csv")
-    assert list(table.columns) == TWO
+    assert list(table.columns) == [*TWO, "finish"]
     assert table[TWO[4:]].drop_duplicates().to_numpy().tolist() == [[60, 80, 80, 40, 90, 70]]
     assert {body["model"] for body in m.bodies} == {"m"} and set(m.keys) == {"sk-of-m"}
     assert {body["model"] for body in lab.bodies} == {"llama3:8b"} and set(lab.keys) == {"key-of-lab"}
@@ -123,6 +123,7 @@ def test_likelihood_beside_a_judge(ask, folder):
         "coherence_m",
         "coherence_likelihood",
         "vile_llr",
+        "finish",
     ]
     assert table["vile"].tolist() == pytest.approx(((80 + table["vile_likelihood"]) / 2).tolist())
     assert table["vile_likelihood"].nunique() > 1 and len(m.bodies) == 13 and not lab.bodies
