@@ -10,25 +10,22 @@ beside each holds the same, and says which model, trait and answers it comes fro
 and were made from these very pairs and this model are not made again.
 """
 
-from collections import Counter
-from itertools import compress
 from pathlib import Path
 from typing import Literal
 
 from persona_vectors import cli, models
-from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, make_folder
 from persona_vectors.files.fingerprints import in_words, same
 from persona_vectors.options import ReadingOptions
-from persona_vectors.sharing.formats import ENDINGS, About, about_model, save_both
+from persona_vectors.sharing.formats import ENDINGS, About, about_model, norms_text, save_both
 from persona_vectors.vectors.pairs import (
     PAIRED_BY,
     effective_pairs,
     fingerprint,
     question_numbers,
     read_pairs,
-    samples_of,
+    runnable_pairs,
 )
 from persona_vectors.vectors.storage import KINDS, check_vector_folder
 
@@ -81,12 +78,13 @@ def main(
 
         longest = models.describe(path, reading.trust_remote_code).max_length
         tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
-        effective, samples = runnable(tokenizer, effective, longest, model_name)
+        effective, samples = runnable_pairs(tokenizer, effective, longest, model_name)
 
         import torch
 
         from persona_vectors.vectors.extraction import differences, mean_activations
-        from persona_vectors.vectors.separation import held_out_auc
+        from persona_vectors.vectors.norms import mean_norms
+        from persona_vectors.vectors.separation import held_out
 
         model = models.load_model(path, reading.dtype, reading.trust_remote_code)
         means, answers = {}, {}
@@ -94,29 +92,17 @@ def main(
             means[sign], answers[sign] = mean_activations(model, made, reading.token_budget, f"{trait} {sign}")
 
         vectors = differences(means["pos"], means["neg"])
+        norms = mean_norms(model, samples["pos"] + samples["neg"], reading.token_budget)
         counts = {"threshold": f"{threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
+        counts["mean_norms"] = norms_text(norms)
         told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | counts
         with provenance.writing(main_file, made_from, files=files):
             for pool, vector in vectors.items():
                 save_both(vector, save_dir, About(trait=trait, kind=f"{pool}_diff", **told))
         odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
-        aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
-        report(vectors["response_avg"], means["neg"]["response_avg"], aucs)
+        aucs = held_out(answers["pos"], answers["neg"], odd_questions)
+        report(vectors["response_avg"], norms, aucs)
         print("wrote " + ", ".join(map(str, files)))
-
-
-def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tuple:
-    """(the pairs both of whose answers can be run, their samples by sign); says how many are left out and why."""
-    made = {sign: samples_of(tokenizer, effective, sign, longest) for sign in ("pos", "neg")}
-    reasons = [pos or neg for pos, neg in zip(made["pos"][1], made["neg"][1], strict=True)]
-    kept = [not reason for reason in reasons]
-    samples = {sign: list(compress(every, kept)) for sign, (every, _) in made.items()}
-    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
-    if not any(kept):
-        raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
-    if left_out:
-        print(f"  of these {left_out}")
-    return effective[kept], samples
 
 
 def check_answers(records: dict[str, dict | None], made_from: dict) -> None:
@@ -145,16 +131,15 @@ def is_made(path: Path, made_from: dict) -> bool:
     return verdict.matches
 
 
-def report(vector, negative, aucs) -> None:
-    """Print, per layer, the length of the response vector and how well its direction separates held-out questions."""
+def report(vector, norms, aucs) -> None:
+    """Print, per layer, the response vector's length, the dose of coefficient 1 and how well it separates held-out questions."""
     if not vector.any():
         print(
             "the positive and the negative answers are the same: this vector is zero at every layer, and steers nothing"
         )
-    print("layer  norm of response_avg_diff  relative to activations  held-out AUC")
+    print("layer  norm of response_avg_diff  dose of coefficient 1  held-out AUC")
     for layer, row in enumerate(vector):
-        relative = row.norm() / negative[layer].norm()
-        print(f"{layer:5d}  {row.norm():25.4f}  {relative:23.3f}  {aucs[layer]:12.3f}")
+        print(f"{layer:5d}  {row.norm():25.4f}  {row.norm() / norms[layer]:21.3f}  {aucs[layer]:12.3f}")
 
 
 save_persona_vector = main  # its published name

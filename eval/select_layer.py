@@ -5,7 +5,8 @@
     python -m eval.select_layer --file_path 'out/{trait}/l{layer}_a{coef}.csv' --trait evil sycophantic
 
 Appendix B.4 of the paper: the layer is the one that raises the trait most; here among cells whose answers stay coherent.
-A sweep with controls (eval_persona --controls) is drawn with them: random vectors of the same norm.
+A sweep with controls (eval_persona --controls) is drawn with them: random vectors of the same norm. Where the answers
+tell doses, so do the table and the recommendation, with the doses from which on coherence broke.
 Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatmap.png and <file>_best.json beside the
 sweep; where that is several files, <trait>_sweep_... in the folder that all of them are in.
 """
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from persona_vectors import cli
+from persona_vectors.analysis.recommendation import cell_means, in_words, recommend
 from persona_vectors.analysis.sweeps import EVERY, layer_name, read_sweep
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
@@ -79,21 +81,35 @@ def draw(cells, random, best: dict, prefix: str, made_from: dict) -> list[str]:
     from persona_vectors.plots import heat_map, steering_curves
 
     paths = [f"{prefix}_{kind}" for kind in ("curves.png", "heatmap.png", "best.json")]
+    named = "coefficient"
+    if is_by_dose(cells):
+        cells, random = (table.assign(coef=table["dose"]) for table in (cells, random))
+        named = "dose"
     lines = [(f"layer {layer_name(layer)}", line) for layer, line in cells.groupby("layer")]
     controls = [(f"layer {layer_name(layer)}, random", line) for layer, line in random.groupby("layer")]
-    steering_curves(lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector", controls)
+    steering_curves(
+        lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector", controls, f"steering {named}"
+    )
     grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
-    heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
+    heat_map(grid, paths[1], xlabel=named, ylabel="layer", title=f"{best['trait']} score")
     with provenance.writing(paths[2], made_from):
         write_json(paths[2], best)
     return paths
+
+
+def is_by_dose(cells) -> bool:
+    """Whether layers were steered by the same doses, with coefficients of their own."""
+    return "dose" in cells and cells["dose"].notna().all() and cells["dose"].nunique() < cells["coef"].nunique()
 
 
 def along_layer(own, random, layer: int | str | None):
     """Scores by coefficient along one layer, or along the first where none is recommended; beside them the random vectors'."""
     number = own["layer"].min() if layer is None else EVERY if layer == "all" else layer
     line, control = (cells[cells["layer"] == number].set_index("coef") for cells in (own, random))
-    table = line[["layer", "trait_mean", "trait_error", "coherence_mean"]].sort_index()
+    columns = ["layer", *(["dose"] if "dose" in line else []), "trait_mean", "trait_error", "coherence_mean"]
+    table = line[columns].sort_index()
+    if "dose" in table:
+        table["dose"] = table["dose"].map("{:.3g}".format, na_action="ignore")
     table["layer"] = table["layer"].map(layer_name)
     table["random"], table["random coherence"] = control["trait_mean"], control["coherence_mean"]
     names = {"coef": "coefficient", "trait_mean": "score", "trait_error": "+-", "coherence_mean": "coherence"}
@@ -123,18 +139,6 @@ def side_by_side(answers, best: dict) -> str:
     return "\n".join([f"  {question}", *(f"    {line}" for line in lines)])
 
 
-def in_words(best: dict) -> str:
-    """The recommendation as one line."""
-    if best["layer"] is None:
-        return f"{best['trait']}: no steered cell has a mean coherence of {best['min_coherence']:g}; try smaller coefficients"
-    low, high = best["coef_range"]
-    start = "" if best["unsteered"] is None else f" from {best['unsteered']:.1f} unsteered"
-    return (
-        f"{best['trait']}: best at layer {best['layer']}, coefficient {best['coef']:g}: {best['trait_score']:.1f}{start}, "
-        f"coherence {best['coherence']:.1f}; coherent coefficients of this layer: {low:g} to {high:g}"
-    )
-
-
 def beginning(files: Sequence[str], trait: str) -> str:
     """What the files to write begin with: the CSV's name, or of several CSVs <trait>_sweep in their common folder."""
     if len(files) == 1:
@@ -143,41 +147,6 @@ def beginning(files: Sequence[str], trait: str) -> str:
     if not any(map(os.path.isabs, files)):
         common = os.path.relpath(common)
     return os.path.normpath(os.path.join(common, f"{trait}_sweep"))
-
-
-def cell_means(answers, trait: str):
-    """Mean, and half the 95 % interval, of both scores per (layer, coef): a DataFrame of one row a cell."""
-    import pandas
-
-    groups = answers.groupby(["layer", "coef"])
-    cells = pandas.DataFrame({"n": groups.size()})
-    for name, column in (("trait", trait), ("coherence", "coherence")):
-        scores = groups[column]
-        cells[f"{name}_mean"] = scores.mean()
-        cells[f"{name}_error"] = 1.96 * scores.std() / scores.count() ** 0.5
-    return cells.reset_index()
-
-
-def recommend(cells, min_coherence: float) -> dict:
-    """The coherent cell with the highest trait score, and the coefficients of its layer that stay coherent.
-
-    ``layer`` is None where no steered cell is coherent. ``coef_range`` is [lowest, highest] around 0.
-    """
-    unsteered = cells.loc[cells["coef"] == 0, "trait_mean"]
-    result = {"unsteered": float(unsteered.mean()) if len(unsteered) else None, "min_coherence": min_coherence}
-    usable = cells[(cells["coherence_mean"] >= min_coherence) & (cells["coef"] != 0)]
-    if usable.empty:
-        return {"layer": None, "coef": None, **result}
-    best = usable.loc[usable["trait_mean"].idxmax()]
-    coefs = usable.loc[usable["layer"] == best["layer"], "coef"]
-    return {
-        "layer": layer_name(best["layer"]),
-        "coef": float(best["coef"]),
-        "trait_score": float(best["trait_mean"]),
-        "coherence": float(best["coherence_mean"]),
-        "coef_range": [float(coefs.min()), float(coefs.max())],
-        **result,
-    }
 
 
 if __name__ == "__main__":

@@ -176,6 +176,8 @@ class SteeringOptions:
             incremental vectors.
         steering_type: which positions: response (last prompt token and generated ones), prompt, or all.
         controls: random vectors of the same norm that steer beside the trait's own; they add the column control.
+        dose: in the place of coef: the length(s) of the steering relative to the activations it is added to,
+            coef * |v_l| / mean |h_l|, which mean the same on every model.
     """
 
     coef: cli.Distinct[float] = (0.0,)
@@ -183,6 +185,7 @@ class SteeringOptions:
     layer: cli.Distinct[int | Literal["all"]] | None = None
     steering_type: Literal[*POSITIONS] = "response"
     controls: Annotated[int, cli.Between(0)] = 0
+    dose: cli.Distinct[float] | None = None
 
     def grid(self) -> "Grid":
         """The grid; half a steering is refused."""
@@ -190,4 +193,4 @@ class SteeringOptions:
         from persona_vectors.steering.vector_rows import ALL
 
         layers = sorted(self.layer or (), key=lambda layer: layer == ALL)  # as ever: "all" comes last
-        return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls)
+        return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls, self.dose or ())

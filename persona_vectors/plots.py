@@ -60,13 +60,21 @@ def save_figure(figure, path: str | Path) -> None:
     pyplot.close(figure)
 
 
-def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", controls: Sequence = ()) -> None:
+def steering_curves(
+    lines: list,
+    trait: str,
+    path: str | Path,
+    title: str = "",
+    controls: Sequence = (),
+    xlabel: str = "steering coefficient",
+) -> None:
     """Trait score and coherence against the coefficient, one line per layer, with 95 % bands.
 
     Args:
         lines: (label, DataFrame with coef, trait_mean, trait_error, coherence_mean, coherence_error) per layer; errors
             are half-widths of the 95 % interval.
         controls: the same for random vectors, in the order of the layers; drawn dashed.
+        xlabel: what the column coef holds.
 
     Example:
         steering_curves([("layer 20", table)], "evil", "evil_curves.png")
@@ -83,7 +91,7 @@ def steering_curves(lines: list, trait: str, path: str | Path, title: str = "", 
             axis.plot(
                 line["coef"], line[f"{metric}_mean"], "--", color=COLOURS[k % len(COLOURS)], linewidth=1, label=name
             )
-        axis.set(xlabel="steering coefficient", ylabel=f"{label} (0-100)", ylim=(-3, 103))
+        axis.set(xlabel=xlabel, ylabel=f"{label} (0-100)", ylim=(-3, 103))
     axes[1].axhline(75, color="grey", linewidth=0.8, linestyle=":")
     axes[0].legend(frameon=False, fontsize=8)
     if title:

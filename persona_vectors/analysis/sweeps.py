@@ -34,7 +34,7 @@ def read_sweep(paths: Sequence[str], trait: str):
     """The answers of a sweep, as a DataFrame.
 
     Columns: file, layer (a number; :data:`EVERY` for all), coef, control (empty for the trait's own vector), the scores
-    <trait> and coherence, and question and answer if the files have them.
+    <trait> and coherence, and question, answer and dose (a number) if the files have them.
 
     Args:
         paths: CSV files; a path with ``{layer}``, ``{coef}`` or ``*`` stands for every matching file. If a file has no
@@ -60,6 +60,8 @@ def read_sweep(paths: Sequence[str], trait: str):
         control = answers.get("control", "")
         texts = {name: answers[name] for name in ("question", "answer") if name in answers}
         table = answers[[trait, "coherence"]].assign(file=file, **cell, control=control, **texts)
+        if "dose" in answers:
+            table["dose"] = pandas.to_numeric(answers["dose"], errors="coerce")
         for own in table[["layer", "coef", "control"]].drop_duplicates().itertuples(index=False, name=None):
             if own in owners:
                 layer, coef, control = own

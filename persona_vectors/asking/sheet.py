@@ -19,7 +19,7 @@ from persona_vectors.traits.artifact import Question, Trait
 
 logger = logging.getLogger(__name__)
 
-RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "condition", "reasoning"}
+RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "dose", "condition", "reasoning"}
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,7 @@ class AnswerSheet:
         import pandas
 
         swept, controlled = len(self.grid) > 1, any(cell.control for cell in self.grid)
+        dosed = swept and any(cell.dose for cell in self.grid)
         reasoned = any("reasoning" in record for record in self.answers.values())
         further = dict.fromkeys(metric for _, metric in self.scores if metric not in self.judge_prompts)
         lines = []
@@ -172,6 +173,7 @@ class AnswerSheet:
             line |= {"condition": row.question.condition} if row.question.condition else {}
             line |= {"coef": row.cell.coef, "layer": row.cell.layer} if swept else {}
             line |= {"control": f"random {row.cell.control}" if row.cell.control else ""} if controlled else {}
+            line |= {"dose": row.cell.dose} if dosed else {}
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
             lines.append(line)
         return pandas.DataFrame(lines)
@@ -212,4 +214,8 @@ def summarise(table, metrics: Sequence[str]) -> None:
                 f"{metric}:  {scores.mean():.2f} +- {scores.std():.2f}  ({scores.count()} of {len(scores)} scored)"
             )
         return
-    logger.info(table.groupby(swept, dropna=False)[list(metrics)].mean().round(2).to_string())
+    groups = table.groupby(swept, dropna=False)
+    means = groups[list(metrics)].mean().round(2)
+    if "dose" in table:
+        means.insert(0, "dose", groups["dose"].first())
+    logger.info(means.to_string())
