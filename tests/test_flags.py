@@ -36,7 +36,7 @@ TABLE = """
         model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
         trust_remote_code=false
     eval.eval_persona:
-        model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 n_questions=
+        model trait output_path coef=0 dose= vector_path= layer= steering_type=response controls=0 n_questions=
         max_tokens=1000 n_per_question=10 batch_process=true max_concurrent_judges=100 persona_instruction_type= assistant_name=
         judge_model=gpt-4.1-mini-2025-04-14 scorer= scorer_pairs= version=extract overwrite=false
         trait_dir=data_generation backend=auto batch_size=64 dtype=auto seed=0 enable_thinking=false
@@ -71,6 +71,9 @@ TABLE = """
     eval.serve:
         model vectors port=8000 host=127.0.0.1 kind=response_avg_diff dtype=auto slots=1024 vllm_flags=
         trust_remote_code=false
+    eval.vector_quality:
+        model vector_path pos_path neg_path trait against= sweep= prompt_path= min_coherence=75 threshold=50
+        pair_by=question_id seed=0 output= record_norms=false dtype=auto token_budget= trust_remote_code=false
     eval.vector_similarity:
         vector_path layer output=vector_similarity
     persona_vectors.bake:
