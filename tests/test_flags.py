@@ -64,6 +64,12 @@ TABLE = """
         data_parallel_size= gpu_memory_utilization=
     eval.report:
         model trait folder steering= mitigation= output=
+    eval.search:
+        model trait vector_path output_path dose=0.1,1.2 layer= trials=16 min_coherence=75 steering_type=response
+        n_questions= max_tokens=1000 n_per_question=10 seed=0 enable_thinking=false
+        judge_model=gpt-4.1-mini-2025-04-14 max_concurrent_judges=100 scorer= scorer_pairs= overwrite=false
+        trait_dir=data_generation backend=auto batch_size=64 tensor_parallel_size= data_parallel_size=
+        gpu_memory_utilization= dtype=auto trust_remote_code=false
     eval.select_layer:
         file_path trait min_coherence=75 output=
     eval.sentiment:

@@ -104,7 +104,10 @@ def names_and_versions(lines, sign):
     [
         (PROJECT["dependencies"], "requirements-cpu.txt"),
         (PROJECT["dependencies"] + PROJECT["optional-dependencies"]["vllm"], "requirements.txt"),
-        (PROJECT["optional-dependencies"]["test"], "requirements-test.txt"),
+        (
+            PROJECT["optional-dependencies"]["test"] + PROJECT["optional-dependencies"]["search"],
+            "requirements-test.txt",
+        ),
     ],
     ids=["cpu", "gpu", "test"],
 )

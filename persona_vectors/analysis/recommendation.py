@@ -27,8 +27,8 @@ def cell_means(answers, trait: str):
     return cells.reset_index()
 
 
-def recommend(cells, min_coherence: float) -> dict:
-    """The coherent cell with the highest trait score, and the coefficients of its layer that stay coherent.
+def recommend(cells, min_coherence: float, lowest: bool = False) -> dict:
+    """The coherent cell with the highest trait score (or the ``lowest``), and the coefficients of its layer that stay coherent.
 
     ``layer`` is None where no steered cell is coherent. ``coef_range`` is [lowest, highest] around 0. Where doses are known:
     ``dose`` and ``dose_range`` the same, and ``broken_from``: per layer the smallest dose, in absolute value, at which the
@@ -45,12 +45,13 @@ def recommend(cells, min_coherence: float) -> dict:
     dosed = "dose" in cells and cells["dose"].any()
     if dosed:
         broken = cells[(cells["coherence_mean"] < min_coherence) & (cells["coef"] != 0)].dropna(subset=["dose"])
-        lowest = broken["dose"].abs().groupby(broken["layer"]).min()
-        result["broken_from"] = {str(layer_name(layer)): float(dose) for layer, dose in lowest.items()}
+        least = broken["dose"].abs().groupby(broken["layer"]).min()
+        result["broken_from"] = {str(layer_name(layer)): float(dose) for layer, dose in least.items()}
     usable = cells[(cells["coherence_mean"] >= min_coherence) & (cells["coef"] != 0)]
     if usable.empty:
         return {"layer": None, "coef": None, **result}
-    best = usable.loc[usable["trait_mean"].idxmax()]
+    scores = usable["trait_mean"]
+    best = usable.loc[scores.idxmin() if lowest else scores.idxmax()]
     of_layer = usable[usable["layer"] == best["layer"]]
     if dosed and best["dose"] == best["dose"]:
         result["dose"] = float(best["dose"])

@@ -108,9 +108,10 @@ class Grid:
 
     def cells_of(self, trait: str) -> list[Cell]:
         """The trait's cells, with coefficient and, where it is known, dose; after :meth:`load`."""
-        return [self._with_dose(trait, cell) for cell in self.cells]
+        return [self.with_dose(trait, cell) for cell in self.cells]
 
-    def _with_dose(self, trait: str, cell: Cell) -> Cell:
+    def with_dose(self, trait: str, cell: Cell) -> Cell:
+        """A cell with its dose; with its coefficient where doses were asked for, one of which it has in its place."""
         if cell.dose is not None:
             return cell
         if not cell.coef:
@@ -168,7 +169,7 @@ class Grid:
         if not cell.coef:
             return ()
         assert cell.layer is not None  # Grid.of refuses a coefficient without one
-        coef = self._with_dose(trait, cell).coef if self.by_dose else cell.coef
+        coef = self.with_dose(trait, cell).coef if self.by_dose else cell.coef
         return self.rows_for(trait, cell).interventions(cell.layer, coef, self.positions)
 
     def rows_for(self, trait: str, cell: Cell) -> VectorRows:
