@@ -17,6 +17,8 @@ def d_prime(pos: Tensor, neg: Tensor) -> Tensor:
 
     The standard deviation is the root of the two classes' mean variance; NaN where a class has one value.
     """
+    if min(len(pos), len(neg)) < 2:
+        return torch.full(pos.shape[1:], torch.nan)
     return (pos.mean(0) - neg.mean(0)) / ((pos.var(0) + neg.var(0)) / 2).sqrt()
 
 

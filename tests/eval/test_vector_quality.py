@@ -71,7 +71,7 @@ def test_too_few_say_nothing(activations):
 def test_d_prime_and_auc_of_numbers_one_can_follow():
     pos, neg = torch.tensor([3.0, 5.0]), torch.tensor([0.0, 2.0])
     assert float(d_prime(pos, neg)) == pytest.approx(3 / 2**0.5)
-    assert float(auc(pos, neg)) == 1.0
+    assert float(auc(pos, neg)) == 1.0 and d_prime(pos[:1], neg).isnan()
     rows = torch.tensor([[[3.0]], [[5.0]], [[3.0]], [[5.0]]])
     fold = torch.tensor([True, True, False, False])
     assert held_out(rows, rows - 3, fold, d_prime).tolist() == pytest.approx([3 / 2**0.5])
