@@ -93,7 +93,7 @@ class CapabilitySheet:
         rows = []
         for cell in self.cells:
             layer = "" if cell.layer is None else cell.layer
-            at = {"coef": cell.coef, "layer": layer, "control": f"random {cell.control}" if cell.control else ""}
+            at = {"coef": cell.coef, "layer": layer, "control": cell.control_name}
             for task in self.tasks:
                 rows += [at | value for value in self.done[self.key(cell, task)]["values"]]
         return pandas.DataFrame(rows, columns=list(COLUMNS))
