@@ -75,10 +75,7 @@ def main(
         trait_dir: folder of trait_data_eval/ and monitoring/.
     """
     generated, judging = generation.with_dtype(loading.dtype), judge.settings()
-    if judge.judge_model == UNJUDGED:
-        raise UserError(f"--judge_model {UNJUDGED} leaves nothing to correlate projections with")
-    if "many_shot" in kind and not (pos_path and neg_path):
-        raise UserError("--kind many_shot needs --pos_path and --neg_path: answers CSVs of the extraction questions")
+    check(judge.judge_model, kind, pos_path, neg_path)
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
     if len(traits) > 1 and any(p and "{trait}" not in p for p in (vector_path, pos_path, neg_path)):
         raise UserError("several traits need {trait} in --vector_path (and --pos_path, --neg_path)")
@@ -117,6 +114,14 @@ def main(
     draw(found, output_dir)
     print("\n".join(map(in_words, found)))
     print(f"wrote {', '.join(f'{output_dir}/{t}_{k}.csv/.png/.json' for t, k in sheets)}")
+
+
+def check(judge_model: str, kind: Sequence[str], pos_path: str | None, neg_path: str | None) -> None:
+    """Refuse flags that fit no run."""
+    if judge_model == UNJUDGED:
+        raise UserError(f"--judge_model {UNJUDGED} leaves nothing to correlate projections with")
+    if "many_shot" in kind and not (pos_path and neg_path):
+        raise UserError("--kind many_shot needs --pos_path and --neg_path: answers CSVs of the extraction questions")
 
 
 def read_vectors(vector_path: str, layers: dict[str, int], shape: models.Shape) -> dict[str, dict]:

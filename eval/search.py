@@ -21,7 +21,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, make_folder
 from persona_vectors.files.jsonfile import write_json
-from persona_vectors.files.tables import read_answers, write_table
+from persona_vectors.files.tables import read_scored, write_table
 from persona_vectors.options import EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
 from persona_vectors.steering.intervention import POSITIONS
 from persona_vectors.steering.sweep import Cell, Grid
@@ -62,7 +62,7 @@ def main(
         dose: smallest and largest dose, coef * |v_l| / mean |h_l|; both negative to lower the trait.
         layer: lowest and highest layer (1 and the last but one).
         trials: cells to ask in all.
-        min_coherence: mean coherence that a cell has to keep.
+        min_coherence: mean coherence that a cell has to keep; 0 takes cells as they are, scored for coherence or not.
         steering_type: which positions: response (last prompt token and generated ones), prompt, or all.
         n_questions: ask only the first so many of the artifact's questions.
         overwrite: begin anew although the search, or its output, exists.
@@ -72,8 +72,7 @@ def main(
     from persona_vectors.asking.subject import Subject
 
     check_installed()
-    if len(dose) != 2 or not min(dose) * max(dose) > 0:
-        raise UserError("--dose takes the smallest and the largest dose, both of one sign and neither 0, as 0.1,1.2")
+    check(dose, judge, min_coherence)
     artifact = load_trait(trait, "eval", trait_dir)
     artifact = replace(artifact, questions=artifact.questions[:n_questions])
     generated, judging = generation.with_dtype(loading.dtype), judge.settings()
@@ -98,14 +97,28 @@ def main(
         if overwrite:
             shutil.rmtree(folder, ignore_errors=True)
         make_folder(folder)
-        rounds = Rounds(artifact, folder, settings, grid, subject, judging)
+        rounds = Rounds(artifact, folder, settings, grid, subject, judging, min_coherence)
         search = CellSearch(folder, within, min_coherence, rounds.made_from, generation.seed)
         rounds.keep_engine(opened)
         while cells := search.round(trials):
             found = rounds.ask(search.number, cells)
             search.tell(found)
             print(f"round {search.number}: " + ", ".join(map(in_short, found.items())))
-        report(rounds, output_path, min_coherence, within.lowers)
+        report(rounds, output_path, within.lowers)
+
+
+def check(dose: tuple[float, ...], judge: JudgeOptions, min_coherence: float) -> None:
+    """Refuse flags that fit no search."""
+    from persona_vectors.asking.sheet import UNJUDGED
+
+    if len(dose) != 2 or not min(dose) * max(dose) > 0:
+        raise UserError("--dose takes the smallest and the largest dose, both of one sign and neither 0, as 0.1,1.2")
+    if judge.judge_model == UNJUDGED:
+        raise UserError(f"--judge_model {UNJUDGED} leaves nothing to search by")
+    if judge.coherence_prompt == "none" and min_coherence:
+        raise UserError(
+            f"--coherence_prompt none leaves --min_coherence {min_coherence:g} unchecked; --min_coherence 0 does without"
+        )
 
 
 def layers_of(layer: tuple[int, ...] | None, layers: int) -> tuple[int, int]:
@@ -119,7 +132,8 @@ def layers_of(layer: tuple[int, ...] | None, layers: int) -> tuple[int, int]:
 def in_short(cell: tuple[tuple[int, float], tuple[float, float]]) -> str:
     """A cell's means, for the line of its round."""
     (layer, dose), (score, coherence) = cell
-    return f"layer {layer} dose {dose:g}: {score:.1f} (coherence {coherence:.1f})"
+    coherent = f" (coherence {coherence:.1f})" if coherence == coherence else ""
+    return f"layer {layer} dose {dose:g}: {score:.1f}{coherent}"
 
 
 @dataclass
@@ -132,6 +146,7 @@ class Rounds:
     grid: Grid
     subject: "Subject"
     judging: "JudgeSettings"
+    min_coherence: float
 
     def sheet_of(self, cells: list[Cell], name: str) -> Any:
         """The sheet of a round; of two cells or more it has the columns coef, layer and dose."""
@@ -175,8 +190,10 @@ class Rounds:
         """The answers of all rounds, (unsteered, steered), each once; None before the first."""
         import pandas
 
-        names = (self.trait.name, "coherence")
-        tables = [read_answers(path, names) for path in sorted(self.folder.glob("round[0-9]*.csv"))]
+        tables = [
+            read_scored(path, self.trait.name, self.min_coherence)
+            for path in sorted(self.folder.glob("round[0-9]*.csv"))
+        ]
         if not tables:
             return None
         steered = [table[table["coef"].astype(float) != 0] for table in tables]
@@ -191,12 +208,12 @@ class Rounds:
         return {(int(layer), float(dose)): (score, coherent) for (layer, dose), score, coherent in means.itertuples()}
 
 
-def report(rounds: Rounds, output_path: str, min_coherence: float, lowers: bool) -> None:
+def report(rounds: Rounds, output_path: str, lowers: bool) -> None:
     """Write all rounds as one sweep and its recommendation; print both."""
     import pandas
 
-    from persona_vectors.analysis.recommendation import cell_means, in_words, recommend
-    from persona_vectors.analysis.sweeps import read_sweep
+    from persona_vectors.analysis.recommendation import in_words, recommend
+    from persona_vectors.analysis.sweeps import cell_means, read_sweep
     from persona_vectors.asking.sheet import summarise
 
     (unsteered, steered), trait = rounds.tables(), rounds.trait.name
@@ -204,9 +221,9 @@ def report(rounds: Rounds, output_path: str, min_coherence: float, lowers: bool)
     parts = [part for layer in layers for part in (unsteered.assign(layer=layer), steered[steered["layer"] == layer])]
     with provenance.writing(output_path, rounds.made_from):
         write_table(pandas.concat(parts), output_path)
-    summarise(steered, (trait, "coherence"))
-    cells = cell_means(read_sweep([output_path], trait), trait)
-    best = {"trait": trait, "file": output_path, **recommend(cells, min_coherence, lowers)}
+    summarise(steered, tuple(rounds.judging.prompts(rounds.trait)))
+    cells = cell_means(read_sweep([output_path], trait, rounds.min_coherence), trait)
+    best = {"trait": trait, "file": output_path, **recommend(cells, rounds.min_coherence, lowers)}
     path = str(Path(output_path).with_suffix("")) + "_best.json"
     with provenance.writing(path, rounds.made_from):
         write_json(path, best)

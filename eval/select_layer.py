@@ -64,7 +64,8 @@ def main(
         rows.append(along_layer(own, controls, best["layer"]).assign(trait=name))
         print(in_words(best))
         print(side_by_side(answers[answers["control"] == ""], best))
-    table = pandas.concat(rows)[["trait", *rows[0].columns[:-1]]].dropna(axis=1, how="all")
+    table = pandas.concat(rows).dropna(axis=1, how="all")
+    table.insert(0, "trait", table.pop("trait"))
     print("\n" + table.to_string(index=False, float_format=lambda number: f"{number:.1f}", na_rep=""))
     print("wrote " + ", ".join(written))
 

@@ -19,7 +19,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file, plain
 from persona_vectors.files.jsonfile import read_json, write_json
-from persona_vectors.files.tables import read_answers
+from persona_vectors.files.tables import read_scored
 from persona_vectors.options import ReadingOptions
 from persona_vectors.sharing import formats
 from persona_vectors.vectors import pairs as pairing
@@ -59,7 +59,8 @@ def main(
         against: vectors whose overlap counts: other traits', a refusal direction.
         sweep: answers CSV(s) of eval_persona steered with the vector, with coefficient 0 and perhaps --controls.
         prompt_path: the prompt baseline: answers to the sweep's questions made with --persona_instruction_type pos.
-        min_coherence: cells of the sweep whose mean coherence is lower count for nothing.
+        min_coherence: cells of the sweep whose mean coherence is lower count for nothing; 0 takes cells and pairs as they
+            are, scored for coherence or not.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
         pair_by: question_id, or row, as generate_vec.py has it.
         seed: draws the halves and the bootstrap.
@@ -72,15 +73,16 @@ def main(
     vectors = read_vectors([*seeds, *others])
     if record_norms:
         formats.check_recordable(first)
-    path = models.resolve(model)
+    path = reading.resolve(model)
     shape = models.describe(path, reading.trust_remote_code)
     for file, rows in vectors.items():
         check_fit(file, rows, shape.layers, shape.hidden, [])
-    table = pairing.read_pairs(pos_path, neg_path, trait, pair_by)
-    pairs = pairing.effective_pairs(table, trait, threshold)
+    of_pairs = pairing.MIN_COHERENCE if min_coherence else 0.0
+    table = pairing.read_pairs(pos_path, neg_path, trait, pair_by, of_pairs)
+    pairs = pairing.effective_pairs(table, trait, threshold, of_pairs)
     vector = {"vector": plain(fingerprint(first, vectors[first]))}
-    answers = read_answers_of(sweep, trait, models.made_of(path) | vector, first)
-    prompted = read_answers(prompt_path, (trait, "coherence")) if prompt_path else None
+    answers = read_answers_of(sweep, trait, models.made_of(path) | vector, first, min_coherence)
+    prompted = read_scored(prompt_path, trait, min_coherence) if prompt_path else None
     if prompted is not None and "question" not in prompted:
         raise UserError(f"{prompt_path} has no column 'question'")
 
@@ -115,14 +117,14 @@ def read_vectors(files) -> dict:
     return {file: load_vectors(file) for file in files}
 
 
-def read_answers_of(sweep, trait: str, made_of: dict, vector: str):
+def read_answers_of(sweep, trait: str, made_of: dict, vector: str, min_coherence: float):
     """The sweep's answers, or None; a sweep of another model or vector is refused."""
     if not sweep:
         return None
     from persona_vectors.analysis.sweeps import read_sweep
 
-    answers = read_sweep(sweep, trait)
-    records = {file: provenance.result_of(file) for file in answers["file"].unique()}
+    answers = read_sweep(sweep, trait, min_coherence)
+    records = {file: provenance.result_of(file, trait) for file in answers["file"].unique()}
     provenance.refuse_mixture({vector: plain(made_of), **records}, ("model", "adapter", "vector"))
     return answers
 
@@ -261,6 +263,7 @@ def draw(card: dict, path: str, min_coherence: float) -> None:
 
 def draw_sweep(card: dict, score, wrong, min_coherence: float) -> None:
     """Scores, and the share of questions moved the wrong way, over the dose; a line a layer, hollow where not coherent."""
+    from persona_vectors.analysis.steerability import is_coherent
     from persona_vectors.plots import COLOURS
 
     cells = [cell for cell in card["sweep"]["cells"] if cell["dose"] is not None]
@@ -270,15 +273,15 @@ def draw_sweep(card: dict, score, wrong, min_coherence: float) -> None:
         score.plot(doses, [cell["score"] for cell in line], color=colour, label=f"layer {layer}")
         wrong.plot(doses, [100 * cell["wrong_way"]["value"] for cell in line], ".-", color=colour)
         for cell in line:
-            fill = colour if cell["coherence"] >= min_coherence else "white"
+            fill = colour if is_coherent(cell, min_coherence) else "white"
             score.plot(cell["dose"], cell["score"], "o", color=colour, markerfacecolor=fill, markersize=4)
-        random = [cell for cell in line if cell["over_random"]]
-        controls = [cell["score"] - cell["over_random"]["value"] for cell in random]
-        score.plot([cell["dose"] for cell in random], controls, "--", color=colour, linewidth=1)
+        compared = [cell for cell in line if cell["over_controls"]]
+        controls = [cell["score"] - cell["over_controls"]["value"] for cell in compared]
+        score.plot([cell["dose"] for cell in compared], controls, "--", color=colour, linewidth=1)
     if card["prompt"]:
         score.axhline(card["prompt"]["score"], color="black", linewidth=0.8, label="the prompt alone")
     score.axhline(card["sweep"]["unsteered"], color="grey", linewidth=0.8, linestyle=":", label="unsteered")
-    score.set(title=f"{card['trait']} (dashed: random, hollow: incoherent)", xlabel="dose", ylim=(-3, 103))
+    score.set(title=f"{card['trait']} (dashed: controls, hollow: incoherent)", xlabel="dose", ylim=(-3, 103))
     wrong.set(title="questions moved the wrong way, %", xlabel="dose", ylim=(-3, 103))
 
 

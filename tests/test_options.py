@@ -58,7 +58,7 @@ def test_what_the_library_gets():
         (lambda: options.SteeringOptions((1.5,), None, (3,)).grid(), "--coef 1.5 needs --vector_path"),
         (lambda: options.SteeringOptions((1.5,), "v.pt").grid(), "--coef 1.5 needs --layer"),
         (lambda: options.SteeringOptions(layer=(3, 4)).grid(), "--layer 3,4 with --coef 0 steers nothing"),
-        (lambda: EngineSettings("hf", 1, {"data_parallel_size": 2}).choose(), "data_parallel_size is vLLM's"),
+        (lambda: EngineSettings("hf", 1, {"data_parallel_size": 2}).choose(ModelPath("m", "m")), "data_parallel_size is vLLM's"),
     ],
 )
 def test_what_is_refused(make, refusal):

@@ -147,6 +147,8 @@ class CellSearch:
 
         for trial in self._study.get_trials(states=[TrialState.RUNNING]):
             score, coherence = found.get(self._cell(trial), (math.nan, math.nan))
+            if self.min_coherence == 0 and math.isnan(coherence):  # which is not looked at
+                coherence = 0.0
             if math.isnan(score) or math.isnan(coherence):
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 continue

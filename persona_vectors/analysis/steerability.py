@@ -5,13 +5,14 @@ of its score over the dose, through its unsteered score; a question whose slope 
 them do for some vectors (arXiv 2407.12404). Knows tables of answers; knows nothing of models.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
 
 from persona_vectors.analysis.comparison import compare
-from persona_vectors.analysis.sweeps import EVERY, layer_name
+from persona_vectors.analysis.sweeps import NAMES, layer_name, layer_number
 from persona_vectors.errors import UserError
 
 Interval = dict[str, float | None]  # value, low, high
@@ -25,16 +26,16 @@ def steerability(
     Args:
         answers: of :func:`persona_vectors.analysis.sweeps.read_sweep`, with questions, and with unsteered answers.
         dose_of_one: the dose of coefficient 1 at a layer.
-        min_coherence: cells whose mean coherence is lower count for nothing.
+        min_coherence: cells whose mean coherence is lower count for nothing; 0 takes all as they are, scored for coherence or not.
         seed: draws the bootstrap.
 
     Returns:
-        ``unsteered``: the mean score. ``cells``, one a steered (layer, coefficient): ``dose`` (None where every layer is
-        steered), ``score``, ``coherence``, ``gain`` over the unsteered answers, ``wrong_way`` (share of questions that move
-        against the sign of the coefficient), ``over_random`` (the score less that of the controls; None without any), and
+        ``unsteered``: the mean score. ``cells``, one a steered (layer, coefficient): ``dose`` (None where it has none:
+        all layers, or a list, are steered), ``score``, ``coherence`` (None where none is known), ``gain`` over the unsteered answers, ``wrong_way`` (share of questions that move
+        against the sign of the coefficient), ``over_controls`` (the score less that of the controls; None without any), and
         ``works``: coherent, and gain and advantage over the controls have the coefficient's sign in all of their
         interval. ``layers``: per layer ``per_dose``, the mean slope over the coherent cells, and ``wrong_way``, the share
-        of negative slopes. An interval is {value, low, high}; low and high are None of fewer than three questions.
+        of negative slopes. ``controls``: of which kinds they are, as ["random"]. An interval is {value, low, high}; low and high are None of fewer than three questions.
 
     Raises:
         UserError: no questions, or no unsteered answers.
@@ -46,31 +47,31 @@ def steerability(
     if "question" not in answers:
         raise UserError(f"{answers['file'].iloc[0]} has no column 'question', which tells whose score moved")
     answers = answers.dropna(subset=[trait])
-    own, random = (answers[answers["control"].eq("") == is_own] for is_own in (True, False))
+    own, controlled = (answers[answers["control"].eq("") == is_own] for is_own in (True, False))
     if not (own["coef"] == 0).any():
         raise UserError(f"{answers['file'].iloc[0]} has no unsteered answers (coefficient 0) to measure a gain from")
     cells, layers = [], {}
     for layer, of_layer in own.groupby("layer"):
         unsteered = of_layer[of_layer["coef"] == 0]
         unsteered = unsteered if len(unsteered) else own[own["coef"] == 0]
-        unit = None if layer == EVERY else dose_of_one(int(layer))
+        unit = None if layer in NAMES else dose_of_one(int(layer))
         found, slopes = [], []
         start = unsteered.groupby("question")[trait].mean()
         for coef, steered in of_layer[of_layer["coef"] != 0].groupby("coef"):
-            controls = random[(random["layer"] == layer) & (random["coef"] == coef)]
+            controls = controlled[(controlled["layer"] == layer) & (controlled["coef"] == coef)]
             moved = (steered.groupby("question")[trait].mean() - start).dropna()
             cell: dict[str, Any] = {
                 "layer": layer_name(layer),
                 "coef": float(coef),
                 "dose": None if unit is None else float(coef) * unit,
                 "score": float(steered[trait].mean()),
-                "coherence": float(steered["coherence"].mean()),
+                "coherence": _mean(steered["coherence"]),
                 "gain": difference(unsteered, steered, trait, seed),
                 "wrong_way": mean_of(moved * numpy.sign(coef) < 0, seed),
-                "over_random": difference(controls, steered, trait, seed) if len(controls) else None,
+                "over_controls": difference(controls, steered, trait, seed) if len(controls) else None,
             }
             cell["works"] = _works(cell, min_coherence)
-            if unit and cell["coherence"] >= min_coherence:
+            if unit and is_coherent(cell, min_coherence):
                 slopes.append((coef * unit, moved))
             found.append(cell)
         cells += found
@@ -78,7 +79,12 @@ def steerability(
             squares = sum(dose * dose for dose, _ in slopes)
             slope = (sum(dose * moved for dose, moved in slopes) / squares).dropna()
             layers[str(layer_name(layer))] = {"per_dose": mean_of(slope, seed), "wrong_way": mean_of(slope < 0, seed)}
-    return {"unsteered": float(own.loc[own["coef"] == 0, trait].mean()), "cells": cells, "layers": layers}
+    return {
+        "unsteered": float(own.loc[own["coef"] == 0, trait].mean()),
+        "cells": cells,
+        "layers": layers,
+        "controls": sorted(controlled["control"].str.replace(r" \d+$", "", regex=True).unique()),
+    }
 
 
 def difference(a: Any, b: Any, trait: str, seed: int = 0) -> Interval | None:
@@ -108,8 +114,22 @@ def mean_of(values: Any, seed: int = 0) -> Interval | None:
 
 def _works(cell: dict, min_coherence: float) -> bool:
     sign = numpy.sign(cell["coef"])
-    said = [cell["gain"], *([cell["over_random"]] if cell["over_random"] else [])]
-    return bool(cell["coherence"] >= min_coherence and all(_beyond_zero(interval, sign) for interval in said))
+    said = [cell["gain"], *([cell["over_controls"]] if cell["over_controls"] else [])]
+    return bool(is_coherent(cell, min_coherence) and all(_beyond_zero(interval, sign) for interval in said))
+
+
+def is_coherent(cell: dict, min_coherence: float) -> bool:
+    """Whether a cell's mean coherence suffices; at 0 it is not looked at.
+
+    Example:
+        is_coherent(found["cells"][0], 75)
+    """
+    return min_coherence == 0 or (cell["coherence"] is not None and cell["coherence"] >= min_coherence)
+
+
+def _mean(scores: Any) -> float | None:
+    mean = float(scores.mean())
+    return None if math.isnan(mean) else mean
 
 
 def _beyond_zero(interval: Interval | None, sign: float) -> bool:
@@ -130,12 +150,12 @@ def against_prompt(answers: Any, prompted: Any, trait: str, best: dict | None, s
     """
     less = None
     if best is not None:
-        layer = EVERY if best["layer"] == "all" else best["layer"]
+        layer = layer_number(best["layer"])
         own = answers[(answers["control"] == "") & (answers["layer"] == layer) & (answers["coef"] == best["coef"])]
         less = difference(prompted, own, trait, seed)
     return {
         "score": float(prompted[trait].mean()),
-        "coherence": float(prompted["coherence"].mean()),
+        "coherence": _mean(prompted["coherence"]),
         "steering_less_prompt": less,
     }
 
@@ -154,10 +174,11 @@ def in_words(found: dict, prompt: dict | None = None, min_coherence: float = 75.
     """
     best = best_cell(found)
     said = []
-    coherent = [cell for cell in found["cells"] if cell["coherence"] >= min_coherence]
+    coherent = [cell for cell in found["cells"] if is_coherent(cell, min_coherence)]
+    control = f"a {' or '.join(found['controls'])} vector"
     if best is None:
         why = "in its 95 % interval, no cell moves the trait" if coherent else "no steered cell is coherent"
-        said.append(f"does not work: {why}{' more than a random vector does' * _has_controls(coherent)}")
+        said.append(f"does not work: {why}{f' more than {control} does' * _has_controls(coherent)}")
     else:
         working = [cell for cell in found["cells"] if cell["works"]]
         said.append(f"works at {_layers(working)}{_doses(working)}")
@@ -173,28 +194,29 @@ def in_words(found: dict, prompt: dict | None = None, min_coherence: float = 75.
     no_better = [
         cell
         for cell in coherent
-        if cell["over_random"] and not _beyond_zero(cell["over_random"], numpy.sign(cell["coef"]))
+        if cell["over_controls"] and not _beyond_zero(cell["over_controls"], numpy.sign(cell["coef"]))
     ]
     if no_better and best is not None:
-        said.append(f"no better than a random vector at {_layers(no_better)}{_doses(no_better)}")
+        said.append(f"no better than {control} at {_layers(no_better)}{_doses(no_better)}")
     if coherent and not _has_controls(coherent):
         said.append("not compared with random vectors (--controls)")
     if prompt is not None:
         less = prompt["steering_less_prompt"]
         said.append(
-            f"the prompt alone reaches {prompt['score']:.1f} (coherence {prompt['coherence']:.1f})"
+            f"the prompt alone reaches {prompt['score']:.1f}"
+            + ("" if prompt["coherence"] is None else f" (coherence {prompt['coherence']:.1f})")
             + ("" if less is None else f", steering {less['value']:+.1f} from there{_interval(less)}")
         )
     return "; ".join(said)
 
 
 def _has_controls(cells: Sequence[dict]) -> bool:
-    return any(cell["over_random"] for cell in cells)
+    return any(cell["over_controls"] for cell in cells)
 
 
 def _layers(cells: Sequence[dict]) -> str:
     """The layers of cells: "layers 2-4, 8", runs of neighbours put together."""
-    numbers = sorted({cell["layer"] for cell in cells if cell["layer"] != "all"})
+    numbers = sorted({cell["layer"] for cell in cells if isinstance(cell["layer"], int)})
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -202,7 +224,7 @@ def _layers(cells: Sequence[dict]) -> str:
         else:
             runs.append([number])
     words = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    words += ["all"] * any(cell["layer"] == "all" for cell in cells)
+    words += sorted({cell["layer"] for cell in cells if isinstance(cell["layer"], str)})
     return f"layer{'s' if len(numbers) > 1 else ''} {', '.join(words)}"
 
 
