@@ -125,6 +125,11 @@ def read_answers_of(sweep, trait: str, made_of: dict, vector: str, min_coherence
 
     answers = read_sweep(sweep, trait, min_coherence)
     records = {file: provenance.result_of(file, trait) for file in answers["file"].unique()}
+    for file, record in records.items():
+        if record and "steering" in record:
+            raise UserError(
+                f"{file} was steered by a list of vectors (--steering), which tells nothing of {vector} alone"
+            )
     provenance.refuse_mixture({vector: plain(made_of), **records}, ("model", "adapter", "vector"))
     return answers
 

@@ -11,6 +11,7 @@ from persona_vectors.asking.subject import EngineSettings, Generation
 from persona_vectors.cli.command import section
 from persona_vectors.engines import BACKENDS
 from persona_vectors.errors import UserError
+from persona_vectors.models import ModelPath
 from persona_vectors.steering.sweep import Cell
 
 GROUPS = [group for group in vars(options).values() if dataclasses.is_dataclass(group)]
@@ -58,7 +59,10 @@ def test_what_the_library_gets():
         (lambda: options.SteeringOptions((1.5,), None, (3,)).grid(), "--coef 1.5 needs --vector_path"),
         (lambda: options.SteeringOptions((1.5,), "v.pt").grid(), "--coef 1.5 needs --layer"),
         (lambda: options.SteeringOptions(layer=(3, 4)).grid(), "--layer 3,4 with --coef 0 steers nothing"),
-        (lambda: EngineSettings("hf", 1, {"data_parallel_size": 2}).choose(ModelPath("m", "m")), "data_parallel_size is vLLM's"),
+        (
+            lambda: EngineSettings("hf", 1, {"data_parallel_size": 2}).choose(ModelPath("m", "m")),
+            "data_parallel_size is vLLM's",
+        ),
     ],
 )
 def test_what_is_refused(make, refusal):

@@ -159,6 +159,23 @@ def test_a_search_from_the_command_line(run_stage, monkeypatch, folder, qwen2_fo
     assert not (folder / "found.csv.lock").exists()
 
 
+def test_a_search_by_several_judges_and_without_coherence(run_stage, monkeypatch, folder, qwen2_folder):
+    with JudgeServer(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        done = run_stage(
+            *command(
+                qwen2_folder, "--trials", 2, "--judge_model", "a,b", "--coherence_prompt", "none", "--min_coherence", 0
+            )
+        )
+    assert done.returncode == 0, done.stderr
+    assert "(coherence" not in done.stdout and "without coherence" in done.stdout
+    assert not any("coherent" in body["messages"][0]["content"] for body in server.bodies if not is_probe(body))
+    table = read_answers("found.csv", ("vile", "vile_a", "vile_b"))
+    assert table["vile"].tolist() == pytest.approx(((table["vile_a"] + table["vile_b"]) / 2).tolist())
+    best = json.loads((folder / "found_best.json").read_text())
+    assert best["coherence"] is None and best["dose"] in table["dose"].astype(float).tolist()
+
+
 @pytest.mark.parametrize(
     ("flags", "vector", "refusal"),
     [
@@ -169,6 +186,8 @@ def test_a_search_from_the_command_line(run_stage, monkeypatch, folder, qwen2_fo
         (["--layer", "2,9"], None, "within 1..4"),
         ([], "plain.pt", "plain.pt does not tell how long the model's activations are"),
         ([], "none.pt", "no vector file at none.pt"),
+        (["--judge_model", "none"], None, "--judge_model none leaves nothing to search by"),
+        (["--coherence_prompt", "none"], None, "leaves --min_coherence 75 unchecked"),
         (["--scorer", "x"], None, "--scorer goes with --judge_model likelihood"),
     ],
 )

@@ -9,6 +9,7 @@ import torch
 from helpers import make_samples, plain_loop
 
 from persona_vectors.analysis import steerability, vector_quality
+from persona_vectors.analysis.sweeps import LISTED
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_json
@@ -150,6 +151,29 @@ def test_a_vector_that_does_nothing_and_one_of_every_layer():
     everywhere = steerability.steerability(sweep({(10**6, 1.0): 30}), "evil", lambda _: 1 / 0)  # has no one dose
     assert everywhere["cells"][0]["dose"] is None and everywhere["cells"][0]["layer"] == "all"
     assert steerability.in_words(everywhere).startswith("works at layer all; 0%")
+    listed = steerability.steerability(sweep({(LISTED, 1.0): 30}), "evil", lambda _: 1 / 0)
+    assert steerability.in_words(listed).startswith("works at layer list; 0%")
+
+
+def test_controls_are_called_by_their_kind():
+    nothing = [1.0, -1.0] * 10
+    table = sweep({(20, 1.0): 10}, {(20, 1.0): 10})
+    shuffled = table.assign(control=table["control"].str.replace("random", "shuffled"))
+    found = steerability.steerability(shuffled, "evil", lambda _: 0.2)
+    assert found["controls"] == ["shuffled"] and "more than a shuffled vector does" in steerability.in_words(found)
+    both = pandas.concat([sweep({(20, 1.0): nothing}, {(20, 1.0): nothing}), shuffled[shuffled["control"] != ""]])
+    found = steerability.steerability(both, "evil", lambda _: 0.2)
+    assert "than a random or shuffled vector does" in steerability.in_words(found)
+
+
+def test_answers_without_coherence_count_where_none_is_asked_for():
+    table = sweep({(20, 1.0): 30}).assign(coherence=float("nan"))
+    found = steerability.steerability(table, "evil", lambda _: 0.2, min_coherence=0)
+    assert found["cells"][0]["works"] and found["cells"][0]["coherence"] is None and found["layers"]["20"]
+    prompt = steerability.against_prompt(table, table.assign(evil=95.0), "evil", steerability.best_cell(found))
+    assert "the prompt alone reaches 95.0, steering" in steerability.in_words(found, prompt, 0)
+    json.dumps([found, prompt], allow_nan=False)
+    assert not steerability.steerability(table, "evil", lambda _: 0.2)["cells"][0]["works"]
 
 
 def test_few_questions_have_no_interval_and_prove_nothing():
@@ -242,6 +266,7 @@ def test_a_card(made, run_stage, qwen2_folder, qwen2, tmp_path):
         (["--against", "wide.pt"], "wide.pt is 7 wide but the model's residual stream is 32"),
         (["--sweep", "pos.csv"], "pos.csv has no column 'layer'"),
         (["--sweep", "sweep.csv", "--prompt_path", "none.csv"], "no answers file at none.csv"),
+        (["--sweep", "listed.csv"], "listed.csv was steered by a list of vectors"),
         (["--sweep", "foreign.csv"], "do not belong together: vector of the one is"),
         (["--threshold", "95"], "none of 12 pairs is effective"),
     ],
@@ -250,6 +275,8 @@ def test_refusals_come_before_the_model_is_read(made, run_stage, qwen2_folder, m
     save_vectors(torch.ones(5, 7), "wide.pt")
     with provenance.writing("foreign.csv", provenance.record(vector=of_json("v", 1))):
         pandas.read_csv("sweep.csv").to_csv("foreign.csv", index=False)
+    with provenance.writing("listed.csv", provenance.record(steering=[])):
+        pandas.read_csv("sweep.csv").to_csv("listed.csv", index=False)
     monkeypatch.setattr("persona_vectors.models.load_model", lambda *_: pytest.fail("the model was loaded"))
     done = card(run_stage, qwen2_folder, *flags)
     assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].count(refusal) == 1, done.stderr
