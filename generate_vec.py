@@ -12,10 +12,8 @@ pairs and this model are not made again. Several traits in one load of the model
 both paths.
 """
 
-from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,7 +23,7 @@ from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, make_folder
 from persona_vectors.files.fingerprints import in_words, same
 from persona_vectors.options import ReadingOptions
-from persona_vectors.sharing.formats import ENDINGS, About, about_model, save_both
+from persona_vectors.sharing.formats import ENDINGS, About, about_model, norms_text, save_both
 from persona_vectors.vectors.pairs import (
     MIN_COHERENCE,
     PAIRED_BY,
@@ -33,7 +31,7 @@ from persona_vectors.vectors.pairs import (
     fingerprint,
     question_numbers,
     read_pairs,
-    samples_of,
+    runnable_pairs,
 )
 from persona_vectors.vectors.shuffled import ShuffledLabels, read_shuffled, save_shuffled
 from persona_vectors.vectors.storage import KINDS, check_vector_folder, load_vectors
@@ -88,7 +86,7 @@ def main(
             return
         longest = models.describe(path, reading.trust_remote_code).max_length
         tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
-        ready = [(job, *runnable(tokenizer, job.effective, longest, model_name)) for job in todo]
+        ready = [(job, *runnable_pairs(tokenizer, job.effective, longest, model_name)) for job in todo]
         model = models.load_model(path, reading.dtype, reading.trust_remote_code)
         for job, effective, samples in ready:
             make_vectors(job, effective, samples, path, model, reading.token_budget, shuffled)
@@ -166,7 +164,8 @@ def make_vectors(
     import torch
 
     from persona_vectors.vectors.extraction import differences, mean_activations
-    from persona_vectors.vectors.separation import held_out_auc
+    from persona_vectors.vectors.norms import mean_norms
+    from persona_vectors.vectors.separation import held_out
 
     controls = ShuffledLabels(len(effective), shuffled)
     means, answers = {}, {}
@@ -174,14 +173,15 @@ def make_vectors(
         seen = controls.positive if sign == "pos" else controls.negative
         means[sign], answers[sign] = mean_activations(model, made, token_budget, f"{job.trait} {sign}", seen)
     vectors = differences(means["pos"], means["neg"])
+    norms = mean_norms(model, samples["pos"] + samples["neg"], token_budget)
     told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | job.counts
-    told["effective_pairs"] = str(len(effective))
+    told |= {"effective_pairs": str(len(effective)), "mean_norms": norms_text(norms)}
     with provenance.writing(job.main_file, job.made_from, files=job.files):
         for pool, vector in vectors.items():
             save_with_controls(vector, job.folder, About(trait=job.trait, kind=f"{pool}_diff", **told), controls)
     odd_questions = torch.tensor(question_numbers(effective)) % 2 == 1
-    aucs = held_out_auc(answers["pos"], answers["neg"], odd_questions)
-    report(vectors["response_avg"], means["neg"]["response_avg"], aucs)
+    aucs = held_out(answers["pos"], answers["neg"], odd_questions)
+    report(vectors["response_avg"], norms, aucs)
     print("wrote " + ", ".join(map(str, job.files)))
 
 
@@ -190,20 +190,6 @@ def save_with_controls(vector, folder: str, about: About, controls: ShuffledLabe
     file, _ = save_both(vector, folder, about)
     if len(controls.signs):
         save_shuffled(controls.of(about.kind.removesuffix("_diff"), vector), file, vector)
-
-
-def runnable(tokenizer, effective, longest: int | None, model_name: str) -> tuple:
-    """(the pairs both of whose answers can be run, their samples by sign); says how many are left out and why."""
-    made = {sign: samples_of(tokenizer, effective, sign, longest) for sign in ("pos", "neg")}
-    reasons = [pos or neg for pos, neg in zip(made["pos"][1], made["neg"][1], strict=True)]
-    kept = [not reason for reason in reasons]
-    samples = {sign: list(compress(every, kept)) for sign, (every, _) in made.items()}
-    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
-    if not any(kept):
-        raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
-    if left_out:
-        print(f"  of these {left_out}")
-    return effective[kept], samples
 
 
 def check_answers(records: dict[str, dict | None], made_from: dict) -> None:
@@ -244,16 +230,15 @@ def are_shuffled(folder: str, trait: str, count: int) -> bool:
     return False
 
 
-def report(vector, negative, aucs) -> None:
-    """Print, per layer, the length of the response vector and how well its direction separates held-out questions."""
+def report(vector, norms, aucs) -> None:
+    """Print, per layer, the response vector's length, the dose of coefficient 1 and how well it separates held-out questions."""
     if not vector.any():
         print(
             "the positive and the negative answers are the same: this vector is zero at every layer, and steers nothing"
         )
-    print("layer  norm of response_avg_diff  relative to activations  held-out AUC")
+    print("layer  norm of response_avg_diff  dose of coefficient 1  held-out AUC")
     for layer, row in enumerate(vector):
-        relative = row.norm() / negative[layer].norm()
-        print(f"{layer:5d}  {row.norm():25.4f}  {relative:23.3f}  {aucs[layer]:12.3f}")
+        print(f"{layer:5d}  {row.norm():25.4f}  {row.norm() / norms[layer]:21.3f}  {aucs[layer]:12.3f}")
 
 
 save_persona_vector = main  # its published name

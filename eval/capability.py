@@ -7,7 +7,7 @@
 kl: how far the next token's distribution moves, over the unsteered model's own answers. perplexity: of plain English.
 refusals: harmless requests refused, harmful ones not refused. Other names are lm-eval's, or of --task_dir; in tasks that
 compare likelihoods, `response` steers from the last token of each question on. Writes <output>.csv (coef, layer, control,
-task, measure, value, standard_error, n), <output>.json and <output>.png. After a kill, the same command goes on.
+task, measure, value, standard_error, n, and dose where it is known), <output>.json and <output>.png. After a kill, the same command goes on.
 """
 
 from pathlib import Path
@@ -81,7 +81,7 @@ def main(
     content = {task: of_json(task, own[task]) if task in own else harness.fingerprint(task) for task in tasks}
     settings = {"dtype": loading.dtype, "limit": limit, "num_fewshot": num_fewshot, "max_tokens": max_tokens}
     settings |= {"apply_chat_template": apply_chat_template, "tasks": content, **grid.settings(name)}
-    sheet = CapabilitySheet(output, grid.cells, tasks, {**models.made_of(path), **settings})
+    sheet = CapabilitySheet(output, grid.cells_of(name), tasks, {**models.made_of(path), **settings})
     if not overwrite and sheet.is_done and sheet.take_up():
         print(f"{sheet.path} exists and is not made again (--overwrite does that):\n{in_words(read(sheet.path))}")
         return

@@ -17,7 +17,7 @@ from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file
 from persona_vectors.files.tables import ANSWER_COLUMNS, read_answers, write_table
 
-NO_SCORES = {*ANSWER_COLUMNS, "coef", "layer", "control", "condition", "reasoning"}
+NO_SCORES = {*ANSWER_COLUMNS, "coef", "layer", "control", "dose", "condition", "reasoning"}
 
 
 @cli.command

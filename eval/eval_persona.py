@@ -58,7 +58,7 @@ def main(
     """Ask and judge; writes a CSV: question, prompt, answer, question_id, <trait>, coherence.
 
     Several traits, instruction types, coefficients or layers go into one call, separated by commas or spaces; the model
-    is loaded once. Several coefficients or layers add the columns coef and layer.
+    is loaded once. Several coefficients or layers add the columns coef and layer, and dose where it is known.
 
     Args:
         model: Hugging Face id, local folder, folder of checkpoints (the latest is taken), LoRA adapter folder or GGUF
@@ -115,7 +115,7 @@ def main(
     ask_and_judge(todo, subject, judging, grid, overwrite)
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)
-        print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}")
+        print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}{grid.in_words(sheet.trait.name)}")
 
 
 def reserved_for(traits: Sequence[str]) -> set[str]:
@@ -168,7 +168,7 @@ def make_sheets(
                     trait,
                     questions_of(trait, sign, assistant_name),
                     settings["n_per_question"],
-                    grid.cells,
+                    grid.cells_of(trait.name),
                     judging.prompts(trait),
                     settings | grid.settings(trait.name),
                 )

@@ -5,18 +5,19 @@
     python -m eval.select_layer --file_path 'out/{trait}/l{layer}_a{coef}.csv' --trait evil sycophantic
 
 Appendix B.4 of the paper: the layer is the one that raises the trait most; here among cells whose answers stay coherent.
-A sweep with controls (eval_persona --controls) is drawn with them: random or shuffled vectors of the same norm.
+A sweep with controls (eval_persona --controls) is drawn with them: random or shuffled vectors of the same norm. Where the
+answers tell doses, so do the table and the recommendation, with the doses from which on coherence broke.
 Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatmap.png and <file>_best.json beside the
 sweep; where that is several files, <trait>_sweep_... in the folder that all of them are in.
 """
 
-import math
 import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from persona_vectors import cli
+from persona_vectors.analysis.recommendation import in_words, recommend
 from persona_vectors.analysis.sweeps import MIN_COHERENCE, cell_means, layer_name, layer_number, read_sweep
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
@@ -63,7 +64,8 @@ def main(
         rows.append(along_layer(own, controls, best["layer"]).assign(trait=name))
         print(in_words(best))
         print(side_by_side(answers[answers["control"] == ""], best))
-    table = pandas.concat(rows)[["trait", *rows[0].columns[:-1]]].dropna(axis=1, how="all")
+    table = pandas.concat(rows).dropna(axis=1, how="all")
+    table.insert(0, "trait", table.pop("trait"))
     print("\n" + table.to_string(index=False, float_format=lambda number: f"{number:.1f}", na_rep=""))
     print("wrote " + ", ".join(written))
 
@@ -84,26 +86,34 @@ def draw(cells, controls: dict, best: dict, prefix: str, made_from: dict) -> lis
 
     paths = [f"{prefix}_{kind}" for kind in ("curves.png", "heatmap.png", "best.json")]
     lines = [(f"layer {layer_name(layer)}", line) for layer, line in cells.groupby("layer")]
+    x, named = ("dose", "dose") if is_by_dose(cells) else ("coef", "coefficient")
     dashed = [
         (f"layer {layer_name(layer)}, {kind}", line)
         for kind, means in controls.items()
         for layer, line in means.groupby("layer")
     ]
-    steering_curves(
-        lines, best["trait"], paths[0], f"Steering with the {best['trait']} vector", dashed, best["min_coherence"]
-    )
-    grid = cells.pivot(index="layer", columns="coef", values="trait_mean").rename(index=layer_name)
-    heat_map(grid, paths[1], xlabel="coefficient", ylabel="layer", title=f"{best['trait']} score")
+    title = f"Steering with the {best['trait']} vector"
+    steering_curves(lines, best["trait"], paths[0], title, dashed, best["min_coherence"], x, f"steering {named}")
+    grid = cells.pivot(index="layer", columns=x, values="trait_mean").rename(index=layer_name)
+    heat_map(grid, paths[1], xlabel=named, ylabel="layer", title=f"{best['trait']} score")
     with provenance.writing(paths[2], made_from):
         write_json(paths[2], best)
     return paths
+
+
+def is_by_dose(cells) -> bool:
+    """Whether layers were steered by the same doses, with coefficients of their own."""
+    return "dose" in cells and cells["dose"].notna().all() and cells["dose"].nunique() < cells["coef"].nunique()
 
 
 def along_layer(own, controls: dict, layer: int | str | None):
     """Scores by coefficient along one layer, or along the first where none is recommended; beside them the controls'."""
     number = own["layer"].min() if layer is None else layer_number(layer)
     line = own[own["layer"] == number].set_index("coef")
-    table = line[["layer", "trait_mean", "trait_error", "coherence_mean"]].sort_index()
+    columns = ["layer", *(["dose"] if "dose" in line else []), "trait_mean", "trait_error", "coherence_mean"]
+    table = line[columns].sort_index()
+    if "dose" in table:
+        table["dose"] = table["dose"].map("{:.3g}".format, na_action="ignore")
     table["layer"] = table["layer"].map(layer_name)
     for kind, cells in controls.items():
         control = cells[cells["layer"] == number].set_index("coef")
@@ -134,20 +144,6 @@ def side_by_side(answers, best: dict) -> str:
     return "\n".join([f"  {question}", *(f"    {line}" for line in lines)])
 
 
-def in_words(best: dict) -> str:
-    """The recommendation as one line."""
-    if best["layer"] is None:
-        return f"{best['trait']}: no steered cell has a mean coherence of {best['min_coherence']:g}; try smaller coefficients"
-    low, high = best["coef_range"]
-    start = "" if best["unsteered"] is None else f" from {best['unsteered']:.1f} unsteered"
-    coherence = "without coherence" if best["coherence"] is None else f"coherence {best['coherence']:.1f}"
-    coherent = "coherent " if best["min_coherence"] else ""
-    return (
-        f"{best['trait']}: best at layer {best['layer']}, coefficient {best['coef']:g}: {best['trait_score']:.1f}{start}, "
-        f"{coherence}; {coherent}coefficients of this layer: {low:g} to {high:g}"
-    )
-
-
 def beginning(files: Sequence[str], trait: str) -> str:
     """What the files to write begin with: the CSV's name, or of several CSVs <trait>_sweep in their common folder."""
     if len(files) == 1:
@@ -156,29 +152,6 @@ def beginning(files: Sequence[str], trait: str) -> str:
     if not any(map(os.path.isabs, files)):
         common = os.path.relpath(common)
     return os.path.normpath(os.path.join(common, f"{trait}_sweep"))
-
-
-def recommend(cells, min_coherence: float) -> dict:
-    """The coherent cell with the highest trait score, and the coefficients of its layer that stay coherent.
-
-    ``layer`` is None where no steered cell is coherent. ``coef_range`` is [lowest, highest] around 0.
-    """
-    unsteered = cells.loc[cells["coef"] == 0, "trait_mean"]
-    result = {"unsteered": float(unsteered.mean()) if len(unsteered) else None, "min_coherence": min_coherence}
-    is_coherent = (cells["coherence_mean"] >= min_coherence) | (min_coherence == 0)
-    usable = cells[is_coherent & (cells["coef"] != 0)]
-    if usable.empty:
-        return {"layer": None, "coef": None, **result}
-    best = usable.loc[usable["trait_mean"].idxmax()]
-    coefs = usable.loc[usable["layer"] == best["layer"], "coef"]
-    return {
-        "layer": layer_name(best["layer"]),
-        "coef": float(best["coef"]),
-        "trait_score": float(best["trait_mean"]),
-        "coherence": None if math.isnan(best["coherence_mean"]) else float(best["coherence_mean"]),
-        "coef_range": [float(coefs.min()), float(coefs.max())],
-        **result,
-    }
 
 
 if __name__ == "__main__":

@@ -227,6 +227,8 @@ class SteeringOptions:
         control: random directions, or shuffled: what generate_vec.py --shuffled made beside the vector file.
         steering: instead of vector_path, layer and steering_type a JSON list of {vector, layer, coef, positions, kind}, which
             act together; coef multiplies the list's own, by default once.
+        dose: in the place of coef: the length(s) of the steering relative to the activations it is added to,
+            coef * |v_l| / mean |h_l|, which mean the same on every model.
     """
 
     coef: cli.Distinct[float] = NOT_GIVEN
@@ -236,6 +238,7 @@ class SteeringOptions:
     controls: Annotated[int, cli.Between(0)] = 0
     control: Literal["random", "shuffled"] = "random"  # steering.controls.CONTROLS
     steering: str | None = None
+    dose: cli.Distinct[float] | None = None
 
     def grid(self) -> "Grid":
         """The grid; half a steering is refused."""
@@ -245,12 +248,16 @@ class SteeringOptions:
         from persona_vectors.steering.vector_rows import ALL
 
         layers = sorted(self.layer or (), key=lambda layer: layer == ALL)  # as ever: "all" comes last
-        return Grid.of(self.coef, layers, self.vector_path, self.steering_type, self.controls, self.control)
+        return Grid.of(
+            self.coef, layers, self.vector_path, self.steering_type, self.controls, self.control, self.dose or ()
+        )
 
     def _listed(self) -> "Grid":
         """The grid of a steering list."""
         from persona_vectors.steering.steering_list import ListGrid
 
+        if self.dose is not None:
+            raise UserError("--dose is of one vector and goes without --steering; --coef multiplies the list's own")
         given = {"vector_path": self.vector_path, "layer": self.layer}
         given |= {} if self.steering_type == "response" else {"steering_type": self.steering_type}
         for flag in (name for name, value in given.items() if value is not None):

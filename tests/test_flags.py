@@ -36,7 +36,7 @@ TABLE = """
         vector_path_list= layer_list= base_model= dtype=auto trust_remote_code=false chat_template=
         load_in_4bit=false token_budget= enable_thinking=false
     eval.capability:
-        model output coef=0 vector_path= layer= steering_type=response controls=0 control=random steering=
+        model output coef=0 vector_path= layer= steering_type=response controls=0 control=random steering= dose=
         tasks=kl,perplexity,refusals task_dir= limit= num_fewshot= apply_chat_template=false harmless_path=
         harmful_path= max_tokens=64 batch_size=8 overwrite=false backend=hf dtype=auto trust_remote_code=false
         chat_template= load_in_4bit=false
@@ -45,7 +45,7 @@ TABLE = """
         trust_remote_code=false chat_template= load_in_4bit=false
     eval.eval_persona:
         model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 control=random
-        steering= questions= n_questions= max_tokens=1000 seed=0 enable_thinking=false n_per_question=10
+        steering= dose= questions= n_questions= max_tokens=1000 seed=0 enable_thinking=false n_per_question=10
         batch_process=true persona_instruction_type= assistant_name= judge_model=gpt-4.1-mini-2025-04-14
         max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt= no_cache=false judge_batch=false
         dry_run=false max_cost= prices= version=extract overwrite=false trait_dir=data_generation backend=auto
@@ -76,6 +76,13 @@ TABLE = """
         trust_remote_code=false chat_template= load_in_4bit=false token_budget= overwrite=false
     eval.report:
         model trait folder steering= mitigation= output=
+    eval.search:
+        model trait vector_path output_path dose=0.1,1.2 layer= trials=16 min_coherence=75
+        steering_type=response n_questions= max_tokens=1000 seed=0 enable_thinking=false n_per_question=10
+        judge_model=gpt-4.1-mini-2025-04-14 max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt=
+        no_cache=false judge_batch=false overwrite=false trait_dir=data_generation backend=auto batch_size=64
+        tensor_parallel_size= data_parallel_size= gpu_memory_utilization= dtype=auto trust_remote_code=false
+        chat_template= load_in_4bit=false
     eval.select_layer:
         file_path trait min_coherence=75 output=
     eval.judge:
@@ -110,6 +117,16 @@ TABLE = """
         output_dir=models/toy seed=0
     data_generation.toy.judge_server:
         port=0 port_file= latency=0
+    eval.vector_quality:
+        model vector_path pos_path neg_path trait against= sweep= prompt_path= min_coherence=75 threshold=50
+        dtype=auto trust_remote_code=false chat_template= load_in_4bit=false token_budget= pair_by=question_id
+        seed=0 output= record_norms=false
+    eval.judge_agreement:
+        columns file_path= pos_path= neg_path= model_name= threshold=50 output=judge_agreement seed=0 dtype=auto
+        trust_remote_code=false chat_template= load_in_4bit=false token_budget=
+    eval.label:
+        file_path trait output_path= pairs= min_difference=60 seed=0 port=7861 host=127.0.0.1 overwrite=false
+        trait_dir=data_generation
 """
 # of the published toolkit: what is above and is not here is ours
 PUBLISHED = {

@@ -114,7 +114,7 @@ def names_and_versions(lines, sign):
         (PROJECT["dependencies"], "requirements-cpu.txt"),
         (PROJECT["dependencies"] + PROJECT["optional-dependencies"]["vllm"], "requirements.txt"),
         (
-            PROJECT["optional-dependencies"]["test"] + PROJECT["optional-dependencies"]["capability"],
+            [need for extra in ("test", "capability", "search") for need in PROJECT["optional-dependencies"][extra]],
             "requirements-test.txt",
         ),
     ],

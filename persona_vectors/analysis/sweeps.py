@@ -46,7 +46,7 @@ def read_sweep(paths: Sequence[str], trait: str, min_coherence: float = MIN_COHE
     """The answers of a sweep, as a DataFrame.
 
     Columns: file, layer (a number; :data:`EVERY` for all), coef, control (empty for the trait's own vector), the scores
-    <trait> and coherence, and question and answer if the files have them.
+    <trait> and coherence, and question, answer and dose (a number) if the files have them.
 
     Args:
         paths: CSV files; a path with ``{layer}``, ``{coef}`` or ``*`` stands for every matching file. If a file has no
@@ -73,6 +73,8 @@ def read_sweep(paths: Sequence[str], trait: str, min_coherence: float = MIN_COHE
         control = answers.get("control", "")
         texts = {name: answers[name] for name in ("question", "answer") if name in answers}
         table = answers[[trait, "coherence"]].assign(file=file, **cell, control=control, **texts)
+        if "dose" in answers:
+            table["dose"] = pandas.to_numeric(answers["dose"], errors="coerce")
         for own in table[["layer", "coef", "control"]].drop_duplicates().itertuples(index=False, name=None):
             if own in owners:
                 layer, coef, control = own
@@ -172,7 +174,8 @@ def cell_means(answers, trait: str, by: Sequence[str] = ("layer", "coef")):
         answers: DataFrame with these columns and the scores <trait> and coherence.
 
     Returns:
-        DataFrame with these columns, n (answers), trait_mean, trait_error, coherence_mean and coherence_error.
+        DataFrame with these columns, n (answers), trait_mean, trait_error, coherence_mean and coherence_error; and dose
+        where the answers have it.
 
     Example:
         cell_means(read_sweep(["out/evil_steering.csv"], "evil"), "evil")
@@ -185,4 +188,6 @@ def cell_means(answers, trait: str, by: Sequence[str] = ("layer", "coef")):
         scores = groups[column]
         cells[f"{name}_mean"] = scores.mean()
         cells[f"{name}_error"] = 1.96 * scores.std() / scores.count() ** 0.5
+    if "dose" in answers:
+        cells["dose"] = groups["dose"].first()
     return cells.reset_index()

@@ -19,7 +19,7 @@ from persona_vectors.traits.artifact import Question, Trait
 
 logger = logging.getLogger(__name__)
 
-RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "condition", "reasoning", "finish"}
+RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "dose", "condition", "reasoning", "finish"}
 CUT_OFF = "length"  # the finish of an answer that max_tokens ended
 UNJUDGED = "none"  # the judge_model of answers that are only made
 
@@ -203,6 +203,7 @@ class AnswerSheet:
         import pandas
 
         swept, controlled = len(self.grid) > 1, any(cell.control for cell in self.grid)
+        dosed = swept and any(cell.dose for cell in self.grid)
         reasoned = any("reasoning" in record for record in self.answers.values())
         cut = any(record.get("finish") == CUT_OFF for record in self.answers.values())
         others = [metric for _, metric in self.scores if metric not in self.judge_prompts]
@@ -215,11 +216,8 @@ class AnswerSheet:
             line |= {metric: self.scores.get((row.key, metric)) for metric in [*self.judge_prompts, *further]}
             line |= {"condition": row.question.condition} if row.question.condition else {}
             line |= {"coef": row.cell.coef, "layer": row.cell.layer} if swept else {}
-            line |= (
-                {"control": f"{row.cell.control_kind} {row.cell.control}" if row.cell.control else ""}
-                if controlled
-                else {}
-            )
+            line |= {"control": row.cell.control_name} if controlled else {}
+            line |= {"dose": row.cell.dose} if dosed else {}
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
             line |= {"finish": record.get("finish", "")} if cut else {}
             line |= row.question.columns
@@ -272,4 +270,8 @@ def summarise(table, metrics: Sequence[str]) -> None:
             spread = f" +- {scores.std():.2f}" if scores.count() > 1 else ""
             logger.info(f"{metric}:  {scores.mean():.2f}{spread}  ({scores.count()} of {len(scores)} scored)")
         return
-    logger.info(table.groupby(swept, dropna=False)[metrics].mean().round(2).to_string(na_rep="-"))
+    groups = table.groupby(swept, dropna=False)
+    means = groups[list(metrics)].mean().round(2)
+    if "dose" in table:
+        means.insert(0, "dose", groups["dose"].first())
+    logger.info(means.to_string(na_rep="-"))

@@ -87,16 +87,16 @@ class CapabilitySheet:
         self.journal.append(self.done[key])
 
     def table(self) -> "pandas.DataFrame":
-        """One row per cell and measure: coef, layer, control, task, measure, value, standard_error, n."""
+        """One row per cell and measure: coef, layer, control, task, measure, value, standard_error, n, and dose where it is known."""
         import pandas
 
-        rows = []
+        rows, columns = [], [*COLUMNS, *(["dose"] if any(cell.dose for cell in self.cells) else [])]
         for cell in self.cells:
             layer = "" if cell.layer is None else cell.layer
-            at = {"coef": cell.coef, "layer": layer, "control": f"random {cell.control}" if cell.control else ""}
+            at = {"coef": cell.coef, "layer": layer, "control": cell.control_name, "dose": cell.dose}
             for task in self.tasks:
                 rows += [at | value for value in self.done[self.key(cell, task)]["values"]]
-        return pandas.DataFrame(rows, columns=list(COLUMNS))
+        return pandas.DataFrame(rows, columns=columns)
 
     def write(self, about: dict) -> "pandas.DataFrame":
         """Write the CSV, the JSON with ``about`` and all details, and the figure; the journal goes."""
@@ -130,7 +130,7 @@ PANELS = 8
 
 
 def draw(table: "pandas.DataFrame", path: str) -> list[str]:
-    """Each measure by coefficient, one line a layer, with 95 % intervals; the mean of the random vectors dashed.
+    """Each measure by coefficient, one line a layer, with 95 % intervals; the mean of the controls dashed.
 
     Returns:
         The measures drawn: the first :data:`PANELS`.
@@ -148,10 +148,12 @@ def draw(table: "pandas.DataFrame", path: str) -> list[str]:
             axis.errorbar(
                 line["coef"], line["value"], yerr=error, color=colour, marker="o", markersize=3, capsize=2, label=name
             )
-            random = rows[rows["control"] != ""].groupby("coef")["value"].mean()
-            if len(random):
-                random = (line[line["coef"] == 0].set_index("coef")["value"]).combine_first(random)
-                axis.plot(random.index, random, "--", color=colour, linewidth=1, label=f"{name}, random")
+            controls = rows[rows["control"] != ""]
+            if len(controls):
+                kind = controls["control"].iloc[0].rsplit(" ", 1)[0]
+                means = line[line["coef"] == 0].set_index("coef")["value"]
+                means = means.combine_first(controls.groupby("coef")["value"].mean())
+                axis.plot(means.index, means, "--", color=colour, linewidth=1, label=f"{name}, {kind}")
         axis.set(xlabel="steering coefficient", title=task if task == measure else f"{task}: {measure}")
         axis.title.set_fontsize(8)
         if task == "refusals":

@@ -5,8 +5,9 @@ header records model, trait and method. Works on local files; knows nothing abou
 """
 
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from persona_vectors import __version__
@@ -42,6 +43,7 @@ class About:
         threshold: trait score that makes a pair effective; ``effective_pairs`` of ``pairs`` were.
         min_coherence: least coherence of both answers of an effective pair; 0 where it was not looked at.
         dtype: the dtype in which the model ran; the vector itself is float32.
+        mean_norms: the mean norm of the model's activations by row, separated by commas; see :func:`read_norms`.
 
     Example:
         About(model="Qwen/Qwen2.5-7B-Instruct", trait="evil", kind="response_avg_diff", threshold="50")
@@ -59,6 +61,7 @@ class About:
     pairs: str = ""
     dtype: str = ""
     min_coherence: str = ""
+    mean_norms: str = ""
     library: str = f"persona_vectors {__version__}"
 
 
@@ -173,6 +176,68 @@ def read_shared(path: str | Path):
     if key or not described.is_file() or not (path == described or load_vectors(described).equal(vectors)):
         return vectors, None
     return vectors, read_about(described)
+
+
+def norms_text(norms) -> str:
+    """Mean norms [layers + 1] as :attr:`About.mean_norms` has them.
+
+    Example:
+        norms_text([1.5, 20.25])  # "1.5,20.25"
+    """
+    return ",".join(f"{float(norm):.6g}" for norm in norms)
+
+
+def read_norms(path: str | Path) -> list[float] | None:
+    """The mean norm of the model's activations at each row of a vector file, as its metadata tells it; None if it does not.
+
+    They are those of :func:`persona_vectors.vectors.norms.mean_norms`. Metadata that cannot be read tells nothing.
+
+    Example:
+        read_norms("persona_vectors/toy/evil_response_avg_diff.pt")  # [3.1, 4.9, ...]
+    """
+    try:
+        vectors, about = read_shared(path)
+        norms = [float(text) for text in about.mean_norms.split(",")] if about and about.mean_norms else []
+    except ValueError:  # UserError is one
+        return None
+    return norms if len(norms) == len(vectors) and all(0 < norm < math.inf for norm in norms) else None
+
+
+def check_recordable(path: str | Path) -> Path:
+    """The file beside a vector file that its metadata go into, or would.
+
+    Raises:
+        UserError: a name that is not <trait>_<kind>, one tensor of a dict, or a file there that is of another vector.
+
+    Example:
+        check_recordable("evil_response_avg_diff.pt")  # Path("evil_response_avg_diff.safetensors")
+    """
+    file, key = split_key(path)
+    beside = file.with_suffix(".safetensors")
+    if key or file.suffix not in ENDINGS:
+        raise UserError(f"{path}: metadata go beside a file of one vector; share_vectors.py import makes one")
+    name_of(file)
+    if beside.is_file() and read_shared(path)[1] is None:
+        raise UserError(f"{beside} is of another vector than {path}, or of another program: nothing is written into it")
+    return beside
+
+
+def record_norms(path: str | Path, norms, told: dict[str, str]) -> Path:
+    """Add mean norms [layers + 1] to the metadata beside a vector file, which is made if there is none; returns its path.
+
+    Args:
+        told: of :func:`about_model`, for a file that has none yet.
+
+    Example:
+        record_norms("evil_response_avg_diff.pt", norms, about_model(path, model.config, "bfloat16"))
+    """
+    beside = check_recordable(path)
+    vectors, about = read_shared(path)
+    if about is None:
+        trait, kind = name_of(path)
+        about = About(trait=trait, kind=kind, method="", **told)
+    save_shared(vectors, beside, replace(about, mean_norms=norms_text(norms)))
+    return beside
 
 
 def vector_files(folder: str | Path, kind: str | None = None) -> list[Path]:

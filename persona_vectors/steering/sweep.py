@@ -4,11 +4,12 @@ Knows vector files, and what fits a model; the hooks are in :mod:`persona_vector
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from persona_vectors.errors import UserError
+from persona_vectors.sharing.formats import read_norms
 from persona_vectors.steering.controls import RANDOM, control_rows, made_from
-from persona_vectors.steering.vector_rows import VectorRows
+from persona_vectors.steering.vector_rows import ALL, VectorRows
 from persona_vectors.vectors.storage import check_fit, fingerprint
 
 
@@ -20,17 +21,25 @@ class Cell:
         layer: None where none was named, ``"all"`` for incremental vectors at every layer, ``"list"`` for those of a list.
         control: 0 is the trait's own vector, k its k-th control: a vector of the same norm.
         control_kind: of the controls, see :mod:`persona_vectors.steering.controls`.
+        dose: coef * |v_l| / mean |h_l|: the steering's length relative to the activations it is added to; None where
+            that is not known.
     """
 
     layer: int | str | None
     coef: float
     control: int = 0
     control_kind: str = RANDOM
+    dose: float | None = field(default=None, compare=False)
 
     @property
     def key(self) -> list:
         """What records and journals call it."""
         return [self.layer, self.coef, *([f"{self.control_kind}{self.control}"] if self.control else [])]
+
+    @property
+    def control_name(self) -> str:
+        """What tables call the control, as "random 1"; empty for the trait's own vector."""
+        return f"{self.control_kind} {self.control}" if self.control else ""
 
 
 @dataclass
@@ -40,12 +49,16 @@ class Grid:
     Attributes:
         cells: layers outermost, controls last; one cell without steering where nothing was asked for.
         vector_path: as given, perhaps with {trait}; None where every coefficient is 0 and no file was named.
+        by_dose: doses were asked for: until the vectors are loaded, they are in the place of the coefficients.
+        norms: the mean |h_l| by row that a trait's file tells, or None.
     """
 
     cells: list[Cell]
     vector_path: str | None
     positions: str
+    by_dose: bool = False
     vectors: dict[str, VectorRows] = field(default_factory=dict)
+    norms: dict[str, list[float] | None] = field(default_factory=dict)
     _controls: dict[tuple, VectorRows] = field(default_factory=dict)
 
     @classmethod
@@ -57,55 +70,107 @@ class Grid:
         positions: str = "response",
         controls: int = 0,
         control: str = RANDOM,
+        doses: Sequence[float] = (),
     ) -> "Grid":
         """Every coefficient at every layer; without layers, one cell a coefficient. ``controls`` of a kind beside it.
 
+        ``doses`` stand in the place of the coefficients, which then differ from layer to layer and from trait to trait.
+
         Raises:
             UserError: half a steering: coefficients without a file or a layer, several layers or controls without a
-                coefficient.
+                coefficient; doses beside coefficients, or at all layers at once.
 
         Example:
             >>> Grid.of([0.0, 1.5], [16, 20], "evil_response_avg_diff.pt").cells[1]
             Cell(layer=16, coef=1.5, control=0)
         """
+        if doses and any(coefs):
+            raise UserError("--coef and --dose are two ways to say how much: give one of them")
+        if doses and ALL in layers:
+            raise UserError(f"--dose is of one layer, and --layer {ALL} steers every layer at once: give --coef")
+        flag, coefs = ("--dose", doses) if doses else ("--coef", coefs)
         coef, layer = (",".join(f"{value:g}" for value in coefs), ",".join(map(str, layers)))
         if any(coefs) and vector_path is None:
-            raise UserError(f"--coef {coef} needs --vector_path (made by generate_vec.py); --coef 0 asks unsteered")
+            raise UserError(f"{flag} {coef} needs --vector_path (made by generate_vec.py); {flag} 0 asks unsteered")
         if any(coefs) and not layers:
-            raise UserError(f"--coef {coef} needs --layer: the row of the vector file, 1..L, or all")
+            raise UserError(f"{flag} {coef} needs --layer: the row of the vector file, 1..L, or all")
         if len(layers) > 1 and not any(coefs):
-            raise UserError(f"--layer {layer} with --coef 0 steers nothing; name the coefficients")
+            raise UserError(f"--layer {layer} with {flag} 0 steers nothing; name the coefficients")
         if controls and not any(coefs):
-            raise UserError(f"--controls {controls} with --coef 0 steers nothing; name the coefficients")
+            raise UserError(f"--controls {controls} with {flag} 0 steers nothing; name the coefficients")
         named: Sequence[int | str | None] = layers or [None]
         cells = [Cell(name, c) for name in named for c in coefs]
         cells += [Cell(cell.layer, cell.coef, k + 1, control) for k in range(controls) for cell in cells if cell.coef]
-        return cls(cells, vector_path, positions)
+        return cls(cells, vector_path, positions, bool(doses))
 
     def load(self, traits: list[str]) -> None:
-        """Read the vector file of every trait, and its controls."""
-        if self.vector_path is not None:
-            self.vectors = {trait: VectorRows.load(self.path_for(trait)) for trait in traits}
-            for trait in traits:
-                for cell in self.cells:
-                    self.rows_for(trait, cell)
+        """Read the vector file of every trait, and its controls.
+
+        Raises:
+            UserError: a file that cannot be read; doses, and a file that does not tell how long activations are.
+        """
+        if self.vector_path is None:
+            return
+        self.vectors = {trait: VectorRows.load(self.path_for(trait)) for trait in traits}
+        self.norms = {trait: read_norms(self.path_for(trait)) for trait in traits}
+        for trait in traits:
+            for cell in self.cells_of(trait) if self.by_dose else self.cells:
+                self.rows_for(trait, cell)
+
+    def cells_of(self, trait: str) -> list[Cell]:
+        """The trait's cells, with coefficient and, where it is known, dose; after :meth:`load`."""
+        return [self.with_dose(trait, cell) for cell in self.cells]
+
+    def with_dose(self, trait: str, cell: Cell) -> Cell:
+        """A cell with its dose; with its coefficient where doses were asked for, one of which it has in its place."""
+        if cell.dose is not None:
+            return cell
+        if not cell.coef:
+            return replace(cell, dose=0.0) if self.norms.get(trait) else cell
+        unit = self._dose_of_one(trait, cell.layer)
+        if not self.by_dose:
+            return cell if unit is None else replace(cell, dose=float(f"{cell.coef * unit:.4g}"))
+        path = self.path_for(trait)
+        if unit is None:
+            raise UserError(
+                f"{path} does not tell how long the model's activations are, which --dose needs: generate_vec.py writes it "
+                "(--overwrite), python -m eval.vector_quality --record_norms adds it to a file from elsewhere; or give --coef"
+            )
+        if not unit:
+            raise UserError(f"row {cell.layer} of {path} is zero: no coefficient of it makes a dose")
+        return replace(cell, coef=float(f"{cell.coef / unit:.6g}"), dose=cell.coef)
+
+    def _dose_of_one(self, trait: str, layer: int | str | None) -> float | None:
+        """The dose of coefficient 1 at a layer: |v_l| / mean |h_l|."""
+        norms = self.norms.get(trait)
+        if not norms or not isinstance(layer, int):
+            return None
+        if not 0 <= layer < len(norms):
+            raise UserError(f"--layer {layer} does not exist: {self.path_for(trait)} has rows 0..{len(norms) - 1}")
+        return float(self.vectors[trait].vectors[layer].norm()) / norms[layer]
 
     def path_for(self, trait: str) -> str:
         """The trait's vector file."""
         assert self.vector_path is not None  # Grid.of refuses a coefficient without one
         return self.vector_path.replace("{trait}", trait)
 
+    def in_words(self, trait: str) -> str:
+        """What one steered cell is, to end a line with; of several cells, the table of their scores tells it."""
+        (cell, *others) = self.cells_of(trait)
+        known = not others and cell.coef and cell.dose is not None
+        return f": coefficient {cell.coef:g} at layer {cell.layer}, dose {cell.dose:.3g}" if known else ""
+
     def check(self, layers: int, hidden: int) -> None:
         """Refuse vectors of another model, layers outside 1..L, and a product that overflows."""
         used = [cell.layer for cell in self.cells if isinstance(cell.layer, int)]
-        for rows in self.vectors.values():
+        for trait, rows in self.vectors.items():
             check_fit(rows.path, rows.vectors, layers, hidden, used)
-            for coef in {cell.coef for cell in self.cells}:
+            for coef in {cell.coef for cell in self.cells_of(trait)}:
                 rows.check_product(coef, "--coef")
 
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and the trait's vector by its content."""
-        cells = {"cells": [cell.key for cell in self.cells]}
+        cells = {"cells": [cell.key for cell in self.cells_of(trait)]}
         if not any(cell.coef for cell in self.cells):
             return cells
         vector = fingerprint(self.path_for(trait), self.vectors[trait].vectors)
@@ -122,7 +187,8 @@ class Grid:
         if not cell.coef:
             return ()
         assert cell.layer is not None  # Grid.of refuses a coefficient without one
-        return self.rows_for(trait, cell).interventions(cell.layer, cell.coef, self.positions)
+        coef = self.with_dose(trait, cell).coef if self.by_dose else cell.coef
+        return self.rows_for(trait, cell).interventions(cell.layer, coef, self.positions)
 
     def rows_for(self, name: str, cell: Cell, nth: int = 0) -> VectorRows:
         """The rows of a trait (or whatever ``vectors`` are called by), or those of the cell's control, made once."""

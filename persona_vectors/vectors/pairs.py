@@ -5,6 +5,8 @@ repetition index); it is effective where the judge saw the trait in the one, not
 """
 
 import logging
+from collections import Counter
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
@@ -140,6 +142,26 @@ def samples_of(tokenizer: Any, pairs: "pandas.DataFrame", sign: str, longest: in
     return samples, [
         problem or ("" if sample else "no prompt") for sample, problem in zip(samples, problems, strict=True)
     ]
+
+
+def runnable_pairs(
+    tokenizer: Any, effective: "pandas.DataFrame", longest: int | None, model_name: str
+) -> tuple["pandas.DataFrame", dict[str, list]]:
+    """(the pairs both of whose answers can be run, their samples by sign); how many are left out and why is logged.
+
+    Raises:
+        UserError: none can be.
+    """
+    made = {sign: samples_of(tokenizer, effective, sign, longest) for sign in ("pos", "neg")}
+    reasons = [pos or neg for pos, neg in zip(made["pos"][1], made["neg"][1], strict=True)]
+    kept = [not reason for reason in reasons]
+    samples = {sign: list(compress(every, kept)) for sign, (every, _) in made.items()}
+    left_out = "; ".join(f"{count} left out: {reason}" for reason, count in Counter(filter(None, reasons)).items())
+    if not any(kept):
+        raise UserError(f"no effective pair can be run through {model_name}: {left_out}")
+    if left_out:
+        logger.info(f"  of these {left_out}")
+    return effective[kept], samples
 
 
 def question_numbers(pairs: "pandas.DataFrame") -> list[int]:

@@ -16,6 +16,8 @@ from persona_vectors.capability.sheet import COLUMNS
 from persona_vectors.capability.subject import Subject, first
 from persona_vectors.engines.hf import HFEngine
 from persona_vectors.files.journal import Journal
+from persona_vectors.sharing.formats import About, norms_text, save_both
+from persona_vectors.vectors.shuffled import save_shuffled
 from persona_vectors.vectors.storage import random_like
 
 CHOICE = """
@@ -148,6 +150,23 @@ def test_from_end_to_end(run_stage, world, tmp_path):
     assert again.returncode == 0 and "is not made again" in again.stdout and "tiny_choice acc" in again.stdout
     other = run_stage(*command, "--limit", 5, "--max_tokens", 4)
     assert other.returncode == 2 and "limit was 6.0, now 5.0" in other.stderr
+
+
+def test_doses_and_shuffled_controls(run_stage, world, tmp_path):
+    rows = torch.load("v.pt")
+    about = About(trait="t", kind="response_avg_diff", mean_norms=norms_text([2.0, 3.0, 4.0, 5.0, 6.0]))
+    vector, _ = save_both(rows, tmp_path, about)
+    save_shuffled(-rows[None], vector, rows)
+    done = run_stage(
+        "eval.capability", "--model", "tiny", "--vector_path", vector, "--layer", "2,3", "--dose", "0,0.5", "--controls", 1,
+        "--control", "shuffled", "--tasks", "perplexity", "--limit", 1, "--output", tmp_path / "o",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = pandas.read_csv(tmp_path / "o.csv", keep_default_na=False)
+    assert tuple(table.columns) == (*COLUMNS, "dose") and set(table["control"]) == {"", "shuffled 1"}
+    for row in table[table["dose"] != 0].itertuples():
+        assert row.dose == 0.5 == pytest.approx(row.coef * float(rows[row.layer].norm()) / (row.layer + 2), rel=1e-4)
+    assert len(table) == 6
 
 
 def test_a_group_is_told_by_its_aggregate_and_its_parts_are_in_the_record(run_stage, world, tmp_path):

@@ -13,7 +13,9 @@ import torch
 from helpers import tiny_model
 from judge_server import JudgeServer, completion, error, is_probe
 
-from persona_vectors.sharing.formats import read_shared
+from persona_vectors.files import provenance
+from persona_vectors.sharing.formats import About, norms_text, read_norms, read_shared, save_both
+from persona_vectors.vectors.shuffled import save_shuffled
 from persona_vectors.vectors.storage import random_like
 
 TRAIT = {
@@ -368,6 +370,8 @@ def test_vectors_of_several_traits_in_one_load_are_those_of_one_call_each(run_st
     files = {path.name: path.read_bytes() for path in (tmp_path / "alone").iterdir()}
     assert len(files) == 2 * 7  # .pt and .safetensors of three pools, and a record
     assert {path.name: path.read_bytes() for path in (tmp_path / "together").iterdir()} == files
+    norms = [read_norms(tmp_path / "together" / f"{trait}_response_avg_diff.pt") for trait in ("vile", "nice")]
+    assert all(norms) and norms[0] != norms[1]  # each trait's own answers are measured
 
     (tmp_path / "together/vile_response_avg_diff.pt").unlink()
     again = make("vile,nice", "together")
@@ -383,3 +387,35 @@ def test_vectors_of_several_traits_in_one_load_are_those_of_one_call_each(run_st
         refused = make(traits, "more", paths)
         assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1, refused.stderr
     assert not (tmp_path / "more").exists()
+
+
+def test_doses_of_several_traits_with_shuffled_controls(run_stage, folder, qwen2_folder):
+    """The same doses by coefficients of each trait and layer; the controls, of the same norms, at these coefficients."""
+    rows = {}
+    for number, trait in enumerate(("vile", "nice"), 1):
+        (folder / "trait_data_extract" / f"{trait}.json").write_text(json.dumps(TRAIT))
+        rows[trait] = number * torch.randn(5, 32, generator=torch.Generator().manual_seed(number))
+        about = About(trait=trait, kind="response_avg_diff", mean_norms=norms_text([2.0 * number] * 5))
+        file, _ = save_both(rows[trait], folder, about)
+        save_shuffled(-rows[trait][None], file, rows[trait])
+    command = [
+        "eval.eval_persona", "--model", qwen2_folder, "--trait", "vile,nice", "--trait_dir", folder, "--backend", "hf",
+        "--max_tokens", 4, "--n_per_question", 1, "--judge_model", "none", "--output_path", folder / "{trait}.csv",
+        "--vector_path", folder / "{trait}_response_avg_diff.pt", "--layer", "2,3", "--controls", 1, "--control", "shuffled",
+    ]  # fmt: skip
+    done = run_stage(*command, "--dose", "0,0.4")
+    assert done.returncode == 0, done.stderr
+    for number, trait in enumerate(("vile", "nice"), 1):
+        table = pandas.read_csv(folder / f"{trait}.csv", keep_default_na=False)
+        assert list(table.columns[-5:]) == ["coef", "layer", "control", "dose", "finish"] and len(table) == 3 * 6
+        assert set(table["control"]) == {"", "shuffled 1"} and set(table["dose"]) == {0.0, 0.4}
+        for row in table[table["dose"] > 0].itertuples():
+            assert row.coef * float(rows[trait][row.layer].norm()) / (2 * number) == pytest.approx(0.4, rel=1e-4)
+        record = provenance.read(folder / f"{trait}.csv")["result"]
+        assert record["shuffled"] and [2, 0.4] not in record["cells"]
+    again = run_stage(*command, "--dose", "0,0.4")
+    assert again.returncode == 0 and again.stdout.count("is not made again") == 2, again.stderr
+    other = run_stage(*command, "--dose", "0,0.5")
+    assert other.returncode == 2 and "cells" in other.stderr and other.stderr.count("\n") == 1
+    both = run_stage(*command, "--dose", "0.4", "--coef", 1)
+    assert both.returncode == 2 and "--coef and --dose are two ways" in both.stderr

@@ -195,3 +195,68 @@ def test_cells_of_different_models_or_vectors_are_no_sweep(folder, run_stage, na
     else:
         assert best_of(done, best) == BEST
         assert provenance.result_of(best)["vector"] == plain(of_json("v", 0))
+
+
+def test_doses_are_told_and_where_coherence_broke(folder, run_stage):
+    """Two layers steered at the same doses, by coefficients of their own: one axis of doses, and what lies beyond it."""
+    cells = []
+    for layer, unit in ((16, 0.2), (20, 0.4)):
+        for dose in (0.0, 0.3, 0.6, 0.9):
+            cell = scores(layer, dose).assign(coef=dose / unit, layer=layer, dose=dose, control="")
+            cell["coherence"] = 90.0 if dose < 0.6 or (layer == 16 and dose < 0.9) else 40.0
+            cells += [cell, cell.assign(control="random 1")] if dose else [cell]
+    pandas.concat(cells).to_csv("sweep.csv", index=False)
+    done = run_stage("eval.select_layer", "--file_path", "sweep.csv", "--trait", "evil")
+    best = best_of(done, folder / "sweep_best.json")
+    assert best["broken_from"] == {"16": 0.9, "20": 0.6}
+    assert (best["layer"], best["dose"], best["dose_range"]) == (20, 0.3, [0.3, 0.3])
+    assert best["coef"] == pytest.approx(0.3 / 0.4)
+    assert "coefficient 0.75 (dose 0.3)" in done.stdout
+    assert "do not steer beyond: coherence fell below 75 from dose 0.9 at layer 16, 0.6 at layer 20" in done.stdout
+    table = [line.split() for line in done.stdout.splitlines() if line.strip().startswith("evil ")]
+    header = next(line.split() for line in done.stdout.splitlines() if line.strip().startswith("trait "))
+    assert header[:4] == ["trait", "coefficient", "layer", "dose"] and [row[3] for row in table] == [
+        "0",
+        "0.3",
+        "0.6",
+        "0.9",
+    ]
+
+
+def test_where_nothing_is_coherent_the_doses_are_told_all_the_same(folder, run_stage):
+    cell = scores(20, 1.5).assign(coef=1.5, layer=20, dose=0.8, coherence=20.0)
+    pandas.concat([cell, scores(20, 0).assign(coef=0, layer=20, dose=0)]).to_csv("sweep.csv", index=False)
+    done = run_stage("eval.select_layer", "--file_path", "sweep.csv", "--trait", "evil")
+    assert best_of(done, folder / "sweep_best.json") == {
+        "trait": "evil", "layer": None, "coef": None, "unsteered": 46.5, "min_coherence": 75.0, "broken_from": {"20": 0.8},
+    }  # fmt: skip
+    assert "try smaller coefficients" in done.stdout and "from dose 0.8 at layer 20" in done.stdout
+
+
+def test_doses_with_controls_of_both_kinds_and_without_coherence(folder, run_stage):
+    cells = []
+    for layer, unit in ((16, 0.2), (20, 0.4)):
+        for dose in (0.0, 0.3, 0.6):
+            cell = (
+                scores(layer, dose)
+                .drop(columns="coherence")
+                .assign(coef=dose / unit, layer=layer, dose=dose, control="")
+            )
+            kinds = ("random 1", "shuffled 1", "shuffled 2") if dose else ()
+            cells += [cell, *(cell.assign(control=kind, evil=10 * k) for k, kind in enumerate(kinds))]
+    pandas.concat(cells).to_csv("sweep.csv", index=False)
+    done = run_stage("eval.select_layer", "--file_path", "sweep.csv", "--trait", "evil", "--min_coherence", 0)
+    best = best_of(done, folder / "sweep_best.json")
+    assert (best["layer"], best["dose"], best["dose_range"], best["coherence"]) == (20, 0.6, [0.3, 0.6], None)
+    assert best["broken_from"] == {} and "do not steer beyond" not in done.stdout
+    header, *rows = [line.split() for line in done.stdout.splitlines() if line.strip().startswith(("trait ", "evil "))]
+    assert header == ["trait", "coefficient", "layer", "dose", "score", "+-", "random", "shuffled"]
+    assert [row[3] for row in rows] == ["0", "0.3", "0.6"] and rows[-1][-2:] == ["0.0", "15.0"]
+
+
+def test_of_several_traits_one_may_know_its_doses(folder, run_stage):
+    for trait, dose in (("evil", None), ("kind", 0.3)):
+        cell = scores(20, 1.5).rename(columns={"evil": trait}).assign(coef=1.5, layer=20)
+        (cell if dose is None else cell.assign(dose=dose)).to_csv(f"{trait}.csv", index=False)
+    done = run_stage("eval.select_layer", "--file_path", "{trait}.csv", "--trait", "evil,kind")
+    assert done.returncode == 0 and "dose" in done.stdout.split("\n\n")[-1], done.stderr

@@ -145,6 +145,8 @@ def test_what_is_recorded_is_the_content_and_not_the_path(folder):
 def test_controls_of_a_list_are_independent_and_of_the_same_norm(folder):
     grid = grid_of(TWO, controls=2)
     own, first, second = (grid.interventions("evil", cell) for cell in grid.cells)
+    assert grid.cells_of("evil") == grid.cells and {cell.dose for cell in grid.cells_of("evil")} == {None}
+    assert grid.in_words("evil") == ""
     for control in (first, second):
         for one, other in zip(own, control, strict=True):
             assert other.vector.norm().item() == pytest.approx(one.vector.norm().item(), rel=1e-6)
@@ -202,6 +204,7 @@ def test_flags_beside_a_list(folder):
         ({"vector_path": "v.pt"}, "--vector_path goes without"),
         ({"layer": (2,)}, "--layer goes without"),
         ({"steering_type": "all"}, "--steering_type goes without"),
+        ({"dose": (0.3,)}, "--dose is of one vector and goes without --steering"),
     ):
         with pytest.raises(UserError, match=message):
             asked(**more)

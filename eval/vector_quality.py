@@ -1,0 +1,294 @@
+"""Stage: what a vector is worth, and how much of it to give: a card of numbers, a figure and a verdict.
+
+    python -m eval.vector_quality --model Qwen/Qwen2.5-7B-Instruct --trait evil \\
+        --vector_path persona_vectors/Qwen2.5-7B-Instruct/evil_response_avg_diff.pt \\
+        --pos_path evil_pos_instruct.csv --neg_path evil_neg_instruct.csv --sweep evil_steering.csv
+
+Per layer: the cosine between single pairs' differences and the separation of held-out answers, which foretell how steerable
+a trait is (arXiv 2505.22637), the stability over halves of the pairs and over seeds, the overlap with other vectors, and
+the dose of coefficient 1. Of a sweep: gain per dose, questions moved the wrong way (arXiv 2407.12404), the random vectors
+and the prompt baseline, with 95 % intervals. Writes <output>.json and <output>.png; what was read from the model is not
+read again for the same pairs and vector.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from persona_vectors import cli, models
+from persona_vectors.errors import UserError
+from persona_vectors.files import provenance
+from persona_vectors.files.fingerprints import of_file, plain
+from persona_vectors.files.jsonfile import read_json, write_json
+from persona_vectors.files.tables import read_scored
+from persona_vectors.options import ReadingOptions
+from persona_vectors.sharing import formats
+from persona_vectors.vectors import pairs as pairing
+from persona_vectors.vectors.storage import check_fit, fingerprint, short_names, split_key, vector_name
+
+FEW_PAIRS = 50  # directions of fewer are unstable
+READ = "pairs"  # what was read from the model, in the card and in its record
+
+
+@cli.command
+def main(
+    model: str,
+    vector_path: cli.Several[str],
+    pos_path: str,
+    neg_path: str,
+    trait: str,
+    against: cli.Several[str] | None = None,
+    sweep: cli.Files | None = None,
+    prompt_path: str | None = None,
+    min_coherence: cli.Score = 75.0,
+    threshold: cli.Score = 50.0,
+    *,
+    reading: ReadingOptions,
+    pair_by: Literal[pairing.PAIRED_BY] = "question_id",
+    seed: Annotated[int, cli.Between(0)] = 0,
+    output: str | None = None,
+    record_norms: bool = False,
+):
+    """Judge a vector by the answers it is made of, by other vectors and by a sweep.
+
+    Args:
+        model: Hugging Face id, local folder, folder of checkpoints, LoRA adapter folder or GGUF file.
+        vector_path: the vector file [layers+1, hidden]; further ones are the same trait's of other seeds.
+        pos_path: judged answers CSV made with --persona_instruction_type pos.
+        neg_path: the same with neg.
+        trait: name of the score column.
+        against: vectors whose overlap counts: other traits', a refusal direction.
+        sweep: answers CSV(s) of eval_persona steered with the vector, with coefficient 0 and perhaps --controls.
+        prompt_path: the prompt baseline: answers to the sweep's questions made with --persona_instruction_type pos.
+        min_coherence: cells of the sweep whose mean coherence is lower count for nothing; 0 takes cells and pairs as they
+            are, scored for coherence or not.
+        threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
+        pair_by: question_id, or row, as generate_vec.py has it.
+        seed: draws the halves and the bootstrap.
+        output: beginning of the files to write; by default the vector's name and _quality, beside it.
+        record_norms: write the activations' mean norms into the metadata beside the vector, where --dose reads them.
+    """
+    if prompt_path and not sweep:
+        raise UserError("--prompt_path is the baseline of a sweep, and there is no --sweep")
+    first, seeds, others = vector_path[0], vector_path, against or ()
+    vectors = read_vectors([*seeds, *others])
+    if record_norms:
+        formats.check_recordable(first)
+    path = reading.resolve(model)
+    shape = models.describe(path, reading.trust_remote_code)
+    for file, rows in vectors.items():
+        check_fit(file, rows, shape.layers, shape.hidden, [])
+    of_pairs = pairing.MIN_COHERENCE if min_coherence else 0.0
+    table = pairing.read_pairs(pos_path, neg_path, trait, pair_by, of_pairs)
+    pairs = pairing.effective_pairs(table, trait, threshold, of_pairs)
+    vector = {"vector": plain(fingerprint(first, vectors[first]))}
+    answers = read_answers_of(sweep, trait, models.made_of(path) | vector, first, min_coherence)
+    prompted = read_scored(prompt_path, trait, min_coherence) if prompt_path else None
+    if prompted is not None and "question" not in prompted:
+        raise UserError(f"{prompt_path} has no column 'question'")
+
+    prefix = output or str(split_key(first)[0].with_name(f"{vector_name(first)}_quality"))
+    made_from = provenance.record(
+        **models.made_of(path), **vector, pairs=pairing.fingerprint(pairs), dtype=reading.dtype, seed=seed
+    )
+    read = taken_up(f"{prefix}.json", made_from) or read_pairs(path, shape, reading, pairs, vectors[first], seed, trait)
+    card = {"trait": trait, "vector": first, "model": model, "pairs_of": len(table), READ: read}
+    norms = formats.read_norms(first) or read["mean_norms"]
+    card |= of_vectors({file: vectors[file] for file in seeds}, {file: vectors[file] for file in others}, norms)
+    if answers is not None:
+        card |= of_sweep(answers, prompted, trait, card["dose_of_1"], min_coherence, seed)
+    card["verdict"] = verdict(card, min_coherence)
+    inputs = [pos_path, neg_path, *(answers["file"].unique() if sweep else ()), *([prompt_path] if prompt_path else [])]
+    whole = made_from | {"answers": [of_file(file) for file in inputs], "threshold": threshold}
+    with provenance.writing(f"{prefix}.json", whole, {READ: made_from}):
+        write_json(f"{prefix}.json", card)
+    draw(card, f"{prefix}.png", min_coherence)
+    if record_norms:
+        print(f"wrote the mean norms into {formats.record_norms(first, read['mean_norms'], read['read_from'])}")
+    print(in_a_table(card))
+    print(f"{trait}: {card['verdict']}\nwrote {prefix}.json, {prefix}.png")
+
+
+def read_vectors(files) -> dict:
+    """{file: [layers + 1, hidden]}, of any format, each file once."""
+    from persona_vectors.sharing.reading import load_vectors
+
+    if len(set(files)) < len(files):
+        raise UserError("--vector_path and --against name a vector twice")
+    return {file: load_vectors(file) for file in files}
+
+
+def read_answers_of(sweep, trait: str, made_of: dict, vector: str, min_coherence: float):
+    """The sweep's answers, or None; a sweep of another model or vector is refused."""
+    if not sweep:
+        return None
+    from persona_vectors.analysis.sweeps import read_sweep
+
+    answers = read_sweep(sweep, trait, min_coherence)
+    records = {file: provenance.result_of(file, trait) for file in answers["file"].unique()}
+    for file, record in records.items():
+        if record and "steering" in record:
+            raise UserError(
+                f"{file} was steered by a list of vectors (--steering), which tells nothing of {vector} alone"
+            )
+    provenance.refuse_mixture({vector: plain(made_of), **records}, ("model", "adapter", "vector"))
+    return answers
+
+
+def taken_up(path: str, made_from: dict) -> dict | None:
+    """What was read from the model for an earlier card, if it was the same model, pairs and vector."""
+    if not (Path(path).is_file() and provenance.compare(path, made_from, READ).matches):
+        return None
+    print(f"{path} is of this model, vector and pairs: they are not read again")
+    return read_json(path)[READ]
+
+
+def read_pairs(path, shape, reading: ReadingOptions, pairs, vector, seed: int, trait: str) -> dict:
+    """Read the pairs' activations from the model; what they say of the vector, by layer."""
+    from persona_vectors.analysis.vector_quality import of_pairs
+    from persona_vectors.vectors.extraction import mean_activations
+    from persona_vectors.vectors.norms import mean_norms
+
+    tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
+    pairs, samples = pairing.runnable_pairs(tokenizer, pairs, shape.max_length, path.name)
+    loaded = models.load_model(path, reading.dtype, reading.trust_remote_code)
+    answers = {
+        sign: mean_activations(loaded, made, reading.token_budget, f"{trait} {sign}")[1]
+        for sign, made in samples.items()
+    }
+    norms = mean_norms(loaded, samples["pos"] + samples["neg"], reading.token_budget)
+    questions = pairing.question_numbers(pairs)
+    return {
+        "count": len(pairs),
+        "questions": len(set(questions)),
+        "read_from": formats.about_model(path, loaded.config, str(loaded.dtype).removeprefix("torch.")),
+        "mean_norms": norms.tolist(),
+        **of_pairs(answers["pos"], answers["neg"], questions, vector, seed),
+    }
+
+
+def of_vectors(seeds: dict, others: dict, norms: list[float]) -> dict:
+    """What the vectors say without a model: lengths, dose of coefficient 1, stability over seeds, overlaps."""
+    from persona_vectors.analysis.vector_quality import over_seeds, overlaps
+
+    vector = next(iter(seeds.values()))
+    lengths = vector.norm(dim=-1).tolist()
+    return {
+        "norm": lengths,
+        "mean_norm": norms,
+        "dose_of_1": [length / norm for length, norm in zip(lengths, norms, strict=True)],
+        "seed_cosine": over_seeds(list(seeds.values())) if len(seeds) > 1 else None,
+        "overlap": overlaps(vector, dict(zip(short_names(list(others)), others.values(), strict=True)))
+        if others
+        else {},
+    }
+
+
+def of_sweep(answers, prompted, trait: str, dose_of_1: list[float], min_coherence: float, seed: int) -> dict:
+    """What the sweep, and the prompt baseline, say."""
+    from persona_vectors.analysis.steerability import against_prompt, best_cell, steerability
+
+    found = steerability(answers, trait, lambda layer: dose_of_1[layer], min_coherence, seed)
+    prompt = None if prompted is None else against_prompt(answers, prompted, trait, best_cell(found), seed)
+    return {"sweep": found, "prompt": prompt}
+
+
+def verdict(card: dict, min_coherence: float) -> str:
+    """All of the card in one line."""
+    from persona_vectors.analysis.steerability import in_words
+
+    read, said = card[READ], []
+    if "sweep" in card:
+        said.append(in_words(card["sweep"], card["prompt"], min_coherence))
+    else:
+        said.append("not steered with yet (--sweep)")
+    layers = range(1, len(card["norm"]) - 1)  # the last row is after the final norm, where nothing is steered
+    if read["auc"][0] is not None:
+        best = max(layers, key=lambda layer: read["pair_cosine"][layer])
+        said.append(
+            f"pairs agree most at layer {best} (mean cosine {read['pair_cosine'][best]:.2f}, held-out AUC "
+            f"{read['auc'][best]:.2f}, halves {read['half_cosine'][best]:.2f})"
+        )
+    else:
+        said.append("one question alone tells nothing of others")
+    if read["count"] < FEW_PAIRS:
+        said.append(f"{read['count']} pairs are few: directions of fewer than {FEW_PAIRS} are unstable")
+    for name, cosines in card["overlap"].items():
+        layer = max(layers, key=lambda layer, c=cosines: abs(c[layer]))
+        said.append(f"cosine with {name} up to {cosines[layer]:+.2f} (layer {layer})")
+    return "; ".join(said)
+
+
+def in_a_table(card: dict) -> str:
+    """The card's numbers by layer, as lines."""
+    import pandas
+
+    read = card[READ]
+    columns = {
+        "norm": card["norm"],
+        "mean |h|": card["mean_norm"],
+        "dose of 1": card["dose_of_1"],
+        "pair cosine": read["pair_cosine"],
+        "AUC": read["auc"],
+        "d'": read["d_prime"],
+        "halves": read["half_cosine"],
+        "agreement": read["agreement"],
+        **({"seeds": card["seed_cosine"]} if card["seed_cosine"] else {}),
+        **card["overlap"],
+    }
+    table = pandas.DataFrame(columns).rename_axis("layer").reset_index()
+    return table.to_string(index=False, float_format=lambda number: f"{number:.3f}", na_rep="")
+
+
+def draw(card: dict, path: str, min_coherence: float) -> None:
+    """One page: what foretells, what it overlaps with, how long it is, and what the sweep gave."""
+    from persona_vectors.plots import new_figure, save_figure
+
+    read, swept = card[READ], "sweep" in card
+    figure, axes = new_figure(columns=3 + 2 * swept, width=3.6)
+    layers = range(len(card["norm"]))
+    for name, label in (("pair_cosine", "cosine of two pairs"), ("auc", "held-out AUC"), ("half_cosine", "halves")):
+        axes[0].plot(layers, read[name], marker=".", label=label)
+    axes[0].set(title="the pairs", xlabel="layer", ylim=(-0.05, 1.05))
+    lines = {**card["overlap"], **({"other seeds": card["seed_cosine"]} if card["seed_cosine"] else {})}
+    for name, cosines in {"these pairs": read["agreement"], **lines}.items():
+        axes[1].plot(layers, cosines, marker=".", label=name)
+    axes[1].axhline(0, color="grey", linewidth=0.8, linestyle=":")
+    axes[1].set(title="cosine with", xlabel="layer", ylim=(-1.05, 1.05))
+    axes[2].plot(layers, card["dose_of_1"], marker=".", label="norm / mean |h|")
+    axes[2].set(title="dose of coefficient 1", xlabel="layer", ylim=(0, None))
+    if swept:
+        draw_sweep(card, axes[3], axes[4], min_coherence)
+    for axis in axes:
+        axis.title.set_fontsize(8)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=7)
+    figure.suptitle(f"{card['trait']}: {Path(card['vector']).name}", fontsize=10)
+    save_figure(figure, path)
+
+
+def draw_sweep(card: dict, score, wrong, min_coherence: float) -> None:
+    """Scores, and the share of questions moved the wrong way, over the dose; a line a layer, hollow where not coherent."""
+    from persona_vectors.analysis.steerability import is_coherent
+    from persona_vectors.plots import COLOURS
+
+    cells = [cell for cell in card["sweep"]["cells"] if cell["dose"] is not None]
+    for k, layer in enumerate(dict.fromkeys(cell["layer"] for cell in cells)):
+        line, colour = [cell for cell in cells if cell["layer"] == layer], COLOURS[k % len(COLOURS)]
+        doses = [cell["dose"] for cell in line]
+        score.plot(doses, [cell["score"] for cell in line], color=colour, label=f"layer {layer}")
+        wrong.plot(doses, [100 * cell["wrong_way"]["value"] for cell in line], ".-", color=colour)
+        for cell in line:
+            fill = colour if is_coherent(cell, min_coherence) else "white"
+            score.plot(cell["dose"], cell["score"], "o", color=colour, markerfacecolor=fill, markersize=4)
+        compared = [cell for cell in line if cell["over_controls"]]
+        controls = [cell["score"] - cell["over_controls"]["value"] for cell in compared]
+        score.plot([cell["dose"] for cell in compared], controls, "--", color=colour, linewidth=1)
+    if card["prompt"]:
+        score.axhline(card["prompt"]["score"], color="black", linewidth=0.8, label="the prompt alone")
+    score.axhline(card["sweep"]["unsteered"], color="grey", linewidth=0.8, linestyle=":", label="unsteered")
+    score.set(title=f"{card['trait']} (dashed: controls, hollow: incoherent)", xlabel="dose", ylim=(-3, 103))
+    wrong.set(title="questions moved the wrong way, %", xlabel="dose", ylim=(-3, 103))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,79 @@
+"""The layer and the coefficients that a steering sweep recommends (appendix B.4): the most of the trait among coherent cells.
+
+Where the answers tell doses (coef * |v_l| / mean |h_l|), so does the recommendation, and from which dose on coherence broke.
+"""
+
+import math
+
+from persona_vectors.analysis.sweeps import layer_name
+
+
+def recommend(cells, min_coherence: float, lowest: bool = False) -> dict:
+    """The coherent cell with the highest trait score (or the ``lowest``), and the coefficients of its layer that stay coherent.
+
+    ``layer`` is None where no steered cell is coherent. ``coef_range`` is [lowest, highest] around 0. Where doses are known:
+    ``dose`` and ``dose_range`` the same, and ``broken_from``: per layer the smallest dose, in absolute value, at which the
+    mean coherence was lower than ``min_coherence``.
+
+    Example:
+        recommend(cells, min_coherence=75)["layer"]  # 20
+    """
+    unsteered = cells.loc[cells["coef"] == 0, "trait_mean"]
+    result: dict = {
+        "unsteered": float(unsteered.mean()) if len(unsteered) else None,
+        "min_coherence": min_coherence,
+    }
+    dosed = "dose" in cells and cells["dose"].any()
+    if dosed:
+        broken = cells[(cells["coherence_mean"] < min_coherence) & (cells["coef"] != 0)].dropna(subset=["dose"])
+        least = broken["dose"].abs().groupby(broken["layer"]).min()
+        result["broken_from"] = {str(layer_name(layer)): float(dose) for layer, dose in least.items()}
+    is_coherent = (cells["coherence_mean"] >= min_coherence) | (min_coherence == 0)
+    usable = cells[is_coherent & (cells["coef"] != 0)]
+    if usable.empty:
+        return {"layer": None, "coef": None, **result}
+    scores = usable["trait_mean"]
+    best = usable.loc[scores.idxmin() if lowest else scores.idxmax()]
+    of_layer = usable[usable["layer"] == best["layer"]]
+    if dosed and best["dose"] == best["dose"]:
+        result["dose"] = float(best["dose"])
+        result["dose_range"] = [float(of_layer["dose"].min()), float(of_layer["dose"].max())]
+    return {
+        "layer": layer_name(best["layer"]),
+        "coef": float(best["coef"]),
+        "trait_score": float(best["trait_mean"]),
+        "coherence": None if math.isnan(best["coherence_mean"]) else float(best["coherence_mean"]),
+        "coef_range": [float(of_layer["coef"].min()), float(of_layer["coef"].max())],
+        **result,
+    }
+
+
+def in_words(best: dict) -> str:
+    """A recommendation as one line, and a second one where it is known from which dose on coherence broke.
+
+    Example:
+        in_words(recommend(cells, 75) | {"trait": "evil"})  # "evil: best at layer 20, coefficient 1.5 (dose 0.31): ..."
+    """
+    broken = ", ".join(f"{dose:.3g} at layer {layer}" for layer, dose in best.get("broken_from", {}).items())
+    warning = (
+        f"\n  do not steer beyond: coherence fell below {best['min_coherence']:g} from dose {broken}" if broken else ""
+    )
+    if best["layer"] is None:
+        return (
+            f"{best['trait']}: no steered cell has a mean coherence of {best['min_coherence']:g}; try smaller "
+            f"coefficients{warning}"
+        )
+    low, high = best["coef_range"]
+    start = "" if best["unsteered"] is None else f" from {best['unsteered']:.1f} unsteered"
+    coherence = "without coherence" if best["coherence"] is None else f"coherence {best['coherence']:.1f}"
+    coherent = "coherent " if best["min_coherence"] else ""
+    dose, doses = "", ""
+    if "dose" in best:
+        dose, doses = (
+            f" (dose {best['dose']:.3g})",
+            f" (doses {best['dose_range'][0]:.3g} to {best['dose_range'][1]:.3g})",
+        )
+    return (
+        f"{best['trait']}: best at layer {best['layer']}, coefficient {best['coef']:g}{dose}: {best['trait_score']:.1f}{start}, "
+        f"{coherence}; {coherent}coefficients of this layer: {low:g} to {high:g}{doses}{warning}"
+    )
