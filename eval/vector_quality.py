@@ -6,7 +6,7 @@
 
 Per layer: the cosine between single pairs' differences and the separation of held-out answers, which foretell how steerable
 a trait is (arXiv 2505.22637), the stability over halves of the pairs and over seeds, the overlap with other vectors, and
-the dose of coefficient 1. Of a sweep: gain per dose, questions moved the wrong way (arXiv 2407.12404), the random vectors
+the dose of coefficient 1. Of a sweep: gain per dose, questions moved the wrong way (arXiv 2407.12404), the controls
 and the prompt baseline, with 95 % intervals. Writes <output>.json and <output>.png; what was read from the model is not
 read again for the same pairs and vector.
 """
