@@ -107,7 +107,7 @@ class AnswerSheet:
         Raises:
             UserError: it was made with others, or scores in it were made anew by ``eval.judge``.
         """
-        for metric in self.metrics:
+        for metric in self.metrics if self.is_judged else ():
             anew = provenance.read(self.output_path).get("parts", {}).get(metric)
             if anew is not None:
                 judge = f" by {anew.get('judge_model')}" if isinstance(anew, dict) else ""

@@ -223,13 +223,15 @@ def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = F
     from transformers import AutoModelForCausalLM
 
     dtype = default_dtype() if dtype == "auto" else dtype
+    # None would take away the quantisation that a model's own config names
+    quantised = {"quantization_config": in_4bit(getattr(torch, dtype))} if path.load_in_4bit else {}
     with loading_errors(path):
         model = AutoModelForCausalLM.from_pretrained(
             path.base,
             dtype=getattr(torch, dtype),
             device_map=placement(device),
             trust_remote_code=trust_remote_code,
-            quantization_config=in_4bit(getattr(torch, dtype)) if path.load_in_4bit else None,
+            **quantised,
         )
     return with_adapter(model, path, trust_remote_code).eval()
 

@@ -286,3 +286,18 @@ def test_the_published_name_judge_is_found_beside_the_stage():
     for path in ("eval", "."):
         done = subprocess.run([sys.executable, "-c", code.format(path)], cwd=ROOT, capture_output=True, text=True)
         assert done.stdout.strip() == "persona_vectors.published.questions", done.stderr
+
+
+def test_answers_made_without_a_judge_are_still_theirs_when_they_are_scored(folder, run_stage, server, qwen2_folder):
+    asked = "--trait", "vile", "--trait_dir", ".", "--version", "eval", "--n_per_question", 1, "--max_tokens", 4
+    ask = "eval.eval_persona", "--model", qwen2_folder, *asked, "--backend", "hf", "--output_path", "made.csv"
+    assert run_stage(*ask, "--judge_model", "none").returncode == 0
+    done = judge(run_stage, "--file_path", "made.csv", "--trait", "vile", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    scored = Path("made.csv").read_text()
+    assert all(row["vile"] and row["coherence"] for row in read("made.csv") if row["answer"].strip())
+    again = run_stage(*ask, "--judge_model", "none")
+    assert again.returncode == 0 and "is not made again" in again.stdout, again.stderr
+    assert Path("made.csv").read_text() == scored
+    other = run_stage(*ask, "--judge_model", "m")
+    assert other.returncode == 2 and Path("made.csv").read_text() == scored
