@@ -51,8 +51,8 @@ def main(
     *,
     reading: ReadingOptions,
     pair_by: Literal[PAIRED_BY] = "question_id",
-    shuffled: Annotated[int, cli.Between(0)] = 0,
-    min_coherence: cli.Score = MIN_COHERENCE,
+    shuffled: Annotated[int, cli.Between(0), cli.InFull] = 0,
+    min_coherence: Annotated[cli.Score, cli.InFull] = MIN_COHERENCE,
     overwrite: bool = False,
 ):
     """Make persona vectors from the judged answers of eval_persona, of one trait or of several in one load of the model.

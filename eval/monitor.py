@@ -48,7 +48,7 @@ def main(
     shots: cli.Distinct[Annotated[int, cli.Between(0)]] = (0, 5, 10, 15, 20),
     *,
     steering: str | None = None,
-    min_coherence: cli.Score = MIN_COHERENCE,
+    min_coherence: Annotated[cli.Score, cli.InFull] = MIN_COHERENCE,
     generation: SamplingOptions,
     judge: JudgeOptions,
     costs: CostOptions,

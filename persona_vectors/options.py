@@ -164,7 +164,7 @@ class JudgeOptions:
     scorer_pairs: cli.Count | None = None
     coherence_prompt: str | None = None
     no_cache: bool = False
-    judge_batch: bool = False
+    judge_batch: Annotated[bool, cli.InFull] = False
 
     def __post_init__(self) -> None:
         from persona_vectors.asking.choose_judge import LIKELIHOOD, UNJUDGED
@@ -236,8 +236,8 @@ class SteeringOptions:
     layer: cli.Distinct[int | Literal["all"]] | None = None
     steering_type: Literal[*POSITIONS] = "response"
     controls: Annotated[int, cli.Between(0)] = 0
-    control: Literal["random", "shuffled"] = "random"  # steering.controls.CONTROLS
-    steering: str | None = None
+    control: Annotated[Literal["random", "shuffled"], cli.InFull] = "random"  # steering.controls.CONTROLS
+    steering: Annotated[str | None, cli.InFull] = None
     dose: cli.Distinct[float] | None = None
 
     def grid(self) -> "Grid":
@@ -279,8 +279,8 @@ class CostOptions:
     """
 
     dry_run: bool = False
-    max_cost: Annotated[float, cli.Between(0)] | None = None
-    prices: str | None = None
+    max_cost: Annotated[Annotated[float, cli.Between(0)] | None, cli.InFull] = None
+    prices: Annotated[str | None, cli.InFull] = None
 
     def of(self, model: str) -> "Costs":
         """Prices and limit; a limit on a model without a price is refused."""
