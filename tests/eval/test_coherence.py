@@ -56,7 +56,7 @@ def test_another_prompt_for_coherence_or_none(folder, run_stage, server, qwen2_f
     calls = len(server.bodies)
     done = persona(run_stage, qwen2_folder, "--coherence_prompt", "none", "--overwrite")
     assert done.returncode == 0 and len(server.bodies) == calls + 1 + 3, "half of the calls"
-    assert list(pandas.read_csv("out.csv")) == ["question", "prompt", "answer", "question_id", "vile"]
+    assert list(pandas.read_csv("out.csv")) == ["question", "prompt", "answer", "question_id", "vile", "finish"]
     for wrong, words in (("no.txt", "cannot read the judge prompt no.txt"), ("out.csv", "has no {answer}")):
         refused = persona(run_stage, qwen2_folder, "--coherence_prompt", wrong, "--overwrite")
         assert refused.returncode == 2 and words in refused.stderr and refused.stderr.count("\n") == 1
