@@ -144,7 +144,7 @@ REFUSED = {
     "likelihood of a prompt": (["--prompt_file", "rude.txt", "--judge_model", "likelihood"], "takes one --trait"),
     "likelihood by nobody": (["--trait", "vile", "--judge_model", "likelihood"], "needs --scorer here"),
     "likelihood with a prompt": (["--trait", "vile", "--judge_model", "likelihood", "--coherence_prompt", "none"],
-                                 "--coherence_prompt goes with a judge that reads prompts"),
+                                 "--coherence_prompt goes with judges that read prompts"),
 }  # fmt: skip
 
 
