@@ -51,6 +51,7 @@ def run(main: Callable[..., int | None]) -> None:
     """
     import fire
 
+    fire.helptext._GetShortFlags = lambda flags: []  # letters that Fire makes up are not the beginnings that are taken
     sys.stdout.reconfigure(line_buffering=True)
     show_log()
     program = command(main)
