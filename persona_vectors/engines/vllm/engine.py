@@ -136,7 +136,8 @@ class VLLMEngine:
         generation = self._copies[0].model_config.try_get_generation_config()
         self._own_stop_ids = generation.get("eos_token_id")
         self._stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
-        self._path, self._trust_remote_code = path, trust_remote_code
+        self._path = path
+        self._trust_remote_code = trust_remote_code
         self._adapter = AdapterInPlace(self._copies)
         self._put_on(path)
         self._slots = self._steering(slots, rows, ablations) if steer else None
