@@ -124,12 +124,12 @@ def by_likelihood(judging: JudgeSettings, traits: list[Trait], prompt_file, name
         raise UserError(f"--judge_model {LIKELIHOOD} needs --scorer here: the model that reads the answers")
     called = named(likelihood_file.names_of(traits[0]), names)
     records = likelihood_file.made_from(judging, traits[0], called, loading.dtype)
-    load = loading.dtype, loading.trust_remote_code
-    return (
-        ["question", "prompt", "answer"],
-        records,
-        lambda works: likelihood_file.LikelihoodFile(judging, traits[0], [work.rows for work in works], load, called),
-    )
+
+    def opened_for(works):
+        rows, options = [work.rows for work in works], (loading.dtype, loading.trust_remote_code)
+        return likelihood_file.LikelihoodFile(judging, traits[0], rows, called, *options)
+
+    return ["question", "prompt", "answer"], records, opened_for
 
 
 def named(usual: list[str], names: Sequence[str] | None) -> list[str]:

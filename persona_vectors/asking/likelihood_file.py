@@ -69,13 +69,15 @@ class LikelihoodFile:
         judging: JudgeSettings,
         trait: Trait,
         files: Sequence[Rows],
-        loading: tuple[str, bool],
         names: Sequence[str],
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
     ) -> None:
         if judging.scorer is None or judging.pairs is None:
             raise UserError("--judge_model likelihood needs --scorer here: the model that reads the answers")
         self.path, self.trait, self.pairs, self.names = judging.scorer, trait, judging.pairs, list(names)
-        self.dtype, self.trust_remote_code = loading
+        self.dtype = dtype
+        self.trust_remote_code = trust_remote_code
         for rows in files:
             for record in rows.records():
                 if isinstance(spoken := spoken_of(rows.exchange(record)), Spoken):
