@@ -154,7 +154,7 @@ def test_an_unfinished_run_is_resumed_and_one_from_before_finish_was_kept(stage,
     monkeypatch.setattr(HFEngine, "_generate_batch", whole)
     journal = tmp_path / "out.csv.journal.jsonl"
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert [line.pop("finish", "") for line in lines] == ["", "length"]
+    assert [line.pop("finish") for line in lines if "finish" in line] == ["length"]
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))  # as older versions kept it
     done = stage("--questions", file, "--judge_model", "none", "--batch_size", "1")
     assert done.returncode == 0, done.stderr
