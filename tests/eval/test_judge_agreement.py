@@ -162,7 +162,7 @@ BAD = {
     "no ratio": (["--columns", "evil,x_llr", "--file_path", "pos.csv"], "is not a number"),
     "nothing in common": (["--columns", "evil", "--file_path", "pos.csv", "neg.csv"], "no answer in common"),
     "no file": (["--columns", "evil,evil_b", "--file_path", "none.csv"], "no answers file"),
-    "empty": (["--columns", "evil,none", "--file_path", "pos.csv"], "no answer has both scores"),
+    "empty": (["--columns", "evil,none", "--file_path", "pos.csv"], "is not scored: no row has a number in column"),
     "choices": (["--columns", "evil,evil_b", "--file_path", "pos.csv", "choices.csv"], "one judge"),
 }
 
