@@ -38,11 +38,8 @@ def main(file_path: str, trait: str):
         raise UserError("VADER is not installed: pip install vaderSentiment==3.3.2") from error
     analyser = SentimentIntensityAnalyzer()
     settings = [name for name in SETTINGS if name in answers]
-    table = (
-        answers[["question_id", *settings, trait]].copy()
-        if "question_id" in answers
-        else answers[[*settings, trait]].copy()
-    )
+    named = [name for name in ("question", "question_id") if name in answers]
+    table = answers[[*named, *settings, trait]].copy()
     table["sentiment"] = [sentiment(analyser, answer) for answer in answers["answer"]]
     output = str(Path(file_path).with_suffix("")) + "_sentiment.csv"
     with provenance.writing(output, provenance.record(answers=of_file(file_path))):
