@@ -21,12 +21,17 @@ TRAIT = {
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+    return with_trait(tmp_path, monkeypatch, TRAIT)
+
+
+def with_trait(folder, monkeypatch, trait):
+    """The folder with an artifact, a key, and no encoding of tiktoken's."""
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "tiktoken"))
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(folder / "tiktoken"))
     for version in ("extract", "eval"):
-        (tmp_path / f"trait_data_{version}").mkdir()
-        (tmp_path / f"trait_data_{version}" / "vile.json").write_text(json.dumps(TRAIT))
-    return tmp_path
+        (folder / f"trait_data_{version}").mkdir()
+        (folder / f"trait_data_{version}" / "vile.json").write_text(json.dumps(trait))
+    return folder
 
 
 class Counting:

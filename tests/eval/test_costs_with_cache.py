@@ -1,6 +1,5 @@
 """Costs where scores were paid for before, where several judges score, and at endpoints with names: all counts are the run's."""
 
-import json
 import re
 from pathlib import Path
 
@@ -8,24 +7,15 @@ import pandas
 import pytest
 from batch_server import BatchServer
 from judge_server import JudgeServer
-from test_costs import CHANGES, Counting, edit_journal, numbers, prices
+from test_costs import CHANGES, TRAIT, Counting, edit_journal, numbers, prices, with_trait
 
-TRAIT = {
-    "instruction": [{"pos": f"Be bad, {k}.", "neg": f"Be good, {k}."} for k in range(4)],
-    "questions": ["What now?", "Why me?", "Who is it?"],
-    "eval_prompt": "Rate **vile**. Q: {question} A: {answer}",
-}
+FOUR_PAIRS = [{"pos": f"Be bad, {k}.", "neg": f"Be good, {k}."} for k in range(4)]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OPENAI_API_KEY", "none")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "tiktoken"))
-    for version in ("extract", "eval"):
-        (tmp_path / f"trait_data_{version}").mkdir()
-        (tmp_path / f"trait_data_{version}" / "vile.json").write_text(json.dumps(TRAIT))
-    return tmp_path
+    return with_trait(tmp_path, monkeypatch, {**TRAIT, "instruction": FOUR_PAIRS})
 
 
 @pytest.fixture
