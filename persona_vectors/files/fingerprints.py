@@ -55,6 +55,11 @@ def sha256(*parts: bytes | str) -> str:
     return sha256_of(parts)
 
 
+def sha1(text: str) -> str:
+    """The SHA-1 of a text, in hex: what some caches of other tools call their files. Fingerprints are SHA-256."""
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
 def sha256_of(parts: Iterable[bytes | str]) -> str:
     """:func:`sha256` of parts that come one after another, none of which is kept."""
     digest = hashlib.sha256()

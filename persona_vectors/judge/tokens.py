@@ -5,7 +5,6 @@ OpenAI's encoding of it (tiktoken, if its file has been fetched before), a token
 to a token. Only the first two are exact; :attr:`Counter.said` says which it is.
 """
 
-import hashlib
 import math
 import os
 import tempfile
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from persona_vectors.errors import UserError
+from persona_vectors.files.fingerprints import sha1
 from persona_vectors.models import chat_template
 from persona_vectors.settings import endpoint_of
 
@@ -98,13 +97,7 @@ def _own_tokenizer(model: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
         chat_template.render(tokenizer, [{"role": "user", "content": "-"}])
-    except (
-        OSError,
-        ValueError,
-        UserError,
-        KeyError,
-        ImportError,
-    ):  # what transformers raises for one that is not there
+    except (OSError, ValueError, KeyError, ImportError):  # what transformers raises for one that is not there
         return None
     return tokenizer
 
@@ -119,5 +112,5 @@ def _encoding(model: str) -> Any:
         return None
     folder = os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR"))
     folder = str(Path(tempfile.gettempdir()) / "data-gym-cache") if folder is None else folder
-    fetched = Path(folder) / hashlib.sha1(f"{ENCODINGS}{name}.tiktoken".encode()).hexdigest()
+    fetched = Path(folder) / sha1(f"{ENCODINGS}{name}.tiktoken")  # as tiktoken calls it
     return tiktoken.get_encoding(name) if folder and fetched.is_file() else None
