@@ -147,10 +147,9 @@ def read_answers_of(
         threshold=rule.threshold,
         pairs=fingerprint(effective),
         of=len(pairs),
-        **(
-            {"min_coherence": rule.min_coherence} if rule.min_coherence != MIN_COHERENCE else {}
-        ),  # as earlier records have it
     )
+    if rule.min_coherence != MIN_COHERENCE:  # earlier records do not name the default
+        made_from["min_coherence"] = rule.min_coherence
     check_answers({path: provenance.result_of(path, trait) for path in (pos_path, neg_path)}, made_from)
     counts = {"threshold": f"{rule.threshold:g}", "effective_pairs": str(len(effective)), "pairs": str(len(pairs))}
     counts["min_coherence"] = f"{rule.min_coherence:g}"

@@ -127,7 +127,7 @@ def by_likelihood(judging: JudgeSettings, traits: list[Trait], prompt_file, name
 
     def opened_for(works):
         rows, options = [work.rows for work in works], (loading.dtype, loading.trust_remote_code)
-        return likelihood_file.LikelihoodFile(judging, traits[0], rows, called, *options)
+        return likelihood_file.LikelihoodFile(judging.scorer, judging.pairs, traits[0], rows, called, *options)
 
     return ["question", "prompt", "answer"], records, opened_for
 

@@ -192,9 +192,8 @@ def _total(counter: Counter, prompts: Sequence[str]) -> int:
 
 def _seconds(sheets: Sequence[AnswerSheet], answers: int, scores: int) -> float | None:
     """At the pace of the runs so far; None where nothing like what is missing was timed."""
-    paces = {
-        pace["began"]: pace for sheet in sheets for pace in sheet.paces
-    }.values()  # one line in each sheet of a run
+    # each run wrote its pace once into every sheet
+    paces = {pace["began"]: pace for sheet in sheets for pace in sheet.paces}.values()
     kind, missing = ("answers", answers) if answers else ("scores", scores)
     done, seconds = (sum(pace[name] for pace in paces if pace[kind]) for name in (kind, "seconds"))
     return missing * seconds / done if done else None

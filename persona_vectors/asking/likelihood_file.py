@@ -10,7 +10,6 @@ from persona_vectors import models
 from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
 from persona_vectors.asking.judge_file import EMPTY
 from persona_vectors.asking.likelihood_judge import NAME_OF_RATIO
-from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.resumable import WindowedWork
 from persona_vectors.files.rows import Exchange, Rows
@@ -66,16 +65,15 @@ class LikelihoodFile:
 
     def __init__(
         self,
-        judging: JudgeSettings,
+        scorer: models.ModelPath,
+        pairs: int,
         trait: Trait,
         files: Sequence[Rows],
         names: Sequence[str],
         dtype: str = "auto",
         trust_remote_code: bool = False,
     ) -> None:
-        if judging.scorer is None or judging.pairs is None:
-            raise UserError("--judge_model likelihood needs --scorer here: the model that reads the answers")
-        self.path, self.trait, self.pairs, self.names = judging.scorer, trait, judging.pairs, list(names)
+        self.path, self.trait, self.pairs, self.names = scorer, trait, pairs, list(names)
         self.dtype = dtype
         self.trust_remote_code = trust_remote_code
         for rows in files:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-
-import numpy
+from typing import TYPE_CHECKING
 
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
@@ -22,6 +21,9 @@ from persona_vectors.files.atomic import make_folder, replacing, take_lock
 from persona_vectors.files.fingerprints import of_file
 from persona_vectors.files.journal import Journal
 from persona_vectors.files.rows import WINDOW_ROWS, Rows, Window, fingerprint, windows
+
+if TYPE_CHECKING:  # --help needs none of it
+    import numpy
 
 logger = logging.getLogger(__name__)
 
@@ -87,18 +89,22 @@ class WindowedWork:
             if window.number % world == rank and not self.is_kept(window.number):
                 yield window
 
-    def keep(self, number: int, values: numpy.ndarray | list, problems: Sequence[str]) -> None:
+    def keep(self, number: int, values: "numpy.ndarray | list", problems: Sequence[str]) -> None:
         """Put a window's values on disk, and a problem or "" per row.
 
         ``values`` are float32 [rows, columns], NaN where there is none, or as many lists of texts, None where none is.
         """
+        import numpy
+
         if not isinstance(values, numpy.ndarray):
             values = numpy.frombuffer(json.dumps(values).encode(), dtype=numpy.uint8)
         with replacing(self._path(number)) as beside, open(beside, "wb") as file:
             numpy.savez(file, values=values, problems=numpy.array(problems, dtype=str))
 
-    def parts(self) -> Iterator[tuple[numpy.ndarray | list, list[str]]]:
+    def parts(self) -> Iterator[tuple["numpy.ndarray | list", list[str]]]:
         """(values, problems) of every window, in order."""
+        import numpy
+
         for number in range(len(list(self.folder.glob("*.npz")))):
             with numpy.load(self._path(number), allow_pickle=False) as part:
                 values = part["values"]
