@@ -69,12 +69,14 @@ engine_flags() {
     loading_flags ${given[@]+"${given[@]}"}
 }
 
-# Of the flags of eval_persona those that say how weights are loaded, which any stage that loads a model takes.
+# Of the flags of eval_persona those that say how weights are loaded, which any stage that loads a model takes, as they
+# are written: two words or with a =, whole or their beginning.
 loading_flags() {
     while [ $# -gt 0 ]; do
         case "$1 ${2:-}" in
-        "--load_in_4bit "[tTfF]*) echo "$1 $2" ;;
-        --load_in_4bit*) echo "$1" ;;
+        --dt*=* | --ch*=* | --load_in_4bit=* | --tru*=*) echo "$1" ;;
+        --dt*\ ?* | --ch*\ ?* | "--load_in_4bit "[tTfF]* | --tru*\ [tTfF]*) echo "$1 $2" ;;
+        --load_in_4bit* | --tru*) echo "$1" ;;
         esac
         shift
     done
