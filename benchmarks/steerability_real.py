@@ -31,6 +31,10 @@ def real_model(
     from persona_vectors.processes import accelerator
     from persona_vectors.traits.artifact import load_trait
 
+    if n_questions < 2 or min(per_question, max_tokens) < 1 or splits < 0:
+        raise UserError(
+            "--n_questions is 2 or more, --per_question and --max_tokens are 1 or more, --splits is 0 or more"
+        )
     traits = traits or sorted(path.stem for path in Path(TRAIT_DIR, "trait_data_eval").glob("*.json"))
     for trait in traits:
         for version in ("extract", "eval"):
