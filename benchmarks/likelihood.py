@@ -38,44 +38,60 @@ class Answered:
 
 
 class Toy:
-    """The toy model as subject and as scorer."""
+    """The toy model as subject and as scorer; with other artifacts, any model.
 
-    def __init__(self, folder: str, trait: str) -> None:
+    Args:
+        trait_dir: the folder of the trait's artifacts.
+        batch_size: answers at a time.
+    """
+
+    layer, max_tokens = LAYER, MAX_TOKENS
+
+    def __init__(self, folder: str, trait: str, trait_dir: str = TRAIT_DIR, batch_size: int = 200) -> None:
         from persona_vectors import models
         from persona_vectors.engines.hf import HFEngine
         from persona_vectors.likelihood.scores import LikelihoodScorer
+
+        self.trait_dir = trait_dir
+        self.take(trait)
+        self.engine = HFEngine(models.resolve(folder), "float32", batch_size)
+        self.scorer = LikelihoodScorer(self.engine.model, self.engine.tokenizer)
+        self.seconds, self.answers, self.largest_difference = {"asking": 0.0, "reading": 0.0}, 0, 0.0
+
+    def take(self, trait: str) -> None:
+        """Go on with another trait."""
         from persona_vectors.traits.artifact import load_trait
 
-        self.engine = HFEngine(models.resolve(folder), "float32", 200)
-        self.scorer = LikelihoodScorer(self.engine.model, self.engine.tokenizer)
-        self.extract, self.eval = (load_trait(trait, version, TRAIT_DIR) for version in ("extract", "eval"))
-        self.seconds, self.answers, self.largest_difference = {"asking": 0.0, "reading": 0.0}, 0, 0.0
+        self.extract, self.eval = (load_trait(trait, version, self.trait_dir) for version in ("extract", "eval"))
 
     def ask(self, questions, per_question: int, steering=None) -> list:
         """``per_question`` sampled answers to every question, as (question, answer); ``steering``: (vector, coef)."""
+        asked = [(question, k, steering) for question in questions for k in range(per_question)]
+        return [(asked[place][0], answer) for place, answer in self.ask_each(asked)]
+
+    def ask_each(self, asked: list) -> list[tuple[int, str]]:
+        """One sampled answer to each (question, number of the answer, steering or None), as (place in ``asked``, answer).
+
+        Equal questions and numbers are sampled with the same seed, however they are steered. Empty answers are left out.
+        """
         from persona_vectors.engines import Request, Sampling, request_seed
         from persona_vectors.models import chat_template
         from persona_vectors.steering.intervention import Intervention
 
-        acts = (Intervention(LAYER, *steering),) if steering and steering[1] else ()
+        tokenizer = self.engine.tokenizer
         requests = [
             Request(
-                f"{i} {k}",
-                chat_template.token_ids(
-                    self.engine.tokenizer, chat_template.render(self.engine.tokenizer, question.messages)
-                ),
-                acts,
+                str(place),
+                chat_template.token_ids(tokenizer, chat_template.render(tokenizer, question.messages)),
+                (Intervention(self.layer, *steering),) if steering and steering[1] else (),
                 request_seed(0, f"{question.id}|{k}"),
             )
-            for i, question in enumerate(questions)
-            for k in range(per_question)
+            for place, (question, k, steering) in enumerate(asked)
         ]
         begin = time.perf_counter()
-        found = [
-            (questions[int(a.key.split()[0])], a.text) for a in self.engine.generate(requests, Sampling(MAX_TOKENS))
-        ]
+        found = [(int(a.key), a.text) for a in self.engine.generate(requests, Sampling(self.max_tokens))]
         self.seconds["asking"] += time.perf_counter() - begin
-        return [(question, answer) for question, answer in found if answer.strip()]
+        return [(place, answer) for place, answer in found if answer.strip()]
 
     def vectors(self):
         """[layers + 1, hidden]: mean activation of positive minus negative extraction answers; no judge filters."""

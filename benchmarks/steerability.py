@@ -1,11 +1,18 @@
-"""Do a vector's numbers foretell how well it steers? Vectors of unequal worth in the toy world, where the grammar scores.
+"""Do a vector's numbers foretell how well it steers? In the toy world, where the grammar scores, and on any model, by likelihood.
 
     python benchmarks/steerability.py
+    python benchmarks/steerability.py --model models/smollm2 --output output/steerability.json
 
-Of each trait's extraction answers by the toy model (models/toy, built by scripts/quickstart.sh), random sets of 4 to 32 pairs, of
-which 0, 20 or 40 % have their two answers exchanged: worse vectors in a known way. Each vector is measured by
-eval.vector_quality's numbers on its own pairs, and then steers the evaluation questions at three doses, the same for all. The
-table has Pearson's r of each number with the points gained per dose, and with the share of questions moved the wrong way.
+Toy (models/toy, built by scripts/quickstart.sh): of each trait's extraction answers, random sets of 4 to 32 pairs, of which 0, 20 or
+40 % have their two answers exchanged: worse vectors in a known way. Each vector is measured by eval.vector_quality's numbers on its
+own pairs, and then steers the evaluation questions at three doses, the same for all. The table has Pearson's r of each number
+with the points gained per dose, and with the share of questions moved the wrong way.
+
+Any other model: of each trait in data_generation, the vector of all pairs and those of random halves of them; no judge filters. The
+unsteered model scores all answers by likelihood: two instruction pairs that did not make the answer, as --judge_model
+likelihood does. Steered answers have no instruction, so the two pairs that score them are also among those that made the vector. The
+table has r over traits (vectors of all pairs), within traits (over their halves) and over all vectors. Everything is kept in --output
+after each trait; the same command goes on with what is missing there, and draws the tables again where nothing is.
 """
 
 import os
@@ -29,7 +36,10 @@ NUMBERS = {
 
 
 def pairs_of(toy) -> tuple:
-    """Activations [pairs, layers + 1, hidden] of positive and negative answers, the questions' numbers, mean norms."""
+    """Activations [pairs, layers + 1, hidden] of positive and negative answers, the questions' numbers, mean norms, and
+
+    the answers: {sign: {number of the pair: (question, answer)}}.
+    """
     import torch
 
     from persona_vectors.files.rows import Exchange
@@ -54,7 +64,7 @@ def pairs_of(toy) -> tuple:
         rows.append(pooled)
         everything += samples
     texts = [answers["pos"][k][0].text for k in both]
-    return *rows, [sorted(set(texts)).index(text) for text in texts], mean_norms(toy.engine.model, everything)
+    return *rows, [sorted(set(texts)).index(text) for text in texts], mean_norms(toy.engine.model, everything), answers
 
 
 def steered(toy, vector, norm: float, plain):
@@ -80,8 +90,37 @@ def scored(toy, answered: list, coef: float):
     return table.assign(layer=LAYER, coef=coef, control="", file="toy")
 
 
-def main(model: str = "models/toy", traits: str = "evil,sycophantic,hallucinating") -> None:
-    """Print the table and append it to benchmarks/RESULTS.md."""
+def main(
+    model: str = "models/toy",
+    traits: str = "",
+    layer: int | None = None,
+    splits: int = 10,
+    n_questions: int = 20,
+    per_question: int = 1,
+    max_tokens: int = 60,
+    output: str = "output/steerability.json",
+) -> None:
+    """Print the table and append it to benchmarks/RESULTS.md.
+
+    Args:
+        traits: by default all that there are.
+        layer: by default three fifths of the way up. This and what follows are for models other than the toy.
+        splits: random halves of each trait's pairs.
+        n_questions: the first questions of each artifact, to find vectors as well as to steer.
+        per_question: steered answers to each question, at each dose.
+        output: where answers and numbers are kept, as JSON.
+    """
+    names = list(traits) if isinstance(traits, tuple | list) else [name for name in traits.split(",") if name]
+    if (Path(model) / "toy_model.json").exists():
+        toy_world(model, names or ["evil", "sycophantic", "hallucinating"])
+    else:
+        from steerability_real import real_model
+
+        real_model(model, names, layer, splits, n_questions, per_question, max_tokens, output)
+
+
+def toy_world(model: str, traits: list[str]) -> None:
+    """The toy's table."""
     import torch
     from likelihood import LAYER, Toy
     from report import report
@@ -92,10 +131,10 @@ def main(model: str = "models/toy", traits: str = "evil,sycophantic,hallucinatin
     from persona_vectors.traits.artifact import make_questions
 
     found: list[dict] = []
-    for trait in traits if isinstance(traits, tuple | list) else traits.split(","):
+    for trait in traits:
         toy = Toy(model, trait)
         toy.questions = make_questions(toy.eval)
-        positive, negative, numbers, norms = pairs_of(toy)
+        positive, negative, numbers, norms, _ = pairs_of(toy)
         plain = scored(toy, toy.ask(toy.questions, 1), 0.0)
         draw = random.Random(0)
         for size in SIZES:
