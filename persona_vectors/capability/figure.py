@@ -63,7 +63,7 @@ def draw(table: "pandas.DataFrame", path: str, title: str = "") -> list[str]:
     from persona_vectors.plots import curves
 
     x, xlabel = axis_of(table)
-    table = table.assign(kind=kind_of(table["control"])).dropna(subset=["value"])
+    table = table.assign(x=table[x], kind=kind_of(table["control"])).dropna(subset=["value"])
     layers = list(table["layer"].unique())
     shown = list(table["what"].unique())[:PANELS]
     panels = []
@@ -73,11 +73,11 @@ def draw(table: "pandas.DataFrame", path: str, title: str = "") -> list[str]:
         for k, layer in enumerate(layers):
             own, name = rows[rows["layer"] == layer], "unsteered" if layer == "" else f"layer {layer}"
             line = own[own["kind"] == ""]
-            lines.append((k, name, line.assign(x=line[x])))
+            lines.append((k, name, line))
             for kind, controls in own[own["kind"] != ""].groupby("kind"):
-                ends = controls.groupby("coef").agg({x: "first", "value": "mean", "low": "min", "high": "max"})
+                ends = controls.groupby("coef").agg({"x": "first", "value": "mean", "low": "min", "high": "max"})
                 start = line[line["coef"] == 0].set_index("coef")[list(ends)]
-                dashed.append((k, f"{name}, {kind}", ends.combine_first(start).rename(columns={x: "x"})))
+                dashed.append((k, f"{name}, {kind}", ends.combine_first(start)))
         panel = {"title": UNITS.get(what, what), "lines": lines, "dashed": dashed, "log": "perplexity" in what}
         panels.append(panel | {"limits": next((limits for end, limits in LIMITS if what.endswith(end)), None)})
     curves(panels, path, xlabel=xlabel, title=title)
