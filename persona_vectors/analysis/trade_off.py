@@ -6,6 +6,7 @@ and measurements are the same at every layer. Knows tables; knows nothing of mod
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona_vectors.analysis.sweeps import cell_means, layer_name, layer_number
@@ -124,29 +125,41 @@ def _in_words(layer: int, coef: float, control: str) -> str:
     return f"layer {layer_name(layer)}, coefficient {coef:g}{control and f', {control}'}"
 
 
-def price_of(table: "pandas.DataFrame", trait: str, layer: int | str | None, coef: float | None) -> dict | None:
-    """What one cell costs; None where it was not measured.
+def read_trade_off(path: str | Path) -> "pandas.DataFrame":
+    """What :meth:`TradeOff.write` wrote.
+
+    Example:
+        numbers_at(read_trade_off("sweep_tradeoff.csv"), 20, 1.5)["kl"]["value"]
+    """
+    import pandas
+
+    return pandas.read_csv(path).astype({"control": object}).fillna({"control": ""})
+
+
+def numbers_at(table: "pandas.DataFrame", layer: int | str | None, coef: float | None) -> dict[str, dict]:
+    """Every measure of one cell of a table of :func:`trade_off`.
 
     Returns:
         {measure: {value, low, high, unsteered, and the mean of each kind of control: random, shuffled}}; None for a number
-        that is not known.
+        that is not known. Empty where there is no such cell.
 
     Example:
-        price_of(table, "evil", 20, 1.5)["perplexity"]["value"]  # 14.2
+        numbers_at(table, 20, 1.5)["perplexity"]["value"]  # 14.2
     """
-    costs = table[~table["what"].isin([f"{trait} score", "coherence"])]
-    at = costs[(costs["layer"] == layer) & (costs["coef"] == (coef and float(f"{coef:.6g}")))]
-    own = at[at["control"] == ""].set_index("what")
-    if own.empty:
-        return None
-    unsteered = costs[(costs["layer"] == layer) & (costs["coef"] == 0)].set_index("what")["value"]
-    price = {}
-    for what, row in own.iterrows():
-        controls = at[(at["control"] != "") & (at["what"] == what)]
+    if layer is None or coef is None:
+        return {}
+    table = table[table["layer"].astype(str) == str(layer)]
+    at = table[table["coef"] == float(f"{coef:.6g}")]
+    own, controls = (at[at["control"].eq("") == is_own] for is_own in (True, False))
+    unsteered = table[table["coef"] == 0].set_index("what")["value"]
+    found = {}
+    for row in own.to_dict("records"):
+        what = row["what"]
+        beside = controls[controls["what"] == what]
         numbers = {name: row[name] for name in ("value", "low", "high")} | {"unsteered": unsteered.get(what)}
-        numbers |= controls.groupby(kind_of(controls["control"]))["value"].mean().to_dict()
-        price[what] = {n: None if v is None or v != v else float(v) for n, v in numbers.items()}
-    return price
+        numbers |= beside.groupby(kind_of(beside["control"]))["value"].mean().to_dict()
+        found[what] = {name: None if n is None or n != n else float(n) for name, n in numbers.items()}
+    return found
 
 
 def in_words(price: Mapping[str, Mapping]) -> str:
@@ -201,8 +214,9 @@ class TradeOff:
         return cls(trait, path, trade_off(answers, costs, trait), alone, provenance.result_of(path) is not None)
 
     def price(self, best: Mapping) -> dict | None:
-        """What the cell of a recommendation costs; see :func:`price_of`."""
-        return price_of(self.table, self.trait, best["layer"], best["coef"])
+        """What the cell of a recommendation costs: :func:`numbers_at` but for the scores; None where it was not measured."""
+        found = numbers_at(self.table, best["layer"], best["coef"])
+        return {what: n for what, n in found.items() if what not in (f"{self.trait} score", "coherence")} or None
 
     def in_words(self, best: Mapping) -> str:
         """The price of a recommendation, and which cells one of the two tables lacks, as lines."""

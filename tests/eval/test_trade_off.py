@@ -5,7 +5,7 @@ import json
 import pandas
 import pytest
 
-from persona_vectors.analysis.trade_off import COLUMNS, TradeOff, price_of
+from persona_vectors.analysis.trade_off import COLUMNS, TradeOff
 from persona_vectors.capability.figure import axis_of, named, with_intervals
 from persona_vectors.capability.values import interval
 from persona_vectors.errors import UserError
@@ -165,14 +165,15 @@ def test_unsteered_rows_serve_every_layer_and_a_number_may_be_missing(folder):
 
     sweep(cells=[(16, 0.0, ""), (20, 2.0, "")], coherent=False)
     costs(cells=[("", 0.0, ""), (20, 2.0, "")], extra=[("long", "perplexity", None, None, 7)])
-    table = TradeOff.of(read_sweep(["sweep.csv"], "evil", 0), "cap.csv", "evil").table
+    found = TradeOff.of(read_sweep(["sweep.csv"], "evil", 0), "cap.csv", "evil")
+    table = found.table
     assert sorted(set(table.loc[table["coef"] == 0, "what"])) == [
         "evil score",
         "kl",
         "perplexity",
         "refusals: harmless refused",
     ]
-    price = price_of(table, "evil", 20, 2.0)
+    price = found.price({"layer": 20, "coef": 2.0})
     assert "long: perplexity" not in price, "no cell has a number of it"
     assert price["perplexity"]["unsteered"] == 10 and "random" not in price["perplexity"]
 
