@@ -55,11 +55,24 @@ def mitigation_section(prefix: str | None) -> Section:
     if not path.is_file():
         section.missing.append("not made")
         return section
-    columns = ["trait", "model", "coefficient", "trait score", "coherence", "training loss, first", "last", "seeds"]
+    found = list(read_table(path))
+    names = list(found[0])
+    costs = [name for name in names[names.index("model") + 1 :] if not name.endswith(("_low", "_high"))]
+    columns = [
+        "trait",
+        "model",
+        "coefficient",
+        "trait score",
+        "coherence",
+        "training loss, first",
+        "last",
+        "seeds",
+        *costs,
+    ]
     rows = [
         [row["trait"], row["model"], row["coef"] or None, row["score"], row["coherence"], row.get("loss_first"),
-         row.get("loss_last"), int(row["seeds"])]
-        for row in read_table(path)
+         row.get("loss_last"), int(row["seeds"]), *(row[name] for name in costs)]
+        for row in found
     ]  # fmt: skip
     section.tables.append(("Means over seeds", columns, rows))
     section.figures.append(("trait score and coherence by coefficient", Path(f"{prefix}.png")))
