@@ -23,6 +23,7 @@ from persona_vectors.analysis.layout import refuse_mixed_results
 from persona_vectors.analysis.sections import (
     Section,
     costs_section,
+    digits,
     monitoring_section,
     similarity_section,
     steering_section,
@@ -99,12 +100,10 @@ def drawn_width(path: Path) -> int:
 
 
 def cell(value: object) -> str:
-    """A number with three digits (of one near nothing: 0), everything else as it is, nothing for nothing."""
+    """A number with three digits, everything else as it is, nothing for nothing."""
     if value is None or value != value:
         return ""
-    if isinstance(value, float) and abs(value) < 1000:
-        return f"{value if abs(value) >= 5e-5 else 0:.3g}"
-    return str(value)
+    return digits(value) if isinstance(value, float) else str(value)
 
 
 def made(section: Callable[..., Section], *where) -> Section:

@@ -104,7 +104,7 @@ def steering_curves(
 
 
 def curves(panels: list[dict], path: str | Path, *, xlabel: str, title: str = "") -> None:
-    """Small panels in two columns, 400 pixels wide on a page: lines whose bars reach to ``low`` and ``high``; one legend.
+    """Small panels in two columns, 365 pixels wide on a page: lines whose bars reach to ``low`` and ``high``; one legend.
 
     Args:
         panels: dicts with ``title``; ``lines`` and ``dashed``: (number of the colour, label, DataFrame with x, value, low and
@@ -117,7 +117,7 @@ def curves(panels: list[dict], path: str | Path, *, xlabel: str, title: str = ""
     from matplotlib import rc_context, ticker
 
     with rc_context({"font.size": TYPE, "axes.titlesize": TYPE, "figure.titlesize": TYPE, "legend.fontsize": TYPE}):
-        figure, axes = new_figure(columns=2, width=2.1, height=1.6, rows=(len(panels) + 1) // 2)
+        figure, axes = new_figure(columns=2, width=1.9, height=1.6, rows=(len(panels) + 1) // 2)
         handles: dict = {}
         for axis, panel in zip(axes, panels, strict=False):
             drawn = [(style, *line) for style, name in (("-", "lines"), ("--", "dashed")) for line in panel[name]]

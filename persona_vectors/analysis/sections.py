@@ -4,7 +4,7 @@ Each says what it is, shows what is there, and names what is missing. Depends on
 knows nothing of models. Those on finetuning are in :mod:`persona_vectors.analysis.finetuning_sections`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,17 @@ def read_table(path: Path) -> Iterator[dict]:
     yield from table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def interval(found: dict, form: str = ".2f") -> str:
+def digits(value: float) -> str:
+    """A number with three digits; of one near nothing 0, of a large one all before the point.
+
+    Example:
+        >>> digits(0.12345), digits(1526236.06)
+        ('0.123', '1526236')
+    """
+    return f"{value if abs(value) >= 5e-5 else 0:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def interval(found: dict, write: Callable[[float], str] = "{:.2f}".format) -> str:
     """The ends of an interval, {low, high}; nothing where it is not known.
 
     Example:
@@ -58,7 +68,7 @@ def interval(found: dict, form: str = ".2f") -> str:
     """
     if found.get("low") is None or found.get("high") is None:
         return ""
-    return f"{found['low']:{form}} to {found['high']:{form}}"
+    return f"{write(found['low'])} to {write(found['high'])}"
 
 
 def steering_section(traits: list[str], pattern: str | None) -> Section:
@@ -105,29 +115,27 @@ def costs_section(traits: list[str], pattern: str | None) -> Section:
         "What steering costs",
         "Trait score and coherence beside what the same steering does to the model: how far it moves the next token's "
         "distribution (kl), the perplexity of plain English, requests refused, tasks. Bars and brackets are 95 % intervals; the "
-        "dashed lines are random vectors of the same norm, whose bars hold the intervals of all of them. Below, the recommended "
-        "setting.",
+        "dashed lines are random vectors of the same norm, whose bars hold the intervals of all of them.",
     )
-    rows = []
     for trait in traits:
         prefix = (pattern or "").replace("{trait}", trait)
         best, path = read_json(Path(f"{prefix}_best.json")), Path(f"{prefix}_tradeoff.csv")
         if not best or "price" not in best or not path.is_file():
             section.missing.append(f"{trait}: not made (eval.capability, then eval.select_layer --capability)")
             continue
-        found = numbers_at(read_trade_off(path), best["layer"], best["coef"])
-        if not best["price"]:
-            section.missing.append(f"{trait}: not measured at the recommended setting")
-        for what, number in found.items():
-            controls = [value for name, value in list(number.items())[4:] if value is not None]
-            rows.append([
-                trait, best["layer"], best["coef"], what, number["unsteered"], number["value"], interval(number, ".3g"),
-                sum(controls) / len(controls) if controls else None,
-            ])  # fmt: skip
         section.figures.append((f"{trait}: what steering gives, and costs", Path(f"{prefix}_tradeoff.png")))
         section.files.append(path)
-    columns = ["trait", "layer", "coefficient", "measure", "unsteered", "steered", "95 %", "controls"]
-    section.tables += [("At the recommended setting", columns, rows)] if rows else []
+        if not best["price"]:
+            section.missing.append(f"{trait}: not measured at the recommended setting")
+            continue
+        found = numbers_at(read_trade_off(path), best["layer"], best["coef"])
+        kinds = list(dict.fromkeys(kind for numbers in found.values() for kind in list(numbers)[4:]))
+        rows = [
+            [what, n["unsteered"], n["value"], interval(n, digits), *(n.get(kind) for kind in kinds)]
+            for what, n in found.items()
+        ]
+        columns = ["measure", "unsteered", "steered", "95 %", *kinds]
+        section.tables.append((f"{trait}, layer {best['layer']}, coefficient {best['coef']:g}", columns, rows))
     return section
 
 
@@ -151,7 +159,7 @@ def worth_section(traits: list[str], folder: Path) -> Section:
         cell = best_cell(card["sweep"]) if "sweep" in card else None
         rows.append([
             trait, read["count"], layer, *(read[name][layer] for name in ("pair_cosine", "auc", "half_cosine")),
-            *([cell["gain"]["value"], interval(cell["gain"], ".1f"), cell["wrong_way"]["value"]] if cell else [None, "", None]),
+            *([cell["gain"]["value"], interval(cell["gain"], digits), cell["wrong_way"]["value"]] if cell else [None, "", None]),
             *([prompt["score"], (prompt["steering_less_prompt"] or {}).get("value")] if prompt else [None, None]),
         ])  # fmt: skip
         section.said.append(f"{trait}: {card['verdict']}")

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import pandas
 
 PANELS = 12
-UNITS = {"kl": "kl (nats per token)"}
+TITLES = {"kl": "kl (nats per token)"}
+TITLES |= {f"refusals: {what}": what for what in ("harmless refused", "harmful not refused")}
 LIMITS = (("score", (-3, 103)), ("coherence", (-3, 103)), ("refused", (-0.03, 1.03)))  # of y, by how a measure ends
 
 
@@ -78,7 +79,7 @@ def draw(table: "pandas.DataFrame", path: str, title: str = "") -> list[str]:
                 ends = controls.groupby("coef").agg({"x": "first", "value": "mean", "low": "min", "high": "max"})
                 start = line[line["coef"] == 0].set_index("coef")[list(ends)]
                 dashed.append((k, f"{name}, {kind}", ends.combine_first(start)))
-        panel = {"title": UNITS.get(what, what), "lines": lines, "dashed": dashed, "log": "perplexity" in what}
+        panel = {"title": TITLES.get(what, what), "lines": lines, "dashed": dashed, "log": "perplexity" in what}
         panels.append(panel | {"limits": next((limits for end, limits in LIMITS if what.endswith(end)), None)})
     curves(panels, path, xlabel=xlabel, title=title)
     return shown

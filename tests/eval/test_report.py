@@ -117,7 +117,7 @@ def priced(folder, price: dict | None = NUMBERS):
             "low": value - 2.5,
             "high": value + 2.5,
         }
-        for what, values in (("evil score", (9.5, 71.25, 12)), ("perplexity", (10, 20, 11)))
+        for what, values in (("evil score", (9.5, 71.25, 12)), ("perplexity", (10, 20000.25, 11)))
         for (coef, control), value in zip(((0, ""), (1.5, ""), (1.5, "random 1")), values, strict=True)
         if price or coef == 0
     ]
@@ -142,12 +142,9 @@ def test_what_steering_costs_and_what_vectors_are_worth(run_stage, folder):
     priced(folder)
     page, said = make(run_stage, folder)
     assert "6 of 9 sections" in said and page.count('src="data:image/png;base64,') == 6
-    rows = re.findall(r"<tr>(?:<td>.*?</td>)+</tr>", page)
-    assert (
-        "<tr><td>evil</td><td>2</td><td>1.5</td><td>perplexity</td><td>10</td><td>20</td><td>17.5 to 22.5</td><td>11</td></tr>"
-        in rows
-    )
-    assert "<td>evil score</td><td>9.5</td><td>71.2</td><td>68.8 to 73.8</td><td>12</td></tr>" in page
+    assert "<caption>evil, layer 2, coefficient 1.5</caption>" in page and "<th>95 %</th><th>random</th>" in page
+    assert "<tr><td>evil score</td><td>9.5</td><td>71.2</td><td>68.8 to 73.8</td><td>12</td></tr>" in page
+    assert "<tr><td>perplexity</td><td>10</td><td>20000</td><td>19998 to 20003</td><td>11</td></tr>" in page
     assert "evil: works at layer 2 &amp; more" in page
     assert (
         "<tr><td>evil</td><td>44</td><td>2</td><td>0.234</td><td>0.234</td><td>0.234</td><td>61.8</td><td>50.1 to 70.2</td>"
