@@ -103,16 +103,20 @@ def _steered(table: "pandas.DataFrame") -> "pandas.DataFrame":
 
 
 def unmatched(answers: "pandas.DataFrame", costs: "pandas.DataFrame") -> dict[str, list[str]]:
-    """Steered cells in one of the two tables alone, in words: {"sweep": [...], "capability": [...]}.
+    """Steered layers and cells in one of the two tables alone, in words: {"sweep": [...], "capability": [...]}.
 
     Example:
-        unmatched(answers, costs)["capability"]  # ["layer 20, coefficient 3"]
+        unmatched(answers, costs)  # {"sweep": ["layer 16"], "capability": ["layer 20, coefficient 3"]}
     """
-    own, other = _cells(answers), _cells(costs)
-    return {
-        name: [_in_words(*cell) for cell in sorted(alone)]
-        for name, alone in (("sweep", own - other), ("capability", other - own))
-    }
+    found = {}
+    both = {"sweep": (_cells(answers), _cells(costs)), "capability": (_cells(costs), _cells(answers))}
+    for name, (own, other) in both.items():
+        layers = {layer for layer, _, _ in other}
+        said = [
+            _in_words(*cell) if cell[0] in layers else f"layer {layer_name(cell[0])}" for cell in sorted(own - other)
+        ]
+        found[name] = list(dict.fromkeys(said))
+    return found
 
 
 def _cells(table: "pandas.DataFrame") -> set[tuple[int, float, str]]:

@@ -103,7 +103,7 @@ REFUSED = {
     "another model": (MADE | {"model": OTHER}, CELLS, "do not belong together: model of the one is tiny"),
     "an adapter": (MADE | {"adapter": OTHER}, CELLS, "do not belong together: adapter of the one is none"),
     "other positions": (MADE | {"positions": "all"}, CELLS, "positions of the one is 'response', of the other 'all'"),
-    "another layer": (MADE, [(8, 0.0, ""), (8, 1.0, "")], "have no steered cell in common: the sweep has layer 16, coefficient 1; "),
+    "another layer": (MADE, [(8, 0.0, ""), (8, 1.0, "")], "have no steered cell in common: the sweep has layer 16; layer 20; the capability has layer 8"),
     "other coefficients": (MADE, [(20, 0.0, ""), (20, 3.0, "")], "the capability has layer 20, coefficient 3"),
     "a list": ({"model": TINY, "steering": []}, [("list", 1.0, "")], "have no steered cell in common"),
     "nothing steered": (MADE, [("", 0.0, "")], "cap.csv measures nothing steered"),
@@ -153,8 +153,8 @@ def test_cells_that_one_of_the_two_lacks_are_told(folder, run_stage):
     assert json.loads((folder / "sweep_best.json").read_text())["price"] is None
     assert "what it costs is not known: cap.csv has no such cell" in done.stdout
     assert "not in the sweep: layer 20, coefficient 3" in done.stdout
-    assert "not in cap.csv: layer 16, coefficient 1; layer 16, coefficient 1, random 1" in done.stdout
-    assert "(10 in all)" in done.stdout and "cap.csv has no record of what it was made from" in done.stdout
+    assert "not in cap.csv: layer 16; layer 20, coefficient 1, random 2; layer 20, coefficient 2; " in done.stdout
+    assert "(5 in all)" in done.stdout and "cap.csv has no record of what it was made from" in done.stdout
     table = pandas.read_csv(folder / "sweep_tradeoff.csv", keep_default_na=False)
     assert set(table["layer"]) == {20}
 
