@@ -54,10 +54,6 @@ each() {
 of_traits() { local trait; for trait in ${2//,/ }; do echo "${1//\{trait\}/$trait}"; done; } # PATTERN TRAITS
 model_of() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"])' "$1"; } # a training config
 layer_of() { python -c 'import sys; from persona_vectors.vectors.storage import chosen_layer; print(chosen_layer(sys.argv[1], ""))' "$1"; }
-# best_layer BEST.json OTHERWISE: the layer that eval.select_layer recommends, "all" too; else the other.
-best_layer() {
-    python -c 'import json, os, sys; best = json.load(open(sys.argv[1])) if os.path.exists(sys.argv[1]) else {}; print(best.get("layer") or sys.argv[2])' "$@"
-}
 # Six layers between a third and four fifths of the depth.
 some_layers() {
     python -c 'import sys; from persona_vectors import models; n = models.describe(models.resolve(sys.argv[1])).layers; print(*(round(n * k / 10) for k in range(3, 9)), sep=",")' "$1"
@@ -82,6 +78,11 @@ loading_flags() {
         esac
         shift
     done
+}
+
+# best_layer BEST.json OTHERWISE: the layer that eval.select_layer recommends, "all" too; else the other.
+best_layer() {
+    python -c 'import json, os, sys; best = json.load(open(sys.argv[1])) if os.path.exists(sys.argv[1]) else {}; print(best.get("layer") or sys.argv[2])' "$@"
 }
 
 # value_of FLAG FLAGS...: what the flag is given among them, as two words or with a =; nothing where it is not there.
