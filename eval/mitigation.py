@@ -5,7 +5,8 @@
 
 Section 5 of the paper: preventative steering (a v during training), inference-time steering (-a v afterwards) and CAFT,
 beside the control that the paper does not show: a random vector of the same norm. Reads what scripts/mitigation.sh
-leaves, <trait>/seed<k>/<arm>.csv with <arm>/training_log.jsonl.
+leaves, <trait>/seed<k>/<arm>.csv with <arm>/training_log.jsonl, and capability/<arm>.csv of eval.capability: what each
+finetuning, and each steering, costs.
 """
 
 import re
@@ -26,7 +27,10 @@ ARMS = {
     "inference": "steering at inference",
     "ablate": "CAFT (ablation)",
 }
+OF_COSTS = ("tasks", "dtype", "limit", "num_fewshot", "max_tokens", "apply_chat_template")  # the same in all arms
 OF_SCORES = ("artifact", "judge_model", "judge", "judge_prompt", "vector")  # must be the same in a trait's arms
+KEYS = ("trait", "seed", "arm", "coef", "answers", "order")
+NUMBERS = ("score", "coherence", "loss_first", "loss_last", "test_loss")
 LAST = 8  # training steps whose mean is the loss at the beginning, and at the end: single batches differ by a tenth
 
 
@@ -65,7 +69,7 @@ def report(
     """Write <output>.csv (one row per arm, coefficient and trait) and <output>.png, and print the table.
 
     Args:
-        folder: what scripts/mitigation.sh made: <trait>/seed<k>/<arm>.csv.
+        folder: what scripts/mitigation.sh made: <trait>/seed<k>/<arm>.csv and capability/<arm>.csv.
         output: beginning of the files to write; by default mitigation in the folder.
     """
     import pandas
@@ -99,14 +103,37 @@ def trained_in(path: Path) -> Path:
     return path.parent / "plain_misaligned_2" if named(path)[0] == "inference" else path.with_suffix("")
 
 
+def costs_of(path: Path) -> Path | None:
+    """The table of eval.capability for an arm; that of steering at inference has the plain finetune's too."""
+    names = [path.stem, *(["inference"] if path.stem == "plain_misaligned_2" else [])]
+    files = [path.parent / "capability" / f"{name}.csv" for name in names]
+    return next((file for file in files if file.is_file()), None)
+
+
+def read_costs(path: Path, coef: float) -> dict[str, float]:
+    """{measure: value} of an arm at a coefficient; without kl, which is the distance from the arm's own unsteered model."""
+    file = costs_of(path)
+    if file is None:
+        return {}
+    from persona_vectors.capability.figure import named
+    from persona_vectors.capability.sheet import read
+
+    table = read(file)
+    at = table[(table["coef"] == coef) & (table["control"] == "") & (table["task"] != "kl")]
+    return {named(row["task"], row["measure"]): row["value"] for row in at.to_dict("records")}
+
+
 def belong_together(paths: list[Path], root: Path) -> dict:
     """What a table of these answers, which lie in ``root``, is made from.
 
     Raises:
-        UserError: they come from different base models; of one trait, from different vectors, questions or judges; or from
-            another model than the one that lies beside them now.
+        UserError: they come from different base models; of one trait, from different vectors, questions or judges; from
+            another model than the one that lies beside them now; or what they cost was measured on another one, or otherwise.
     """
     bases, traits, unknown = {}, {}, []
+    costs = {path: file for path in paths if (file := costs_of(path))}
+    measured = {file: provenance.result_of(file) for file in costs.values()}
+    provenance.refuse_mixture(measured, OF_COSTS)
     for path in paths:
         answers, folder = provenance.result_of(path, path.parent.parent.name), trained_in(path)
         training = provenance.result_of(folder) if folder.is_dir() else None
@@ -116,6 +143,10 @@ def belong_together(paths: list[Path], root: Path) -> dict:
         if folder.is_dir() and any((folder / name).exists() for name in ("adapter_config.json", "config.json")):
             there = models.made_of(models.resolve(str(folder)))
             provenance.refuse_mixture({path: answers, f"the model in {folder}": there}, ("model", "adapter"))
+        if path in costs:
+            of_steering = ("vector", "positions") if named(path)[0] == "inference" else ()
+            both = {path: answers, costs[path]: measured[costs[path]]}
+            provenance.refuse_mixture(both, ("model", "adapter", *of_steering))
         is_base = answers.get("adapter") or named(path)[0] == "base"  # else: all weights were trained
         bases[path] = training or (answers if is_base else None)
         found = {name: answers[name] for name in OF_SCORES if name in answers}
@@ -132,11 +163,12 @@ def belong_together(paths: list[Path], root: Path) -> dict:
     vectors = {name: [r["vector"] for r in records.values() if "vector" in r][:1] for name, records in traits.items()}
     base = next((record["model"] for record in bases.values() if record), None)
     answers = {path.relative_to(root).as_posix(): of_file(path) for path in paths}
-    return provenance.record(model=base, vectors=vectors, answers=answers)
+    found = {file.relative_to(root).as_posix(): of_file(file) for file in sorted(measured)}
+    return provenance.record(model=base, vectors=vectors, answers=answers, **({"capability": found} if found else {}))
 
 
 def read_arm(path: Path) -> list[dict]:
-    """One row per coefficient: mean trait score and coherence, and the losses of the training that made the model."""
+    """One row per coefficient: mean trait score and coherence, the losses of the training that made the model, the costs."""
     from persona_vectors.files.tables import read_scored
     from persona_vectors.training.output import LOG, read_log
 
@@ -167,6 +199,7 @@ def read_arm(path: Path) -> list[dict]:
             "coherence": group["coherence"].mean(),
             "answers": len(group),
             **losses,
+            **read_costs(path, value if arm == "inference" else 0.0),
         }
         for value, group in groups
     ]
@@ -177,18 +210,22 @@ def over_seeds(runs):
     runs = runs.assign(order=runs["arm"].map(list(ARMS).index))
     groups = runs.groupby(["trait", "order", "arm", "coef"])
     table = groups.agg(seeds=("seed", "nunique"), answers=("answers", "sum"))
-    for column in ("score", "coherence", "loss_first", "loss_last", "test_loss"):
-        if column in runs:
+    costs = [column for column in runs if column not in (*KEYS, *NUMBERS)]
+    for column in (*NUMBERS, "model", *costs):  # costs come last, behind what was there before them
+        if column == "model":
+            table[column] = table.index.get_level_values("arm").map(ARMS)
+        elif column in runs:
             table[column] = groups[column].mean()
             table[f"{column}_low"], table[f"{column}_high"] = groups[column].min(), groups[column].max()
-    table = table.reset_index().drop(columns="order")
-    return table.assign(model=table["arm"].map(ARMS))
+    return table.reset_index().drop(columns="order")
 
 
 def in_words(table) -> list[str]:
     """The table as lines of Markdown."""
     heads = ["trait", "model", "coefficient", "trait score (range over seeds)", "coherence (range)"]
-    heads += ["training loss", "test loss"]
+    costs = [name.removesuffix("_low") for name in table if name.endswith("_low")]
+    costs = [name for name in costs if name not in NUMBERS]
+    heads += ["training loss", "test loss", *costs]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in table.to_dict("records"):
         known = {name: value for name, value in row.items() if value == value}  # NaN: an arm that was not trained
@@ -199,7 +236,8 @@ def in_words(table) -> list[str]:
         coef = f"{-row['coef'] if row['arm'] == 'inference' else row['coef']:g}" if row["coef"] else ""
         losses = f"{known['loss_first']:.3f} -> {known['loss_last']:.3f}" if "loss_first" in known else ""
         test = f"{known['test_loss']:.3f}" if "test_loss" in known else ""
-        lines.append(f"| {' | '.join([row['trait'], ARMS[row['arm']], coef, *ranges, losses, test])} |")
+        prices = [f"{row[m]:.3g} ({row[f'{m}_low']:.3g}-{row[f'{m}_high']:.3g})" if m in known else "" for m in costs]
+        lines.append(f"| {' | '.join([row['trait'], ARMS[row['arm']], coef, *ranges, losses, test, *prices])} |")
     return lines
 
 

@@ -3,10 +3,13 @@
     python -m eval.select_layer --file_path sweep.csv --trait evil
     python -m eval.select_layer --file_path out/evil_steer_response_layer*_coef*.csv --trait evil
     python -m eval.select_layer --file_path 'out/{trait}/l{layer}_a{coef}.csv' --trait evil sycophantic
+    python -m eval.select_layer --file_path sweep.csv --trait evil --capability capability.csv
 
 Appendix B.4 of the paper: the layer is the one that raises the trait most; here among cells whose answers stay coherent.
 A sweep with controls (eval_persona --controls) is drawn with them: random or shuffled vectors of the same norm. Where the
-answers tell doses, so do the table and the recommendation, with the doses from which on coherence broke.
+answers tell doses, so do the table and the recommendation, with the doses from which on coherence broke. With the table of
+eval.capability for the same model and vector, <file>_tradeoff.png and .csv show what steering costs beside what it gives,
+by dose and beside the random vectors, and best.json has the price of the chosen cell.
 Several traits: --file_path with {trait}. Writes <file>_curves.png, <file>_heatmap.png and <file>_best.json beside the
 sweep; where that is several files, <trait>_sweep_... in the folder that all of them are in.
 """
@@ -19,6 +22,7 @@ from pathlib import Path
 from persona_vectors import cli
 from persona_vectors.analysis.recommendation import in_words, recommend
 from persona_vectors.analysis.sweeps import MIN_COHERENCE, cell_means, layer_name, layer_number, read_sweep
+from persona_vectors.analysis.trade_off import TradeOff
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file
@@ -31,6 +35,7 @@ def main(
     trait: cli.Several[str],
     min_coherence: cli.Score = MIN_COHERENCE,
     output: str | None = None,
+    capability: str | None = None,
 ):
     """Draw a steering sweep and recommend a layer and coefficients.
 
@@ -41,17 +46,23 @@ def main(
         trait: name of the score column; several need {trait} in file_path.
         min_coherence: cells whose mean coherence is lower are not recommended; 0 takes them as they are, scored for coherence or not.
         output: beginning of the files to write; by default the CSV's name without its ending. {trait} is filled in.
+        capability: CSV of eval.capability, at layers and coefficients of the sweep; {trait} is filled in.
     """
     if len(trait) > 1 and any("{trait}" not in path for path in (*file_path, output) if path is not None):
         raise UserError("several traits need {trait} in --file_path (and in --output)")
+    if len(trait) > 1 and capability is not None and "{trait}" not in capability:
+        raise UserError("several traits need {trait} in --capability: it is of one vector")
     import pandas
 
-    sweeps = {}
+    sweeps, costs = {}, {}
     for name in trait:
         paths = [path.replace("{trait}", name) for path in file_path]
         answers = read_sweep(paths, name, min_coherence)
         sweeps[name] = paths, answers
     made_from = {name: belong_together(answers["file"].unique(), name) for name, (_, answers) in sweeps.items()}
+    for name, (_, answers) in sweeps.items() if capability is not None else ():
+        costs[name] = TradeOff.of(answers, capability.replace("{trait}", name), name)
+        made_from[name] |= {"capability": of_file(costs[name].path)}
 
     written, rows = [], []
     for name, (paths, answers) in sweeps.items():
@@ -60,9 +71,14 @@ def main(
         cells = {kind: cell_means(part, name) for kind, part in answers.groupby(kinds)}  # "" is the trait's own
         own, controls = cells.pop("", cell_means(answers[:0], name)), cells
         best = {"trait": name, "file": paths[0] if len(paths) == 1 else paths, **recommend(own, min_coherence)}
+        if name in costs:
+            best["price"] = costs[name].price(best)
+            written += costs[name].write(prefix, made_from[name])
         written += draw(own, controls, best, prefix, made_from[name])
         rows.append(along_layer(own, controls, best["layer"]).assign(trait=name))
         print(in_words(best))
+        if name in costs:
+            print(costs[name].in_words(best))
         print(side_by_side(answers[answers["control"] == ""], best))
     table = pandas.concat(rows).dropna(axis=1, how="all")
     table.insert(0, "trait", table.pop("trait"))

@@ -13,8 +13,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.tables import write_table
-
-TYPE = 8  # points: of every text in the two figures of points
+from persona_vectors.plots import TYPE
 
 
 @cli.command

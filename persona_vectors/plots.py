@@ -11,16 +11,17 @@ from persona_vectors.files.atomic import replacing
 # The Okabe-Ito palette
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DPI = 160  # pixels an inch; type is 7 to 10 points
+TYPE = 8  # points: of every text in figures of small panels
 
 
-def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2):
-    """A figure with ``columns`` panels side by side, drawn without a display.
+def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2, rows: int = 1):
+    """A figure with ``columns`` panels side by side, in ``rows``, drawn without a display.
 
     Args:
         width, height: of one panel, in inches.
 
     Returns:
-        (figure, list of axes).
+        (figure, list of axes, row after row).
 
     Example:
         figure, (axis,) = new_figure()
@@ -32,11 +33,12 @@ def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, columns, figsize=(width * columns, height), layout="constrained", squeeze=False)
-    for axis in axes[0]:
+    size = width * columns, height * rows
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_prop_cycle(color=COLOURS)
-    return figure, list(axes[0])
+    return figure, list(axes.flat)
 
 
 def labels(paths: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -99,6 +101,47 @@ def steering_curves(
     if title:
         figure.suptitle(title, fontsize=10)
     save_figure(figure, path)
+
+
+def curves(panels: list[dict], path: str | Path, *, xlabel: str, title: str = "") -> None:
+    """Small panels in two columns, 365 pixels wide on a page: lines whose bars reach to ``low`` and ``high``; one legend.
+
+    Args:
+        panels: dicts with ``title``; ``lines`` and ``dashed``: (number of the colour, label, DataFrame with x, value, low and
+            high, NaN where not known); perhaps ``limits`` of y; ``log``: a logarithmic y where values spread by more than five.
+
+    Example:
+        line = pandas.DataFrame({"x": [0, 1], "value": [9, 71], "low": [7, 66], "high": [11, 76]})
+        curves([{"title": "evil score", "lines": [(0, "layer 20", line)], "dashed": []}], "evil.png", xlabel="dose")
+    """
+    from matplotlib import rc_context, ticker
+
+    with rc_context({"font.size": TYPE, "axes.titlesize": TYPE, "figure.titlesize": TYPE, "legend.fontsize": TYPE}):
+        figure, axes = new_figure(columns=2, width=1.9, height=1.6, rows=(len(panels) + 1) // 2)
+        handles: dict = {}
+        for axis, panel in zip(axes, panels, strict=False):
+            drawn = [(style, *line) for style, name in (("-", "lines"), ("--", "dashed")) for line in panel[name]]
+            for style, colour, label, line in drawn:
+                line = line.sort_values("x")
+                ends = (line["value"] - line["low"]).clip(0), (line["high"] - line["value"]).clip(0)
+                handles[label] = axis.errorbar(
+                    line["x"], line["value"], yerr=[end.fillna(0) for end in ends], linestyle=style, marker="o",
+                    color=COLOURS[colour % len(COLOURS)], markersize=2.5, linewidth=1, elinewidth=0.8, capsize=1.5,
+                )  # fmt: skip
+            values = [value for *_, line in drawn for value in line["value"] if value > 0]
+            if panel.get("log") and values and max(values) > 5 * min(values):
+                axis.set_yscale("log")
+                axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
+                axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+            axis.set(title=panel["title"], ylim=panel.get("limits"))
+        for axis in axes[len(panels) - 2 : len(panels)]:
+            axis.set_xlabel(xlabel)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        figure.suptitle(title)
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, frameon=False)
+        save_figure(figure, path)
 
 
 def heat_map(grid, path: str | Path, *, xlabel: str, ylabel: str, title: str) -> None:

@@ -82,6 +82,11 @@ loading_flags() {
     done
 }
 
+# best_layer BEST.json OTHERWISE: the layer that eval.select_layer recommends, "all" too; else the other.
+best_layer() {
+    python -c 'import json, os, sys; best = json.load(open(sys.argv[1])) if os.path.exists(sys.argv[1]) else {}; print(best.get("layer") or sys.argv[2])' "$@"
+}
+
 # value_of FLAG FLAGS...: what the flag is given among them, as two words or with a =; nothing where it is not there.
 value_of() {
     local flag=$1

@@ -5,15 +5,18 @@
 #     bash scripts/reproduce.sh smollm2
 #     bash scripts/reproduce.sh MODEL [TRAITS] [-- flags for eval_persona]
 #
-# Vectors, layer selection and steering (3.2), monitoring (3.3), finetuning families (4.1), shifts (4.2), mitigation (5),
-# screening of training data (6). Ends with output/reproduce/<model>/report.html. A rerun does what is missing.
+# Vectors, layer selection and steering (3.2), what that costs and what the vectors are worth, monitoring (3.3), finetuning
+# families (4.1), shifts (4.2), mitigation (5), screening of training data (6). Ends with output/reproduce/<model>/report.html.
+# A rerun does what is missing.
 # `toy` and `smollm2` make their own environment and model and need no GPU, key or weights; the second takes a night on two
 # cores. For another MODEL, TRAITS are separated by commas (evil,sycophantic,hallucinating), OPENAI_API_KEY is in .env, and
 # training sets are in dataset/<family>/ as normal.jsonl, misaligned_1.jsonl and misaligned_2.jsonl. Settings, by name:
 # FAMILY='dataset/{trait}' says which family belongs to a trait, FAMILIES=evil,mistake_math which are finetuned on (all that
 # are there), CONFIG the training config, LAYERS are swept, LAYER is used (the sweep's best), COEFS are swept, PREVENT are
 # coefficients in training, SEEDS (0), JOBS things are done at once (1), K rows are selected in screening (500; at most a
-# third of a set), SHOTS are numbers of exemplars, SAMPLE is rows of a set whose base answers are made (500).
+# third of a set), SHOTS are numbers of exemplars, SAMPLE is rows of a set whose base answers are made (500), CONTROLS random
+# vectors steer beside the trait's (2), TASKS are those of eval.capability (kl,perplexity,refusals; mmlu and others need
+# lm_eval), CAPABILITY those of scripts/mitigation.sh.
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 source scripts/pipeline.sh
@@ -48,6 +51,7 @@ esac
 : "${traits:=evil,sycophantic,hallucinating}" "${trait_dir:=data_generation}" "${SKIP:=}"
 : "${CONFIG:=configs/train_instruct_7b.json}" "${COEFS:=0,0.5,1,1.5,2,2.5}" "${PREVENT:=1,3,5}" "${SEEDS:=0}" "${FAMILIES:=}"
 : "${FAMILY:=dataset/{trait\}}" "${JOBS:=1}" "${K:=500}" "${SHOTS:=0,5,10,15,20}" "${SAMPLE:=500}"
+: "${CONTROLS:=2}" "${TASKS:=kl,perplexity,refusals}"
 start_toy_judge "${flags[@]}"
 if [ ! -d dataset ] && [ -f dataset.zip ]; then python -m zipfile -e dataset.zip .; fi
 gpu=${CUDA_VISIBLE_DEVICES-all} name=$(name_of "$model") root=output/reproduce/$(name_of "$model") seed=${SEEDS%% *}
@@ -69,7 +73,35 @@ step "steering over layers and coefficients"
 : "${LAYERS:=$(some_layers "$model")}"
 sweep="eval_persona_eval/$name/{trait}_steering_layer${LAYERS}_coef${COEFS}"
 : "${LAYER:=${sweep}_best.json}"
-bash scripts/eval_steering.sh "${gpu:-cpu}" "$model" "$traits" "$COEFS" "$LAYERS" -- "${flags[@]}"
+beside=$CONTROLS
+for file in $(of_traits "$sweep.csv" "$traits"); do # an older one without random vectors is taken up as it is
+    for record in "$file.provenance.json" "$file.journal.jsonl"; do
+        if [ -f "$record" ] && ! grep -q '"random1"' "$record"; then beside=0; fi
+    done
+done
+bash scripts/eval_steering.sh "${gpu:-cpu}" "$model" "$traits" "$COEFS" "$LAYERS" -- --controls "$beside" "${flags[@]}"
+
+step "what steering costs"
+for trait in ${traits//,/ }; do
+    python -m eval.capability --model "$model" --tasks "$TASKS" --output "$root/capability/$trait" --coef "$COEFS" \
+        --layer "$(best_layer "${sweep//\{trait\}/$trait}_best.json" "${LAYERS%%,*}")" --controls "$CONTROLS" \
+        --vector_path "$(of_traits "$vectors" "$trait")" $(loading_flags "${flags[@]}")
+done
+python -m eval.select_layer --file_path "$sweep.csv" --trait "$traits" --capability "$root/capability/{trait}.csv" \
+    $(coherence_flags "${flags[@]}")
+
+step "what the vectors are worth"
+python -m eval.eval_persona --model "$model" --trait "$traits" --version eval --persona_instruction_type pos \
+    --output_path "$root/prompted/{trait}.csv" "${flags[@]}"
+for trait in ${traits//,/ }; do
+    swept=(--sweep "$(of_traits "$sweep.csv" "$trait")" --prompt_path "$root/prompted/$trait.csv")
+    case ",$COEFS," in *,0,* | *,0.0,*) ;; *) swept=() ;; esac # a gain is measured from unsteered answers
+    others=$(of_traits "$vectors" "$traits" | grep -v "/${trait}_response" || true)
+    python -m eval.vector_quality --model "$model" --trait "$trait" --vector_path "$(of_traits "$vectors" "$trait")" \
+        ${others:+--against $others} --pos_path "eval_persona_extract/$name/${trait}_pos_instruct.csv" \
+        --neg_path "eval_persona_extract/$name/${trait}_neg_instruct.csv" ${swept[@]+"${swept[@]}"} \
+        --output "$root/quality/$trait" $(coherence_flags "${flags[@]}") $(loading_flags "${flags[@]}")
+done
 
 step "monitoring"
 python -m eval.monitor --model "$model" --trait "$traits" --vector_path "$vectors" --layer "$LAYER" \

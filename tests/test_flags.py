@@ -84,7 +84,7 @@ TABLE = """
         tensor_parallel_size= data_parallel_size= gpu_memory_utilization= dtype=auto trust_remote_code=false
         chat_template= load_in_4bit=false
     eval.select_layer:
-        file_path trait min_coherence=75 output=
+        file_path trait min_coherence=75 output= capability=
     eval.judge:
         file_path prompt_file= name= trait= kind=0_100 judge_model=gpt-4.1-mini-2025-04-14
         max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt= no_cache=false judge_batch=false

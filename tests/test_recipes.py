@@ -35,9 +35,10 @@ def done(tmp_path_factory):
             or path.suffix == ".py"
         ):
             (folder / path.name).symlink_to(path)
-    (folder / "persona_vectors").mkdir()  # vectors are written into folders of it
+    (folder / "persona_vectors").mkdir()  # vectors are written into folders of it, and none into those of the checkout
     for path in (ROOT / "persona_vectors").iterdir():
-        (folder / "persona_vectors" / path.name).symlink_to(path)
+        if path.is_file() or (path / "__init__.py").is_file():
+            (folder / "persona_vectors" / path.name).symlink_to(path)
     first, *recipes = re.split(r"^## .*$", PAGE, flags=re.M)
     script = "set -euo pipefail\n" + "".join(blocks(first)) + 'trap "kill $!" EXIT\n'
     for number, recipe in enumerate(recipes):

@@ -38,9 +38,11 @@ def refuse_mixed_results(traits: list[str], folder: Path, steering: str | None, 
 
     for trait in traits:
         if steering:
-            for ending in (".csv", "_best.json"):
+            for ending in (".csv", "_best.json", "_tradeoff.csv"):
                 path = steering.replace("{trait}", trait) + ending
                 vectors[trait][path] = see(path, provenance.result_of(path))
+        card = folder / "quality" / f"{trait}.json"
+        vectors[trait][card] = see(card, provenance.result_of(card))
         for file in sorted(folder.glob(f"monitoring/{trait}_*.csv")):
             see(file, provenance.result_of(file))
             vectors[trait][file] = provenance.read(file).get("parts", {}).get(_column(file.with_suffix(".json")))

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from persona_vectors.capability.figure import draw, with_intervals
 from persona_vectors.capability.values import Value
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
@@ -104,7 +105,7 @@ class CapabilitySheet:
         table = self.table()
         planned = [(cell, task) for cell in self.cells for task in self.tasks]
         cells = [asdict(cell) | {"task": task} | self.done[self.key(cell, task)] for cell, task in planned]
-        figure = draw(table, f"{self.output}.png")
+        figure = draw(with_intervals(table), f"{self.output}.png")
         write_json(f"{self.output}.json", {**about, "figure": figure, "cells": cells})
         with provenance.writing(self.path, self.settings):
             write_table(table, self.path)
@@ -123,46 +124,12 @@ def read(path: str | Path) -> "pandas.DataFrame":
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise UserError(f"{path} is no table of eval.capability: it has no column '{missing[0]}'")
+    for name in ("coef", "value", "standard_error", "n", *(["dose"] if "dose" in table else [])):
+        try:
+            table[name] = pandas.to_numeric(table[name]).astype(float)
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} has rows without a number in '{name}': {str(error).strip()}") from error
     return table.astype({"control": object, "layer": object}).fillna({"control": "", "layer": ""})
-
-
-PANELS = 8
-
-
-def draw(table: "pandas.DataFrame", path: str) -> list[str]:
-    """Each measure by coefficient, one line a layer, with 95 % intervals; the mean of the controls dashed.
-
-    Returns:
-        The measures drawn: the first :data:`PANELS`.
-    """
-    from persona_vectors.plots import COLOURS, new_figure, save_figure
-
-    measures = list(table[["task", "measure"]].drop_duplicates().itertuples(index=False, name=None))[:PANELS]
-    figure, axes = new_figure(columns=len(measures), width=3.4)
-    for axis, (task, measure) in zip(axes, measures, strict=True):
-        own = table[(table["task"] == task) & (table["measure"] == measure)].dropna(subset=["value"])
-        for k, (layer, rows) in enumerate(own.groupby("layer", sort=False)):
-            colour, name = COLOURS[k % len(COLOURS)], f"layer {layer}" if layer != "" else "unsteered"
-            line = rows[rows["control"] == ""].sort_values("coef")
-            error = 1.96 * line["standard_error"].astype(float).fillna(0)
-            axis.errorbar(
-                line["coef"], line["value"], yerr=error, color=colour, marker="o", markersize=3, capsize=2, label=name
-            )
-            controls = rows[rows["control"] != ""]
-            if len(controls):
-                kind = controls["control"].iloc[0].rsplit(" ", 1)[0]
-                means = line[line["coef"] == 0].set_index("coef")["value"]
-                means = means.combine_first(controls.groupby("coef")["value"].mean())
-                axis.plot(means.index, means, "--", color=colour, linewidth=1, label=f"{name}, {kind}")
-        axis.set(xlabel="steering coefficient", title=task if task == measure else f"{task}: {measure}")
-        axis.title.set_fontsize(8)
-        if task == "refusals":
-            axis.set_ylim(-0.03, 1.03)
-        elif "perplexity" in measure:
-            axis.set_yscale("log")
-    axes[0].legend(frameon=False, fontsize=7)
-    save_figure(figure, path)
-    return [f"{task}: {measure}" for task, measure in measures]
 
 
 def in_words(table: "pandas.DataFrame") -> str:

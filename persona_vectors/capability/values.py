@@ -1,4 +1,4 @@
-"""One measured number with its standard error, and how such numbers come from parts of different sizes. Needs no torch."""
+"""One measured number with its standard error and its interval, and how such numbers come from parts. Needs no torch."""
 
 import math
 from collections.abc import Sequence
@@ -50,3 +50,36 @@ def ratio(sums: Sequence[float], sizes: Sequence[float]) -> tuple[float | None, 
         return mean, None
     spread = sum((s - mean * n) ** 2 for s, n in zip(sums, sizes, strict=True))
     return mean, math.sqrt(texts / (texts - 1) * spread) / total
+
+
+SHARES = (
+    "acc",
+    "exact_match",
+    "harmless refused",
+    "harmful not refused",
+)  # beginnings of measures: shares of n questions
+
+
+def interval(task: str, measure: str, value: float, error: float, n: float) -> tuple[float, float]:
+    """The ends of a measure's 95 % interval; NaN where none can be told.
+
+    Shares have Wilson's (1927), which is wide enough where none, or all, of few questions count; perplexities that of their
+    logarithm; kl does not go below 0; all others are value +- 1.96 standard errors.
+
+    Example:
+        >>> [round(end, 3) for end in interval("refusals", "harmless refused", 0.0, 0.0, 20)]
+        [0.0, 0.161]
+    """
+    if value is None or value != value:
+        return math.nan, math.nan
+    if measure.startswith(SHARES) and 0 <= value <= 1 and n:
+        z = 1.96**2 / n
+        half = math.sqrt(z * (value * (1 - value) + z / 4))
+        return max(0.0, (value + z / 2 - half) / (1 + z)), min(1.0, (value + z / 2 + half) / (1 + z))
+    if error is None or error != error:
+        return math.nan, math.nan
+    if "perplexity" in measure and value > 0:
+        factor = math.exp(min(1.96 * error / value, 700))
+        return value / factor, value * factor
+    low, high = value - 1.96 * error, value + 1.96 * error
+    return (max(0.0, low), high) if task == "kl" else (low, high)

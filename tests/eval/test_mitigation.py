@@ -186,3 +186,68 @@ def test_the_control_is_drawn_anew_only_when_told(tmp_path):
     assert torch.equal(torch.load(tmp_path / "r.pt"), drawn)
     control("w", overwrite=True)
     assert torch.allclose(torch.load(tmp_path / "r.pt").norm(dim=-1), torch.load(tmp_path / "w.pt").norm(dim=-1))
+
+
+def make_costs(folder, arm, numbers, **made_from):
+    """capability/<arm>.csv as eval.capability leaves it: {coefficient: perplexity}, with kl and a control beside it."""
+    (folder / "capability").mkdir(exist_ok=True)
+    path = folder / "capability" / f"{arm}.csv"
+    rows = []
+    for coef, value in numbers.items():
+        at = {"coef": coef, "layer": 2 if arm == "inference" else None, "control": None, "standard_error": 0.5, "n": 7}
+        rows += [at | {"task": "perplexity", "measure": "perplexity", "value": value}]
+        rows += [at | {"task": "refusals", "measure": "harmless refused", "value": 0.1}]
+        rows += [at | {"task": "kl", "measure": "kl", "value": 0.0}, {**rows[-2], "control": "random 1", "value": 99.0}]
+    with provenance.writing(path, provenance.record(**made_from) if made_from else None):
+        pandas.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def test_what_each_arm_costs_stands_beside_its_scores(tmp_path, capsys):
+    for seed in (0, 1):
+        folder = tmp_path / "evil" / f"seed{seed}"
+        for arm in ("base", "plain_misaligned_2", "steer_1", "random_1"):
+            make_arm(folder, arm, 50, losses=None if arm == "base" else [1.0] * 8)
+        make_arm(folder, "inference", 50, coefs=(0.0, -0.5))
+        make_costs(folder, "base", {0.0: 8.0})
+        make_costs(folder, "steer_1", {0.0: 10.0 + 2 * seed})
+        make_costs(folder, "inference", {0.0: 9.0, -0.5: 12.0})
+    mitigation.report(str(tmp_path))
+    table = pandas.read_csv(tmp_path / "mitigation.csv")
+    columns = list(table.columns)
+    assert columns[columns.index("model") + 1 :] == [
+        f"{name}{end}" for name in ("perplexity", "refusals: harmless refused") for end in ("", "_low", "_high")
+    ], "behind what was there before; kl is the distance from the same model"
+    at = table.set_index(["arm", "coef"])["perplexity"]
+    assert at["base", 0.0] == 8 and at["steer_1".split("_")[0], 1.0] == 11 and at["inference", 0.5] == 12
+    assert at["plain_misaligned_2", 0.0] == at["inference", 0.0] == 9, "steering at inference is on the plain finetune"
+    assert table.set_index("arm").loc["random", "perplexity"] != table.set_index("arm").loc["random", "perplexity"]
+    out = capsys.readouterr().out
+    assert "| test loss | perplexity | refusals: harmless refused |" in out
+    assert "| 2.000 | 11 (10-12) | 0.1 (0.1-0.1) |" in out and "| random vector of the same norm | 1 |" in out
+    assert len(provenance.result_of(tmp_path / "mitigation.csv")["capability"]) == 6
+
+
+def test_costs_of_another_model_vector_or_measure_are_refused(tmp_path):
+    folder = arms(tmp_path, TINY, OTHER)
+    of = lambda arm: of_json(arm, arm)  # noqa: E731
+    good = {"model": TINY, "tasks": {"perplexity": of("pages")}, "limit": None}
+    make_costs(folder, "steer_1", {0.0: 9.0}, **good, adapter=of("steer_1"))
+    make_costs(folder, "inference", {0.0: 9.0, -1.0: 9.0}, **good, adapter=of("inference"), vector=OTHER)
+    (folder / "plain_misaligned_2.csv").unlink()  # in this test, of another adapter than that of inference
+    mitigation.report(str(tmp_path))
+    for arm, changes, words in (
+        ("steer_1", {"adapter": of("ablate")}, "adapter of the one is steer_1"),
+        ("steer_1", {"adapter": of("steer_1"), "model": OTHER}, "model of the one is tiny"),
+        ("steer_1", {"adapter": of("steer_1"), "limit": 5}, "limit of the one is"),
+        ("steer_1", {"adapter": of("steer_1"), "tasks": {"perplexity": of("other pages")}}, "tasks of the one is"),
+        ("inference", {"adapter": of("inference"), "vector": TINY}, "vector of the one is"),
+    ):
+        path = make_costs(folder, arm, {0.0: 9.0, -1.0: 9.0}, **(good | changes))
+        with pytest.raises(UserError, match="do not belong together") as told:
+            mitigation.report(str(tmp_path))
+        assert words in str(told.value) and f"capability/{arm}.csv" in str(told.value), told.value
+        kept = {"adapter": of(arm), **({"vector": OTHER} if arm == "inference" else {})}
+        make_costs(folder, arm, {0.0: 9.0, -1.0: 9.0}, **good, **kept)
+        assert path.exists()
+    mitigation.report(str(tmp_path))

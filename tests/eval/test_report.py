@@ -99,6 +99,71 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
         main("toy", "evil", str(tmp_path / "nothing"))
 
 
+NUMBERS = {"value": 20.0, "low": 17.5, "high": 22.5, "unsteered": 10.0, "random": 11.0}
+
+
+def priced(folder, price: dict | None = NUMBERS):
+    """What eval.select_layer --capability and eval.vector_quality leave."""
+    path = folder / "evil_steering_best.json"
+    price = None if price is None else {"perplexity": price}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "price": price}))
+    rows = [
+        {
+            "layer": 2,
+            "coef": coef,
+            "control": control,
+            "what": what,
+            "value": value,
+            "low": value - 2.5,
+            "high": value + 2.5,
+        }
+        for what, values in (("evil score", (9.5, 71.25, 12)), ("perplexity", (10, 20000.25, 11)))
+        for (coef, control), value in zip(((0, ""), (1.5, ""), (1.5, "random 1")), values, strict=True)
+        if price or coef == 0
+    ]
+    pandas.DataFrame(rows).to_csv(folder / "evil_steering_tradeoff.csv", index=False)
+    save_figure(new_figure()[0], folder / "evil_steering_tradeoff.png")
+    gain = {"value": 61.8, "low": 50.1, "high": 70.2}
+    cell = {"layer": 2, "coef": 1.5, "works": True, "gain": gain, "wrong_way": {"value": 0.05, "low": 0, "high": 0.1}}
+    card = {
+        "trait": "evil", "verdict": "works at layer 2 & more", "sweep": {"cells": [cell]},
+        "pairs": {"count": 44, **{name: [None, 0.11, 0.234, 0.9] for name in ("pair_cosine", "auc", "half_cosine")}},
+        "prompt": {"score": 55.5, "steering_less_prompt": {"value": 6.25, "low": 1, "high": 11}},
+    }  # fmt: skip
+    (folder / "quality").mkdir(exist_ok=True)
+    (folder / "quality" / "evil.json").write_text(json.dumps(card))
+    save_figure(new_figure()[0], folder / "quality" / "evil.png")
+
+
+def test_what_steering_costs_and_what_vectors_are_worth(run_stage, folder):
+    page, said = make(run_stage, folder)
+    assert "evil: not made (eval.capability, then eval.select_layer --capability)" in page
+    assert "evil: not made (eval.vector_quality)" in page and "4 of 9 sections" in said
+    priced(folder)
+    page, said = make(run_stage, folder)
+    assert "6 of 9 sections" in said and page.count('src="data:image/png;base64,') == 6
+    assert "<caption>evil, layer 2, coefficient 1.5</caption>" in page and "<th>95 %</th><th>random</th>" in page
+    assert "<tr><td>evil score</td><td>9.5</td><td>71.2</td><td>68.8 to 73.8</td><td>12</td></tr>" in page
+    assert "<tr><td>perplexity</td><td>10</td><td>20000</td><td>19998 to 20003</td><td>11</td></tr>" in page
+    assert "evil: works at layer 2 &amp; more" in page
+    assert (
+        "<tr><td>evil</td><td>44</td><td>2</td><td>0.234</td><td>0.234</td><td>0.234</td><td>61.8</td><td>50.1 to 70.2</td>"
+        in page
+    )
+    assert "<td>0.05</td><td>55.5</td><td>6.25</td></tr>" in page
+
+
+def test_a_price_that_is_not_known_or_no_longer_is_said(run_stage, folder):
+    priced(folder, None)
+    assert "evil: not measured at the recommended setting" in make(run_stage, folder)[0]
+    path = folder / "evil_steering_best.json"
+    best = json.loads(path.read_text())
+    del best["price"]  # eval.select_layer again, without --capability: the table beside it is of an earlier run
+    path.write_text(json.dumps(best))
+    page, said = make(run_stage, folder)
+    assert "evil: not made (eval.capability" in page and "5 of 9 sections" in said
+
+
 TINY, OTHER = of_json("tiny", 1), of_json("tiny", 2)
 
 
@@ -122,6 +187,8 @@ def results(root, odd="", **other):
     recorded(root / "evil_steering.csv", made("sweep", model=TINY, vector=OTHER))
     recorded(root / "evil_steering_best.json", made("best", model=TINY, vector=OTHER))
     monitored = root / "monitoring" / "evil_system_prompts.csv"
+    recorded(root / "evil_steering_tradeoff.csv", made("tradeoff", model=TINY, vector=OTHER))
+    recorded(root / "quality" / "evil.json", made("quality", model=TINY, vector=OTHER))
     recorded(monitored, made("monitored", model=TINY))
     recorded(monitored, parts={column: made("projection", vector=OTHER), "other": made("", vector=TINY)})
     recorded(root / "shift.csv", parts={"other, evil": made("shift", base_model=TINY, model=OTHER, vector=OTHER)})
@@ -132,6 +199,7 @@ def results(root, odd="", **other):
 
 
 def test_results_of_one_model_and_one_vector_are_one_page(run_stage, folder):
+    priced(folder)
     results(folder)
     _, said = make(run_stage, folder)
     assert "no record" not in said
@@ -147,6 +215,10 @@ def test_results_of_one_model_and_one_vector_are_one_page(run_stage, folder):
         ("selected", {"model": OTHER}, "model of the one"),
         ("sweep", {"vector": TINY}, "vector of the one"),
         ("best", {"vector": TINY}, "vector of the one"),
+        ("tradeoff", {"vector": TINY}, "vector of the one"),
+        ("tradeoff", {"model": OTHER}, "model of the one"),
+        ("quality", {"vector": TINY}, "vector of the one"),
+        ("quality", {"model": OTHER}, "model of the one"),
         ("projection", {"vector": TINY}, "vector of the one"),
         ("shift", {"vector": TINY}, "vector of the one"),
         ("sets", {"vector": TINY}, "vector of the one"),
