@@ -10,7 +10,6 @@ compare likelihoods, `response` steers from the last token of each question on. 
 task, measure, value, standard_error, n, and dose where it is known), <output>.json and <output>.png. After a kill, the same command goes on.
 """
 
-import logging
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,8 +28,6 @@ from persona_vectors.vectors.storage import vector_name
 
 if TYPE_CHECKING:
     from persona_vectors.capability.tasks import Tasks
-
-logger = logging.getLogger(__name__)
 
 
 @cli.command
@@ -79,7 +76,7 @@ def main(
     grid.check(shape.layers, shape.hidden)
     own = {"kl": asked["harmless"], "perplexity": first(texts.pages(), limit), "refusals": [asked, texts.OPENINGS]}
     harness = load_tasks([task for task in tasks if task not in own], task_dir, num_fewshot, grid.positions)
-    backend = choose(backend, path, harness)
+    backend = choose_backend(backend, path.load_in_4bit, harness.not_by_vllm() if harness else None)
     content = {task: of_json(task, own[task]) if task in own else harness.fingerprint(task) for task in tasks}
     settings = {"dtype": loading.dtype, "limit": limit, "num_fewshot": num_fewshot, "max_tokens": max_tokens}
     settings |= {"apply_chat_template": apply_chat_template, "tasks": content, **grid.settings(name)}
@@ -107,17 +104,6 @@ def check(vector_path: str | None, limit: float | None) -> None:
         raise UserError(f"--vector_path {vector_path}: one vector at a time is measured here; name its file")
     if limit is not None and (limit <= 0 or (limit > 1 and limit % 1)):
         raise UserError(f"--limit takes a whole number, or a share between 0 and 1, not {limit:g}")
-
-
-def choose(backend: str, path: models.ModelPath, harness: "Tasks | None") -> str:
-    """hf or vllm; ``auto`` is hf where a task needs what vLLM does not do, which a named vllm refuses."""
-    chosen = choose_backend(backend, path.load_in_4bit)
-    reason = harness.not_by_vllm() if harness and chosen == "vllm" else None
-    if reason and backend == "vllm":
-        raise UserError(f"--backend vllm: {reason}; --backend hf does")
-    if reason:
-        logger.info(f"backend: hf ({reason})")
-    return "hf" if reason else chosen
 
 
 def load_tasks(names: list[str], folder: str | None, num_fewshot: int | None, positions: str) -> "Tasks | None":

@@ -14,8 +14,6 @@ from persona_vectors.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from persona_vectors.engines.vllm.engine import VLLMEngine
-
 EVERY = -1
 
 
@@ -34,12 +32,13 @@ class Text(Request):
     prompt_length: int = 0  # type: ignore[override]  # given, where a request's is counted
 
 
-def read_texts(engine: "VLLMEngine", texts: Sequence[Text], most: int = 1) -> Iterator[tuple[Text, "Tensor", "Tensor"]]:
+def read_texts(engine: Any, texts: Sequence[Text], most: int = 1) -> Iterator[tuple[Text, "Tensor", "Tensor"]]:
     """Yield (text, token ids, log-probabilities) of the tokens of each text's answer, in the order in which they finish.
 
     A text of n tokens whose prompt is 0 tokens has n - 1 rows: nothing predicts the first.
 
     Args:
+        engine: a :class:`persona_vectors.engines.vllm.engine.VLLMEngine`.
         texts: of 2 to ``engine.longest - 1`` tokens each.
         most: likeliest tokens in each row; :data:`EVERY`: the whole vocabulary (an engine that was started with
             ``max_logprobs=-1``).
