@@ -83,6 +83,15 @@ def test_salts_differ_exactly_when_the_interventions_do():
     assert salts[0] == table.check([Intervention(**{**base, "vector": V.clone()}), Intervention(1, W, 0.0)], {})
 
 
+def test_blocks_are_shared_where_it_does_not_matter_which_tokens_are_the_prompt():
+    table, _ = make()
+    plans = {p: table.acquire([Intervention(2, V, 1.0, p)], {}) for p in ("response", "prompt", "all")}
+    salts = {p: {plan.salt_for(length) for length in (5, 6, 6)} for p, plan in plans.items()}
+    assert {p: len(found) for p, found in salts.items()} == {"response": 2, "prompt": 2, "all": 1}
+    assert len(set().union(*salts.values())) == 5
+    assert table.acquire([], {}).salt_for(5) is None
+
+
 def test_equal_settings_share_and_unused_ones_make_room():
     table, mirror = make(slots=3, rows=3)
     setting = {coef: [Intervention(1, V, coef, "all")] for coef in (1.0, 2.0, 3.0)}
