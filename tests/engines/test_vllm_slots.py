@@ -171,6 +171,13 @@ def test_spans_of_any_chunks_cover_the_sequence_once(length, chunk):
         seen += slots[100:]
     assert seen == [1] * (length - 1) + [2] + [3] * 4
     assert spans_of([0, 2, 0], length, 0, 0, total) == [(length - 1, length, 2)]
+    for told in (0, 1, length):  # a text of that length, whose own prompt ends earlier
+        seen = []
+        for position in range(0, length, chunk):
+            count = min(chunk, length - position)
+            for first, end, slot in spans_of([1, 2, 3, told], length, 100, position, count):
+                seen += [slot] * (end - first)
+        assert seen == [1] * (told - 1) + [2] * (told > 0) + [3] * (length - told)
 
 
 @needs_vllm
