@@ -10,6 +10,7 @@ compare likelihoods, `response` steers from the last token of each question on. 
 task, measure, value, standard_error, n, and dose where it is known), <output>.json and <output>.png. After a kill, the same command goes on.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,12 @@ from persona_vectors import cli, models
 from persona_vectors.capability import texts
 from persona_vectors.capability.sheet import CapabilitySheet, in_words, read
 from persona_vectors.capability.subject import Subject, first
+from persona_vectors.engines import choose_backend
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import make_folder
 from persona_vectors.files.fingerprints import of_json
 from persona_vectors.options import Backend, ModelOptions, SteeringOptions
+from persona_vectors.steering.intervention import most_ablated
 from persona_vectors.vectors.storage import vector_name
 
 if TYPE_CHECKING:
@@ -59,15 +62,10 @@ def main(
         harmless_path: requests that should be answered, one a line, or a CSV or JSONL; by default twenty of our own.
         harmful_path: the same of requests that should be refused.
         max_tokens: longest answer to a request, in tokens; tasks have their own limits.
-        batch_size: questions that are read, or answers that are written, at a time.
+        batch_size: questions that are read, or answers that are written, at a time, by the hf backend.
         overwrite: begin anew although the output, or an unfinished run of it, exists.
-        backend: hf (transformers), which auto is here too.
+        backend: the engine: vLLM or transformers (hf); auto takes vLLM where it can run and do these tasks.
     """
-    if backend == "vllm":
-        raise UserError(
-            "--backend vllm: a task's answers are part of the prompts that vLLM reads, and there is no steering from the middle of "
-            "a prompt on; --backend hf runs anywhere"
-        )
     check(steering.vector_path, limit)
     grid, name = steering.grid(), vector_name(steering.vector_path or "none")
     kinds = {"harmless": harmless_path, "harmful": harmful_path}
@@ -78,26 +76,22 @@ def main(
     grid.check(shape.layers, shape.hidden)
     own = {"kl": asked["harmless"], "perplexity": first(texts.pages(), limit), "refusals": [asked, texts.OPENINGS]}
     harness = load_tasks([task for task in tasks if task not in own], task_dir, num_fewshot, grid.positions)
+    backend = choose_backend(backend, path.load_in_4bit, harness.not_by_vllm() if harness else None)
     content = {task: of_json(task, own[task]) if task in own else harness.fingerprint(task) for task in tasks}
     settings = {"dtype": loading.dtype, "limit": limit, "num_fewshot": num_fewshot, "max_tokens": max_tokens}
     settings |= {"apply_chat_template": apply_chat_template, "tasks": content, **grid.settings(name)}
+    settings |= {} if backend == "hf" else {"backend": backend}  # a record without one is of hf
     sheet = CapabilitySheet(output, grid.cells_of(name), tasks, {**models.made_of(path), **settings})
     if not overwrite and sheet.is_done and sheet.take_up():
         print(f"{sheet.path} exists and is not made again (--overwrite does that):\n{in_words(read(sheet.path))}")
         return
     make_folder(Path(sheet.path).parent)
-    with sheet.opened(overwrite):
-        subject = Subject(
-            path,
-            loading.dtype,
-            loading.trust_remote_code,
-            batch_size,
-            harness,
-            asked,
-            max_tokens,
-            limit,
-            apply_chat_template,
-        )
+    most = max(most_ablated(grid.interventions(name, cell)) for cell in sheet.cells)
+    subject = Subject(
+        path, loading.dtype, loading.trust_remote_code, batch_size, harness, asked, max_tokens, limit,
+        apply_chat_template, backend, most,
+    )  # fmt: skip
+    with sheet.opened(overwrite), closing(subject):
         subject.fill(sheet, lambda cell: grid.interventions(name, cell))
         about = {"model": model, "vector": grid.vector_path, "positions": grid.positions, "limit": limit}
         table = sheet.write({**about, "requests": asked, "refusals_begin": texts.OPENINGS})

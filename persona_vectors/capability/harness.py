@@ -11,17 +11,49 @@ Imports lm_eval: see :mod:`persona_vectors.capability.tasks` for what is known w
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+import torch
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
+from tqdm import tqdm
 
+from persona_vectors.engines.base import Request
+from persona_vectors.engines.vllm.scoring import Text, read_texts
 from persona_vectors.steering.intervention import Intervention
 from persona_vectors.steering.steer import steer
 from persona_vectors.steering.tokens import prompts_told
 
+if TYPE_CHECKING:
+    from persona_vectors.engines.vllm.engine import VLLMEngine
 
-class SteeredLM(HFLM):
+UNDER_WAY = 1024  # answers that are asked of vLLM at a time
+
+
+class Steerable(HFLM):
+    """lm-eval's own model class, by which texts are made, cut and decoded; what it is given acts on every request."""
+
+    def __init__(self, model: Any, tokenizer: Any, batch_size: int, **options: Any) -> None:
+        logger = logging.getLogger("lm_eval.models.huggingface")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # it warns that the model is loaded already
+        try:
+            super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, **options)
+        finally:
+            logger.setLevel(level)
+        self.interventions: Sequence[Intervention] = ()
+        self._whole_texts = False
+
+    def loglikelihood_rolling(self, *args: Any, **kwargs: Any) -> list[float]:
+        self._whole_texts = True
+        try:
+            return super().loglikelihood_rolling(*args, **kwargs)
+        finally:
+            self._whole_texts = False
+
+
+class SteeredLM(Steerable):
     """lm-eval's own model class, whose requests can be steered.
 
     Without interventions it does what :class:`lm_eval.models.huggingface.HFLM` does, and no more.
@@ -37,16 +69,8 @@ class SteeredLM(HFLM):
     """
 
     def __init__(self, model: Any, tokenizer: Any, batch_size: int = 8) -> None:
-        logger = logging.getLogger("lm_eval.models.huggingface")
-        level = logger.level
-        logger.setLevel(logging.ERROR)  # it warns that the model is loaded already
-        try:
-            super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        finally:
-            logger.setLevel(level)
-        self.interventions: Sequence[Intervention] = ()
+        super().__init__(model, tokenizer, batch_size)
         self._prompts: dict[tuple[int, ...], int] | None = None
-        self._whole_texts = False
 
     def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
         if not self.interventions:
@@ -92,12 +116,66 @@ class SteeredLM(HFLM):
         with steer(self.model, list(self.interventions)):
             return super()._model_generate(*args, **kwargs)
 
-    def loglikelihood_rolling(self, *args: Any, **kwargs: Any) -> list[float]:
-        self._whole_texts = True
-        try:
-            return super().loglikelihood_rolling(*args, **kwargs)
-        finally:
-            self._whole_texts = False
+
+class SteeredVLLM(Steerable):
+    """The same with vLLM: every text is a prompt whose tokens' log-probabilities are asked for, all of them under way at once.
+
+    vLLM takes two tokens less than the model: one has to be left for an answer, and the last token is read as well.
+
+    Args:
+        engine: one that was started with a tokenizer of vLLM's, if answers are to end at stop strings.
+        config: the model's, of transformers.
+
+    Example:
+        scorer = SteeredVLLM(engine, AutoConfig.from_pretrained(name))
+        scorer.interventions = (Intervention(20, vectors[20], coef=1.5),)
+        lm_eval.simple_evaluate(model=scorer, tasks=["arc_easy"])
+    """
+
+    def __init__(self, engine: "VLLMEngine", config: Any) -> None:
+        self.engine = engine
+        stands_for_it = SimpleNamespace(device=torch.device("cpu"), config=config)
+        super().__init__(stands_for_it, engine.tokenizer, UNDER_WAY, backend="causal", max_length=engine.longest - 2)
+
+    def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, **_: Any) -> list[tuple[float, bool]]:
+        keys: list[tuple[int, ...]] = []
+        texts: dict[tuple[int, ...], Text] = {}
+        for _, context, continuation in requests:
+            ids = context + continuation
+            if len(ids) > self.max_length + 1:
+                logging.getLogger("lm_eval.models").warning(f"Truncating a text of {len(ids)} tokens from the left.")
+                ids = ids[-(self.max_length + 1) :]
+            prompt = 0 if self._whole_texts else len(ids) - len(continuation)
+            keys.append((prompt, *ids))
+            if keys[-1] not in texts:
+                texts[keys[-1]] = Text(str(len(texts)), ids, tuple(self.interventions), prompt_length=prompt)
+        found = read_texts(self.engine, list(texts.values()))
+        bar = tqdm(found, total=len(texts), desc="texts", leave=False, disable=disable_tqdm)
+        rows = {text.key: logprobs for text, _, logprobs in bar}
+        scored = [rows[texts[key].key][-len(request[2]) :] for key, request in zip(keys, requests, strict=True)]
+        return [(float(each[:, 0].sum()), bool((each[:, 0] >= each[:, 1]).all())) for each in scored]
+
+    def _model_generate(
+        self, context: Tensor, max_length: int, stop: list[str], attention_mask: Tensor, **_: Any
+    ) -> Tensor:
+        """Greedy answers, after their contexts; the tokens after an answer's end are padding."""
+        from vllm import SamplingParams
+
+        width = context.shape[1]
+        params = SamplingParams(
+            max_tokens=max_length - width,
+            temperature=0,
+            stop=[text for text in stop if text],
+            stop_token_ids=self.engine.stop_ids,
+            skip_special_tokens=False,
+        )
+        rows = [row[mask.bool()].tolist() for row, mask in zip(context, attention_mask, strict=True)]
+        asked = [Request(str(k), row, tuple(self.interventions)) for k, row in enumerate(rows)]
+        made = torch.full((len(rows), max_length - width), self.tokenizer.pad_token_id)
+        for request, output in self.engine.outputs(asked, lambda _: params.clone()):
+            ids = torch.tensor(output.token_ids)
+            made[int(request.key), : len(ids)] = ids
+        return torch.cat([context, made], dim=1)
 
 
 def _without_zeros(ids: list[int]) -> tuple[int, ...]:

@@ -22,7 +22,6 @@ from torch import Tensor
 from persona_vectors.capability.texts import is_refusal
 from persona_vectors.capability.values import Value, ratio
 from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, prompts_of
-from persona_vectors.engines.hf import HFEngine
 from persona_vectors.errors import UserError
 from persona_vectors.models.decoder import embedding
 from persona_vectors.models.loading import shape_of
@@ -71,14 +70,28 @@ def kl(model: Any, samples: Sequence[Sample], interventions: Sequence[Interventi
     Example:
         kl(model, [Sample(prompt_ids, answer_ids)], [Intervention(20, vectors[20], 1.5)]).value  # nats per token
     """
+    return kl_of(kl_sums(model, samples, interventions), samples)
+
+
+def kl_of(sums: Sequence[float], samples: Sequence[Sample]) -> Value:
+    """The measure, from the divergences of each answer's tokens, summed."""
+    mean, error = ratio(sums, [len(sample.answer_ids) for sample in samples])
+    return Value("kl", "kl", mean, error, len(samples))
+
+
+def kl_sums(model: Any, samples: Sequence[Sample], interventions: Sequence[Intervention]) -> list[float]:
+    """sum over each answer's tokens of the divergence, in nats."""
     sums = [0.0] * len(samples)
     for indices in batches(model, samples, "kl") if interventions else ():
         plain = answer_logits(model, samples, indices, ())
         for k, p, q in zip(indices, plain, answer_logits(model, samples, indices, interventions), strict=True):
-            p, q = p.log_softmax(-1), q.log_softmax(-1)
-            sums[k] = float((p.exp() * (p - q)).sum(-1).double().sum())
-    mean, error = ratio(sums, [len(sample.answer_ids) for sample in samples])
-    return Value("kl", "kl", mean, error, len(samples))
+            sums[k] = divergence(p.log_softmax(-1), q.log_softmax(-1))
+    return sums
+
+
+def divergence(p: Tensor, q: Tensor) -> float:
+    """sum over rows of KL(p || q); p and q are log-probabilities [rows, vocabulary]."""
+    return float((p.exp() * (p - q)).sum(-1).double().sum())
 
 
 def perplexity(
@@ -88,30 +101,46 @@ def perplexity(
 
     Title and text are tokenised by themselves, the title with the special tokens that the tokenizer puts before a text.
     """
-    longest = shape_of(model.config).max_length or math.inf
+    samples = page_samples(tokenizer, pages, shape_of(model.config).max_length)
+    return perplexity_of(nll_sums(model, samples, interventions), samples)
+
+
+def page_samples(tokenizer: Any, pages: Sequence[tuple[str, str]], longest: int | None) -> list[Sample]:
+    """Titles as prompts and texts as answers, cut off where both have ``longest`` tokens; None: nowhere."""
+    most = math.inf if longest is None else longest
     samples = []
     for title, text in pages:
         before = tokenizer(f"{title}\n\n")["input_ids"]
         after = tokenizer(text, add_special_tokens=False)["input_ids"]
-        samples.append(Sample(before, after[: int(max(min(longest - len(before), len(after)), 1))]))
+        samples.append(Sample(before, after[: int(max(min(most - len(before), len(after)), 1))]))
+    return samples
+
+
+def nll_sums(model: Any, samples: Sequence[Sample], interventions: Sequence[Intervention]) -> list[float]:
+    """sum over each answer's tokens of -log p(token)."""
     sums = [0.0] * len(samples)
     for indices in batches(model, samples, "perplexity"):
         for k, logits in zip(indices, answer_logits(model, samples, indices, interventions), strict=True):
             ids = torch.tensor(samples[k].answer_ids, device=logits.device)
             sums[k] = float(torch.nn.functional.cross_entropy(logits, ids, reduction="none").double().sum())
+    return sums
+
+
+def perplexity_of(sums: Sequence[float], samples: Sequence[Sample]) -> Value:
+    """The measure, from the negative log-likelihoods of each page's tokens, summed."""
     mean, error = ratio(sums, [len(sample.answer_ids) for sample in samples])
     value = math.exp(mean) if mean is not None and mean < 700 else None  # beyond that a float ends
     return Value("perplexity", "perplexity", value, value * error if value and error else None, len(samples))
 
 
 def answers_to(
-    engine: HFEngine, asked: Sequence[str], interventions: Sequence[Intervention], max_tokens: int, title: str
+    engine: Any, asked: Sequence[str], interventions: Sequence[Intervention], max_tokens: int, title: str
 ) -> tuple[list[list[int]], list[Answer]]:
-    """(prompts as token ids, greedy answers) to requests, each a chat of its own without a system prompt."""
+    """(prompts as token ids, greedy answers) of an engine to requests, each a chat of its own without a system prompt."""
     from tqdm import tqdm
 
-    longest = shape_of(engine.model.config).max_length
-    _, ids = prompts_of(engine.tokenizer, [[{"role": "user", "content": one}] for one in asked], longest, "request {}")
+    chats = [[{"role": "user", "content": one}] for one in asked]
+    _, ids = prompts_of(engine.tokenizer, chats, engine.longest, "request {}")
     wanted = [Request(str(k), row, tuple(interventions)) for k, row in enumerate(ids)]
     made = engine.generate(wanted, Sampling(max_tokens, temperature=0.0))
     found = {int(one.key): one for one in tqdm(made, total=len(wanted), desc=title, leave=False)}

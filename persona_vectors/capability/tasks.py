@@ -16,10 +16,12 @@ from persona_vectors.errors import UserError, first_line, suggest
 from persona_vectors.files.fingerprints import Fingerprint, sha256_of
 
 if TYPE_CHECKING:
-    from persona_vectors.capability.harness import SteeredLM
+    from persona_vectors.capability.harness import SteeredLM, SteeredVLLM
 
 logger = logging.getLogger(__name__)
 
+# What a task may say of answers that are not drawn: the last ones change nothing then
+GREEDY = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", "min_p"}
 INSTALL = 'pip install "lm_eval==0.4.13"'
 
 
@@ -99,6 +101,27 @@ class Tasks:
                     f"task {name} scores whole texts, which have no prompt: --steering_type response or all"
                 )
 
+    @property
+    def generates(self) -> bool:
+        """Whether a task has answers that are written, not only compared."""
+        return any(leaf.OUTPUT_TYPE == "generate_until" for name in self.loaded for leaf in self._leaves(name))
+
+    def not_by_vllm(self) -> str | None:
+        """What some task needs that is done with transformers alone, in one line; None where vLLM can do all."""
+        from lm_eval.models.utils import normalize_gen_kwargs
+
+        for name in self.loaded:
+            for leaf in self._leaves(name):
+                if leaf.OUTPUT_TYPE != "generate_until":
+                    continue
+                settings = normalize_gen_kwargs(leaf.dump_config().get("generation_kwargs") or {})
+                other = sorted(set(settings) - GREEDY)
+                if settings["do_sample"]:
+                    return f"task {name} draws its answers (do_sample)"
+                if other:
+                    return f"task {name} generates with {', '.join(other)}"
+        return None
+
     def fingerprint(self, name: str) -> Fingerprint:
         """A task by what is asked and how it is scored: its settings and its questions, wherever they come from."""
         from lm_eval import __version__
@@ -115,7 +138,7 @@ class Tasks:
         return Fingerprint(name, f"sha256:{sha256_of(parts())}")
 
     def run(
-        self, name: str, scorer: "SteeredLM", limit: float | None = None, chat: bool = False
+        self, name: str, scorer: "SteeredLM | SteeredVLLM", limit: float | None = None, chat: bool = False
     ) -> tuple[list[Value], dict]:
         """The values of a task, and lm-eval's own results, those of the parts of a group included.
 

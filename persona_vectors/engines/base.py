@@ -65,6 +65,11 @@ class Request:
     interventions: "tuple[Intervention, ...]" = ()
     seed: int = 0
 
+    @property
+    def prompt_length(self) -> int:
+        """How many of the tokens count as the prompt."""
+        return len(self.prompt_ids)
+
 
 @dataclass(frozen=True)
 class Answer:

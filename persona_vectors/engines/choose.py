@@ -12,12 +12,13 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "hf", "vllm")
 
 
-def choose_backend(backend: str, load_in_4bit: bool = False) -> str:
+def choose_backend(backend: str, load_in_4bit: bool = False, unfit: str | None = None) -> str:
     """Resolve ``--backend`` to ``hf`` or ``vllm``. Loads no model; for ``auto``, prints the choice and the reason.
 
     Args:
         backend: one of :data:`BACKENDS`.
         load_in_4bit: the model's weights are to be put into 4 bits.
+        unfit: what is to be done that vLLM does not do, in one line.
 
     Raises:
         UserError: ``vllm`` was asked for and cannot run here.
@@ -29,7 +30,7 @@ def choose_backend(backend: str, load_in_4bit: bool = False) -> str:
         return "hf"
     from persona_vectors.engines.vllm.setup import available, quantises
 
-    reason = available() or (quantises() if load_in_4bit else None)
+    reason = available() or (quantises() if load_in_4bit else None) or unfit
     if backend == "vllm" and reason:
         raise UserError(f"--backend vllm cannot run here: {reason}; --backend hf runs anywhere")
     if backend == "auto":

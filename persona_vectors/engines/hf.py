@@ -71,6 +71,11 @@ class HFEngine:
                 ids = ids if ended is None else ids[: ended + 1]
                 yield Answer.of(request, ids, "length" if ended is None else "stop", self.tokenizer)
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens that the longest sequence takes; None where the model's config says none."""
+        return models.shape_of(self.model.config).max_length
+
     def close(self) -> None:
         """Drop the model."""
         self.model = self.loader = None
@@ -89,7 +94,7 @@ class HFEngine:
         for row, (request, length) in enumerate(zip(batch, lengths, strict=True)):
             ids[row, width - length :] = torch.tensor(request.prompt_ids, device=device)
             mask[row, width - length :] = 1
-        longest = models.shape_of(self.model.config).max_length or width + sampling.max_tokens
+        longest = self.longest or width + sampling.max_tokens
         config = GenerationConfig(
             max_new_tokens=min(sampling.max_tokens, longest - width),
             min_new_tokens=sampling.min_tokens,

@@ -132,6 +132,27 @@ def test_concurrent_requests_each_get_their_own_steering(server, named):
     assert len({tuple(answer) for answer in got}) > 10  # the steering is seen
 
 
+def test_an_answer_in_the_next_prompt_is_read_as_a_prompt(server, named):
+    """As in a conversation: what was steered while it was answered is not found again as part of the prompt."""
+    from openai import OpenAI
+
+    url, model = server
+    client, reference = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300), Reference(model)
+    for positions in ("response", "prompt"):
+        steering = {"vector": "kind", "coef": 2.0, "layer": 2, "steering_type": positions}
+
+        def ask(ids: list[int], count: int, **options) -> list[int]:
+            extra = {"vllm_xargs": steering, "return_token_ids": True, **options}  # noqa: B023
+            answer = client.completions.create(
+                model=model, prompt=ids, max_tokens=count, temperature=0, extra_body=extra
+            )
+            return answer.choices[0].token_ids
+
+        longer = [*PROMPT, *ask(PROMPT, 60, min_tokens=60)]
+        expected, _ = reference.greedy(longer, named.from_request(steering), 8)
+        assert ask(longer, 8, min_tokens=1) == expected, positions
+
+
 GOOD = {"vector": "kind", "coef": 1, "layer": 2}
 REFUSED = {
     "an unknown vector": (GOOD | {"vector": "kidn"}, "did you mean kind"),

@@ -7,6 +7,7 @@ os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from vllm_models import (
     STOP_IDS,
     VOCABULARY,
     Reference,
+    added,
     answers,
     make_adapter,
     make_model,
@@ -29,6 +31,7 @@ from vllm_models import (
 
 from persona_vectors.engines.base import Request, Sampling
 from persona_vectors.engines.vllm.engine import VLLMEngine
+from persona_vectors.engines.vllm.scoring import EVERY, Text, read_texts
 from persona_vectors.errors import UserError
 from persona_vectors.models.loading import ModelPath
 from persona_vectors.steering.intervention import Intervention
@@ -88,7 +91,8 @@ def adapter(folder, tmp_path_factory):
 @pytest.fixture(scope="class")  # one engine at a time lives in this process
 def crowded(folder, adapter):
     """Prefix caching, prompts in chunks of at most 24 tokens, an adapter that ``request.key`` asks for."""
-    engine = start(folder, adapter, max_num_batched_tokens=24, max_num_seqs=16, enable_chunked_prefill=True)
+    chunks = {"max_num_batched_tokens": 24, "max_num_seqs": 16, "enable_chunked_prefill": True}
+    engine = start(folder, adapter, max_logprobs=-1, **chunks)
     with_adapter = engine._adapter_of
     engine._adapter_of = lambda request: with_adapter(request) if "adapter" in request.key else None
     yield engine
@@ -109,6 +113,20 @@ def transformers_answers(requests: list[Request], max_tokens: int, path: str, ad
         request.key: references["adapter" in request.key].greedy(request.prompt_ids, request.interventions, max_tokens)
         for request in requests
     }
+
+
+@torch.no_grad()
+def read_by_hand(text: Text, path: str, adapter: str) -> torch.Tensor:
+    """Log-probabilities [tokens, vocabulary] that predict a text's answer, with plain hooks."""
+    model = reference(path, adapter if "adapter" in text.key else None).model
+    with added(model, text.interventions, text.prompt_length):
+        logits = model(torch.tensor([text.prompt_ids]), use_cache=False).logits[0]
+    return logits.log_softmax(-1)[text.prompt_length - 1 : -1]
+
+
+@cache
+def reference(path: str, adapter: str | None) -> Reference:
+    return Reference(path, adapter)
 
 
 def check(got: dict, expected: dict) -> None:
@@ -208,6 +226,63 @@ class TestCrowded:
             # The answer becomes part of an unsteered prompt: what was computed under steering must not be found again.
             longer = [Request(f"{name}|{k}", ids + expected[f"{name}|{k}"][0]) for k, ids in enumerate(prompts)]
             check(answers(crowded, longer, 8), transformers_answers(longer, 8, folder))
+
+    @pytest.mark.parametrize("positions", ["response", "prompt", "all"])
+    def test_an_answer_in_the_next_prompt_is_read_as_a_prompt(self, crowded, folder, positions):
+        """Under one steering a token has other activations as an answer than as a prompt: neither is found for the other."""
+        acts = (Intervention(1, ADDED, 1.5, positions),)
+        first = [Request(str(k), prompt(60), acts) for k in range(3)]
+        made = answers(crowded, first, 12)
+        longer = [Request(r.key, r.prompt_ids + made[r.key][0], acts) for r in first]
+        check(answers(crowded, longer, 6), transformers_answers(longer, 6, folder))
+        given = [Text(r.key, r.prompt_ids, acts, prompt_length=20) for r in longer]
+        list(read_texts(crowded, given))
+        further = [Request(r.key, [*r.prompt_ids, 9], acts) for r in longer]
+        check(answers(crowded, further, 6), transformers_answers(further, 6, folder))
+
+    def test_texts_are_read_as_transformers_reads_them(self, crowded, folder, adapter):
+        """Mixed lengths, steerings, adapters and places where the prompt ends, in chunks, among requests for answers."""
+        kinds = ["response", "prompt", "all"]
+        texts = []
+        for k in range(48):
+            ids = prompt(3 + k * 7 % 90)
+            acts = (Intervention(1 + k % LAYERS, VECTORS[k % 3], 2.0, kinds[k % 3]),) if k % 8 else ()
+            acts += (Intervention(1 + (k + 1) % LAYERS, FOURTH, positions=kinds[k % 2], kind="ablate"),) * (k % 5 == 1)
+            length = (1, 2, len(ids) // 2, len(ids) - 1)[k // 2 % 4]
+            texts.append(Text(f"{k} {'adapter' if k % 4 == 3 else ''}", ids, acts, prompt_length=length))
+        expected = {text.key: read_by_hand(text, folder, adapter) for text in texts}
+        for most in (1, EVERY):
+            found = {text.key: (ids, logprobs) for text, ids, logprobs in read_texts(crowded, texts, most)}
+            for text in texts:
+                (ids, got), rows = found[text.key], expected[text.key]
+                own = torch.tensor(text.prompt_ids[text.prompt_length :])[:, None]
+                assert torch.equal(ids[:, :1], own)
+                torch.testing.assert_close(got, rows.gather(1, ids), atol=1e-3, rtol=0)
+                assert got[:, 1].tolist() == pytest.approx(rows.amax(1).tolist(), abs=1e-3)
+                assert most == 1 or ids[:, 1:].sort().values.tolist() == [list(range(VOCABULARY))] * len(own)
+        again = {text.key: logprobs for text, _, logprobs in read_texts(crowded, texts[::-1])}
+        assert all(torch.allclose(again[key][:, 0], got[:, 0], atol=1e-4) for key, (_, got) in found.items())
+
+    def test_a_text_is_not_steered_as_a_prompt_is(self, crowded, folder):
+        """Taken for a prompt, of a text its last token alone would be steered, which no score depends on."""
+        acts, ids = (Intervention(2, ADDED, 3.0, "response"),), prompt(40)
+        texts = [Text("told", ids, acts, prompt_length=20), Text("unsteered", ids, prompt_length=20)]
+        rows = {text.key: logprobs[:, 0] for text, _, logprobs in read_texts(crowded, texts)}
+        model = reference(folder, None).model
+        with torch.no_grad(), added(model, acts, len(ids)):
+            logits = model(torch.tensor([ids]), use_cache=False).logits[0, 19:-1]
+        untold = logits.log_softmax(-1).gather(1, torch.tensor(ids[20:])[:, None])[:, 0]
+        assert rows["unsteered"].tolist() == pytest.approx(untold.tolist(), abs=1e-3)
+        assert ((rows["told"] - untold).abs() > 1e-2).sum() > 12
+
+    def test_texts_that_cannot_be_read_are_refused(self, crowded):
+        for ids in ([5], [5] * 160):
+            with pytest.raises(UserError, match=f"a text of {len(ids)} tokens: this vLLM engine reads 2 to 159"):
+                next(read_texts(crowded, [Text("x", ids)]))
+        with pytest.raises(UserError, match="layer 5 does not exist"):
+            next(read_texts(crowded, [Text("x", [5, 6], (Intervention(LAYERS + 1, ADDED),))]))
+        with pytest.raises(UserError, match="overflow in float32"):
+            list(read_texts(crowded, [Text("x", [5, 6, 7], (Intervention(1, ADDED * 1e30, 3e8, "all"),))]))
 
     def test_answers_that_nobody_waits_for_are_aborted(self, crowded, folder):
         requests = [Request(str(k), prompt(20), CASES["all"]) for k in range(20)]

@@ -83,6 +83,15 @@ def test_salts_differ_exactly_when_the_interventions_do():
     assert salts[0] == table.check([Intervention(**{**base, "vector": V.clone()}), Intervention(1, W, 0.0)], {})
 
 
+def test_blocks_are_shared_where_it_does_not_matter_which_tokens_are_the_prompt():
+    table, _ = make()
+    plans = {p: table.acquire([Intervention(2, V, 1.0, p)], {}) for p in ("response", "prompt", "all")}
+    salts = {p: {plan.salt_for(length) for length in (5, 6, 6)} for p, plan in plans.items()}
+    assert {p: len(found) for p, found in salts.items()} == {"response": 2, "prompt": 2, "all": 1}
+    assert len(set().union(*salts.values())) == 5
+    assert table.acquire([], {}).salt_for(5) is None
+
+
 def test_equal_settings_share_and_unused_ones_make_room():
     table, mirror = make(slots=3, rows=3)
     setting = {coef: [Intervention(1, V, coef, "all")] for coef in (1.0, 2.0, 3.0)}
@@ -162,6 +171,13 @@ def test_spans_of_any_chunks_cover_the_sequence_once(length, chunk):
         seen += slots[100:]
     assert seen == [1] * (length - 1) + [2] + [3] * 4
     assert spans_of([0, 2, 0], length, 0, 0, total) == [(length - 1, length, 2)]
+    for told in (0, 1, length):  # a text of that length, whose own prompt ends earlier
+        seen = []
+        for position in range(0, length, chunk):
+            count = min(chunk, length - position)
+            for first, end, slot in spans_of([1, 2, 3, told], length, 100, position, count):
+                seen += [slot] * (end - first)
+        assert seen == [1] * (told - 1) + [2] * (told > 0) + [3] * (length - told)
 
 
 @needs_vllm

@@ -241,7 +241,7 @@ REFUSED = {
     "a layer out of range": (["--coef", "1", "--layer", "9"], "layer 9 does not exist"),
     "half a steering": (["--coef", "1", "--vector_path=v.pt"], "--coef 1 needs --layer"),
     "several vectors": (["--coef", "1", "--layer", "1", "--vector_path", "{trait}.pt"], "one vector at a time"),
-    "vllm": (["--backend", "vllm"], "--backend vllm: "),
+    "vllm": (["--backend", "vllm", "--tasks", "drawn", "--task_dir", "odd"], "--backend vllm cannot run here: "),
     "half a question": (["--limit", "1.5"], "--limit takes a whole number, or a share"),
     "no request": (["--harmful_path", "none.txt"], "the harmful requests in none.txt cannot be read"),
     "no model": (["--model", "models/none"], "no model at models/none"),
@@ -256,6 +256,8 @@ def test_what_does_not_fit_is_refused_before_a_model_is_loaded(run_stage, world,
     (world / "odd" / "broken.yaml").write_text(broken)
     unsafe = ANSWER.replace("tiny_answer", "unsafe").replace("DATA", data)
     (world / "odd" / "unsafe.yaml").write_text(f"{unsafe}unsafe_code: true\n")
+    drawn = ANSWER.replace("tiny_answer", "drawn").replace("DATA", data)
+    (world / "odd" / "drawn.yaml").write_text(drawn.replace("do_sample: false", "do_sample: true, temperature: 1.0"))
     monkeypatch.setattr(HFEngine, "__init__", lambda *_: pytest.fail("a model was loaded"))
     flags, words = REFUSED[name]
     model = [] if "--model" in flags else ["--model", "tiny"]

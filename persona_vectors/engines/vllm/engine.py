@@ -12,6 +12,7 @@ import numpy as np
 from persona_vectors import models
 from persona_vectors.engines.base import OVERFLOW, Answer, Request, Sampling, stop_ids
 from persona_vectors.engines.vllm.adapters import AdapterInPlace
+from persona_vectors.engines.vllm.scoring import keep_tensors
 from persona_vectors.engines.vllm.selftest import SelfTest
 from persona_vectors.engines.vllm.setup import (
     available,
@@ -135,7 +136,7 @@ class VLLMEngine:
         self._window = 2 * config.scheduler_config.max_num_seqs  # most requests that each copy holds at a time
         generation = self._copies[0].model_config.try_get_generation_config()
         self._own_stop_ids = generation.get("eos_token_id")
-        self._stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
+        self.stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
         self._path = path
         self._trust_remote_code = trust_remote_code
         self._adapter = AdapterInPlace(self._copies)
@@ -171,7 +172,7 @@ class VLLMEngine:
                 top_k=0,
                 min_p=0.0,
                 repetition_penalty=1.0,
-                stop_token_ids=self._stop_ids,
+                stop_token_ids=self.stop_ids,
                 stop=self._stop_texts,
                 seed=request.seed,
             )
@@ -182,7 +183,11 @@ class VLLMEngine:
         )
 
     def outputs(self, requests: Sequence[Request], params: Callable) -> Iterator[tuple]:
-        """Yield (request, vLLM's finished ``CompletionOutput``); ``params(request)`` are its ``SamplingParams``.
+        """Yield (request, vLLM's finished ``CompletionOutput``); ``params(request)`` are its ``SamplingParams``."""
+        return ((request, result.outputs[0]) for request, result in self.results(requests, params))
+
+    def results(self, requests: Sequence[Request], params: Callable) -> Iterator[tuple]:
+        """Yield (request, vLLM's ``RequestOutput``), whose log-probabilities of a prompt are tensors (:func:`keep_tensors`).
 
         Requests wait while running ones occupy all slots. When the caller stops, unfinished requests are aborted.
         """
@@ -211,7 +216,7 @@ class VLLMEngine:
                             request, allocation, _ = running.pop(result.request_id)
                             self._release(allocation)
                             load[copy] -= 1
-                            yield request, result.outputs[0]
+                            yield request, result
         finally:
             for copy, llm in enumerate(self._copies):
                 llm.abort_request([name for name, (_, _, where) in running.items() if where == copy])
@@ -236,14 +241,29 @@ class VLLMEngine:
         self._write_tables()
         for name, request, allocation in beginning:
             copy = load.index(min(load))
-            prompt = tokens_input(request.prompt_ids, cache_salt=allocation.salt)
+            salt = allocation.salt_for(request.prompt_length)
+            prompt = tokens_input(request.prompt_ids, cache_salt=salt)
             settings = params(request)
             settings.output_kind = RequestOutputKind.FINAL_ONLY
             settings.detokenize = bool(settings.stop)
-            settings.extra_args = {REQUEST_KEY: list(allocation.slots)} if any(allocation.slots) else None
-            self._copies[copy].add_request(name, prompt, settings, lora_request=self._adapter_of(request))
+            steering = [*allocation.slots, request.prompt_length]
+            settings.extra_args = {REQUEST_KEY: steering} if any(allocation.slots) else None
+            llm = self._copies[copy]
+            own_name = llm.add_request(name, prompt, settings, lora_request=self._adapter_of(request))
+            if settings.prompt_logprobs is not None:
+                keep_tensors(llm, own_name)
             running[name] = request, allocation, copy
             load[copy] += 1
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the longest sequence takes."""
+        return self.max_model_len
+
+    @property
+    def dtype_name(self) -> str:
+        """What the model computes in: ``bfloat16``, ..."""
+        return str(self._copies[0].model_config.dtype).removeprefix("torch.")
 
     def _adapter_of(self, _request: Request):
         return self._adapter.request
@@ -273,7 +293,7 @@ class VLLMEngine:
             return False
         self._path = path
         self.tokenizer = models.load_tokenizer(path, self._trust_remote_code)
-        self._stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
+        self.stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
         self._put_on(path)
         return True
 
@@ -328,7 +348,7 @@ class VLLMEngine:
             for request, output in self.outputs(requests, lambda _: params.clone())
         }
         if seen["0"][1] != seen["0"][1]:  # NaN
-            dtype = str(self._copies[0].model_config.dtype).removeprefix("torch.")
+            dtype = self.dtype_name
             self.close()
             raise UserError(OVERFLOW.format(dtype=dtype))
         dead = test.dead(seen)

@@ -33,6 +33,10 @@ FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE, ABLATIONS_VARIABLE, STOP_VARIABL
 CHAT = "/v1/chat/completions"
 STEERED = (CHAT, "/v1/completions")
 LIST = "/v1/persona_vectors"
+# What a request says about its answer, not about its prompt
+OF_ANSWERS = (
+    "cache_salt", "vllm_xargs", "seed", "temperature", "top_p", "n", "max_tokens", "max_completion_tokens", "stream",
+)  # fmt: skip
 AFTER_DISCONNECT = 5.0  # seconds to keep a slot after its client disconnects: vLLM may still be generating
 
 
@@ -81,8 +85,11 @@ class SteeringMiddleware:
         """Forward a request with its steering."""
         gone = asyncio.Event()
         async with self._slots_for(interventions, gone) as allocation:
-            salt = data.get("cache_salt")
-            salted = sha256(f"{allocation.salt}|{salt}") if salt else allocation.salt
+            said = {
+                key: value for key, value in data.items() if key not in OF_ANSWERS
+            }  # the prompt, and what shapes it
+            own, salted = data.get("cache_salt"), allocation.salt_for(json.dumps(said, sort_keys=True))
+            salted = sha256(f"{salted}|{own}") if own else salted
             xargs = {key: value for key, value in data["vllm_xargs"].items() if key not in KEYS}
             xargs[REQUEST_KEY] = list(allocation.slots)
             changed, body = _with_body(scope, data | {"cache_salt": salted, "vllm_xargs": xargs})

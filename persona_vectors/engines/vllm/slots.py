@@ -34,11 +34,24 @@ class Allocation:
 
     Attributes:
         slots: for the prompt without its last token, the last prompt token, and every generated token.
-        salt: digest of the steering, None without any. Requests with different salts never share prefix-cache blocks.
+        salt: digest of the steering, None without any.
     """
 
     slots: tuple[int, int, int]
     salt: str | None
+
+    def salt_for(self, prompt: object) -> str | None:
+        """The salt of one request's blocks; requests with different salts never share blocks of the prefix cache.
+
+        Where a prompt's tokens are steered otherwise than those after it, the same text under the same steering has other
+        activations if its prompt ends elsewhere, as when an answer has become part of the next prompt.
+
+        Args:
+            prompt: tells where the prompt ends (its number of tokens, say).
+        """
+        if self.salt is None or len(set(self.slots)) == 1:
+            return self.salt
+        return sha256(f"{self.salt}|{prompt}")
 
 
 @dataclass

@@ -79,7 +79,8 @@ def spans_of(slots: list[int], prompt_length: int, start: int, position: int, co
     """The steered spans (first token in the batch, end, slot) of one request's tokens in a step.
 
     Args:
-        slots: for the prompt without its last token, the last prompt token, and generated tokens; 0 is not steered.
+        slots: for the prompt without its last token, the last prompt token, and generated tokens; 0 is not steered. A
+            fourth number takes the place of ``prompt_length``: where what follows in the prompt is a given answer.
         prompt_length: tokens of the prompt.
         start: index in the batch of the request's first token in this step.
         position: index of that token in its sequence, from 0.
@@ -88,8 +89,8 @@ def spans_of(slots: list[int], prompt_length: int, start: int, position: int, co
     Example:
         spans_of([1, 2, 3], prompt_length=5, start=10, position=3, count=2)  # [(10, 11, 1), (11, 12, 2)]
     """
-    body, last, generated = slots
-    answer = prompt_length
+    body, last, generated, *told = slots
+    answer = told[0] if told else prompt_length
     stretches = ((0, answer - 1, body), (answer - 1, answer, last), (answer, None, generated))
     spans = []
     for first, end, slot in stretches:
