@@ -7,8 +7,8 @@
 Per layer: the cosine between single pairs' differences and the separation of held-out answers, which foretell how steerable
 a trait is (arXiv 2505.22637), the stability over halves of the pairs and over seeds, the overlap with other vectors, and
 the dose of coefficient 1. Of a sweep: gain per dose, questions moved the wrong way (arXiv 2407.12404), the controls
-and the prompt baseline, with 95 % intervals. Writes <output>.json and <output>.png; what was read from the model is not
-read again for the same pairs and vector.
+and the prompt baseline, with 95 % intervals. Writes <output>.json and <output>.png, which go with the vector where share_vectors.py finds
+them beside it; what was read from the model is not read again for the same pairs and vector.
 """
 
 from pathlib import Path
@@ -22,8 +22,9 @@ from persona_vectors.files.jsonfile import read_json, write_json
 from persona_vectors.files.tables import read_scored
 from persona_vectors.options import ReadingOptions
 from persona_vectors.sharing import formats
+from persona_vectors.sharing.quality import path_beside
 from persona_vectors.vectors import pairs as pairing
-from persona_vectors.vectors.storage import check_fit, fingerprint, short_names, split_key, vector_name
+from persona_vectors.vectors.storage import check_fit, fingerprint, short_names
 
 FEW_PAIRS = 50  # directions of fewer are unstable
 READ = "pairs"  # what was read from the model, in the card and in its record
@@ -86,7 +87,7 @@ def main(
     if prompted is not None and "question" not in prompted:
         raise UserError(f"{prompt_path} has no column 'question'")
 
-    prefix = output or str(split_key(first)[0].with_name(f"{vector_name(first)}_quality"))
+    prefix = output or str(path_beside(first, ""))
     made_from = provenance.record(
         **models.made_of(path), **vector, pairs=pairing.fingerprint(pairs), dtype=reading.dtype, seed=seed
     )
@@ -188,7 +189,8 @@ def of_sweep(answers, prompted, trait: str, dose_of_1: list[float], min_coherenc
     from persona_vectors.analysis.steerability import against_prompt, best_cell, steerability
 
     found = steerability(answers, trait, lambda layer: dose_of_1[layer], min_coherence, seed)
-    prompt = None if prompted is None else against_prompt(answers, prompted, trait, best_cell(found), seed)
+    best = found["best"] = best_cell(found)
+    prompt = None if prompted is None else against_prompt(answers, prompted, trait, best, seed)
     return {"sweep": found, "prompt": prompt}
 
 

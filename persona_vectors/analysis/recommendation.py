@@ -4,6 +4,7 @@ Where the answers tell doses (coef * |v_l| / mean |h_l|), so does the recommenda
 """
 
 import math
+from collections.abc import Iterable
 
 from persona_vectors.analysis.sweeps import layer_name
 
@@ -25,9 +26,9 @@ def recommend(cells, min_coherence: float, lowest: bool = False) -> dict:
     }
     dosed = "dose" in cells and cells["dose"].any()
     if dosed:
-        broken = cells[(cells["coherence_mean"] < min_coherence) & (cells["coef"] != 0)].dropna(subset=["dose"])
-        least = broken["dose"].abs().groupby(broken["layer"]).min()
-        result["broken_from"] = {str(layer_name(layer)): float(dose) for layer, dose in least.items()}
+        result["broken_from"] = broken_from(
+            zip(cells["layer"].map(layer_name), cells["dose"], cells["coherence_mean"], strict=True), min_coherence
+        )
     is_coherent = (cells["coherence_mean"] >= min_coherence) | (min_coherence == 0)
     usable = cells[is_coherent & (cells["coef"] != 0)]
     if usable.empty:
@@ -46,6 +47,25 @@ def recommend(cells, min_coherence: float, lowest: bool = False) -> dict:
         "coef_range": [float(of_layer["coef"].min()), float(of_layer["coef"].max())],
         **result,
     }
+
+
+def broken_from(
+    cells: Iterable[tuple[int | str, float | None, float | None]], min_coherence: float
+) -> dict[str, float]:
+    """Per layer the smallest dose, in absolute value, of a steered cell whose mean coherence is lower than ``min_coherence``.
+
+    Args:
+        cells: (layer, dose, mean coherence); one without a dose, or a coherence, tells nothing.
+
+    Example:
+        >>> broken_from([(20, 0.4, 90.0), (20, 0.8, 60.0), (20, 1.2, 10.0)], 75)
+        {'20': 0.8}
+    """
+    least: dict[str, float] = {}
+    for layer, dose, coherence in cells:
+        if dose and dose == dose and coherence is not None and coherence < min_coherence:
+            least[str(layer)] = min(abs(float(dose)), least.get(str(layer), math.inf))
+    return least
 
 
 def in_words(best: dict) -> str:
