@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge, dry_run
-from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
+from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.each_model import ask_each, run_of, several_models
 from persona_vectors.asking.sheet import RESERVED, UNJUDGED, AnswerSheet, summarise
 from persona_vectors.asking.subject import Subject
@@ -81,7 +81,7 @@ def main(
     if several := several_models(model, all_checkpoints, output_path):
         costs.refuse_several_runs()
         one = lambda name: main.__wrapped__(**given | {"model": name, "all_checkpoints": False})  # noqa: E731
-        ask_each(several, one, keep_loaded=not (LIKELIHOOD in judge.judge_model.split(",") or judge.judge_batch))
+        ask_each(several, one)
         return None if costs.dry_run else over_steps(several, trait, persona_instruction_type, output_path)
     output_path = output_path.replace("{model}", models.basename(model))
     generated, judging, grid = generation.with_dtype(loading.dtype), costs.limiting(judge.settings()), steering.grid()

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from persona_vectors.capability.harness import SteeredLM
     from persona_vectors.capability.sheet import CapabilitySheet
     from persona_vectors.capability.tasks import Tasks
-    from persona_vectors.engines.hf import HFEngine
     from persona_vectors.steering.intervention import Intervention
     from persona_vectors.steering.sweep import Cell
     from persona_vectors.vectors.batches import Sample
@@ -48,11 +47,11 @@ class Subject:
     chat: bool = False
 
     @cached_property
-    def engine(self) -> "HFEngine":
+    def engine(self) -> Any:
         """The loaded model."""
-        from persona_vectors.engines.hf import HFEngine
+        from persona_vectors.engines import open_engine
 
-        return HFEngine(self.path, self.dtype, self.batch_size, self.trust_remote_code)
+        return open_engine("hf", self.path, self.dtype, self.trust_remote_code, batch_size=self.batch_size)
 
     @cached_property
     def scorer(self) -> "SteeredLM":
