@@ -147,22 +147,22 @@ def read_pairs(path, shape, reading: ReadingOptions, pairs, vector, seed: int, t
     """Read the pairs' activations from the model; what they say of the vector, by layer."""
     from persona_vectors.analysis.vector_quality import of_pairs
     from persona_vectors.vectors.extraction import mean_activations
-    from persona_vectors.vectors.norms import mean_norms
+    from persona_vectors.vectors.norms import MeanNorms
 
     tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
     pairs, samples = pairing.runnable_pairs(tokenizer, pairs, shape.max_length, path.name)
     loaded = models.load_model(path, reading.dtype, reading.trust_remote_code)
+    norms = MeanNorms(sum(map(len, samples.values())))
     answers = {
-        sign: mean_activations(loaded, made, reading.token_budget, f"{trait} {sign}")[1]
+        sign: mean_activations(loaded, made, reading.token_budget, f"{trait} {sign}", norms=norms)[1]
         for sign, made in samples.items()
     }
-    norms = mean_norms(loaded, samples["pos"] + samples["neg"], reading.token_budget)
     questions = pairing.question_numbers(pairs)
     return {
         "count": len(pairs),
         "questions": len(set(questions)),
         "read_from": formats.about_model(path, loaded.config, str(loaded.dtype).removeprefix("torch.")),
-        "mean_norms": norms.tolist(),
+        "mean_norms": norms.mean(loaded).tolist(),
         **of_pairs(answers["pos"], answers["neg"], questions, vector, seed),
     }
 
