@@ -28,6 +28,7 @@ from persona_vectors.options import (
     SamplingOptions,
     SteeringOptions,
 )
+from persona_vectors.steering.broken import beyond
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import SIGNS, VERSIONS, Trait, load_trait, make_questions
 from persona_vectors.traits.questions import QuestionFile, read_questions, trait_without_artifact
@@ -108,6 +109,8 @@ def main(
     todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
+    for line in filter(None, (beyond(grid, name) for name in traits)):
+        print(f"warning: {line}")
     answering = engine.settings(None if batch_process else generation.n_per_question).choose(path)
     subject = Subject(path, shape, answering, generated, loading.trust_remote_code)
     if costs.dry_run:
