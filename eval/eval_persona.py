@@ -103,9 +103,7 @@ def main(
         for sheet in sheets:
             sheet.settings |= models.made_of(path) | judging.made_of(path, sheet.trait)
     done = [sheet for sheet in done if sheet.take_up()]
-    for sheet in done:
-        print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
-        summarise(read_answers(sheet.output_path, sheet.metrics, unscored=True), sheet.metrics)
+    show(done)
     todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
@@ -119,6 +117,13 @@ def main(
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)
         print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}{grid.in_words(sheet.trait.name)}")
+
+
+def show(done: Sequence[AnswerSheet]) -> None:
+    """Print what is there already."""
+    for sheet in done:
+        print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
+        summarise(read_answers(sheet.output_path, sheet.metrics, unscored=True), sheet.metrics)
 
 
 def reserved_for(traits: Sequence[str]) -> set[str]:
