@@ -10,7 +10,6 @@ eval.select_layer and eval.vector_quality, and <output>_best.json. The same comm
 --trials go on where it ended. Rounds are kept in <output>.search/.
 """
 
-import contextlib
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -106,13 +105,12 @@ def main(
     if Path(output_path).exists() and not folder.exists() and not overwrite:
         raise UserError(f"{output_path} exists and is of no search; {provenance.REMEDY}")
     make_folder(folder.parent)
-    with locked(Path(f"{output_path}.lock"), output_path), contextlib.ExitStack() as opened:
+    with locked(Path(f"{output_path}.lock"), output_path), kept_loaded():
         if overwrite:
             shutil.rmtree(folder, ignore_errors=True)
         make_folder(folder)
         rounds = Rounds(artifact, folder, settings, grid, subject, judging, min_coherence, max_kl)
         search = CellSearch(folder, within, min_coherence, rounds.made_from, generation.seed, max_kl)
-        opened.enter_context(kept_loaded())
         while cells := search.round(trials):
             found = rounds.ask(search.number, cells)
             search.tell(found)

@@ -33,7 +33,7 @@ def beyond(grid: Grid, trait: str) -> str:
     Example:
         beyond(grid, "evil")  # "v/evil_best.json says that coherence fell below 75 at such doses: 0.9 at layer 20 (from 0.8 on)"
     """
-    if grid.vector_path is None:
+    if grid.vector_path is None or trait not in grid.vectors:
         return ""
     doses: dict[str, float] = {}
     for cell in grid.cells_of(trait):
