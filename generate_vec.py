@@ -163,16 +163,17 @@ def make_vectors(
     import torch
 
     from persona_vectors.vectors.extraction import differences, mean_activations
-    from persona_vectors.vectors.norms import mean_norms
+    from persona_vectors.vectors.norms import MeanNorms
     from persona_vectors.vectors.separation import held_out
 
     controls = ShuffledLabels(len(effective), shuffled)
-    means, answers = {}, {}
+    means, answers, collected = {}, {}, MeanNorms(sum(map(len, samples.values())))
     for sign, made in samples.items():
         seen = controls.positive if sign == "pos" else controls.negative
-        means[sign], answers[sign] = mean_activations(model, made, token_budget, f"{job.trait} {sign}", seen)
+        label = f"{job.trait} {sign}"
+        means[sign], answers[sign] = mean_activations(model, made, token_budget, label, seen, collected)
     vectors = differences(means["pos"], means["neg"])
-    norms = mean_norms(model, samples["pos"] + samples["neg"], token_budget)
+    norms = collected.mean(model)
     told = about_model(path, model.config, str(model.dtype).removeprefix("torch.")) | job.counts
     told |= {"effective_pairs": str(len(effective)), "mean_norms": norms_text(norms)}
     with provenance.writing(job.main_file, job.made_from, files=job.files):

@@ -9,9 +9,10 @@
     python share_vectors.py pull --repo_id me/qwen-persona-vectors --save_dir persona_vectors/Qwen2.5-7B-Instruct
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
@@ -19,6 +20,7 @@ from persona_vectors.files import provenance
 from persona_vectors.files.atomic import make_folder, replacing
 from persona_vectors.models.hub import check_repo, load_hub_settings, sorting_errors
 from persona_vectors.options import Kind
+from persona_vectors.sharing import quality
 from persona_vectors.sharing.control_vectors import import_gguf, read_control_vector, save_control_vector
 from persona_vectors.sharing.formats import (
     ENDINGS,
@@ -28,6 +30,7 @@ from persona_vectors.sharing.formats import (
     read_shared,
     save_both,
     save_shared,
+    shared_content,
     vector_files,
 )
 from persona_vectors.sharing.harness_vectors import (
@@ -104,6 +107,7 @@ def export(
             "lm_eval --model steered --model_args pretrained=MODEL,steer_path=FILE steers every position of prompt and"
         )
         print("  answer, padding too (--steering_type all); eval.capability steers as asked")
+    say_cards((tensor, about) for _, tensor, about in described if format != "pt" and layer is None)
     print("wrote " + ", ".join(map(str, written)))
 
 
@@ -153,6 +157,7 @@ def import_(
             tensor, about = read_shared(file)
             found.append((tensor, named(about, file, trait, kind, model_name, tensor)))
     written = [str(file) for tensor, about in found for file in save_both(tensor, save_dir, about)]
+    say_cards(found)
     print("wrote " + ", ".join(written))
 
 
@@ -231,14 +236,19 @@ def push(
     for path, tensor, about in described:
         shared.setdefault(about.trait, []).append(fingerprint(path, tensor))
     sweeps = find_sweeps(results_dir or Path("eval_persona_eval") / folder.resolve().name, shared)
-    card = make_card(repo_id, [(about, tensor) for _, tensor, about in described], sweeps)
-    for path, tensor, about in described:
-        beside = path.with_suffix(".safetensors")
-        if not beside.exists() or read_shared(path)[1] != about:
-            save_shared(tensor, beside, about)
     traits = {about.trait for _, _, about in described}
-    both = [path.with_suffix(ending) for path, _, _ in described for ending in ENDINGS]
-    files = {path.name: path for path in both if path.exists()}
+    files: dict[str, Path | bytes] = {}
+    drawn: dict[str, str] = {}
+    for path, tensor, about in described:
+        pt, figure = path.with_suffix(".pt"), quality.path_beside(path, ".png")
+        files |= {
+            path.with_suffix(".safetensors").name: shared_content(tensor, about)
+        }  # what lies there stays as it is
+        files |= {pt.name: pt} if pt.exists() else {}
+        if figure.is_file() and quality.find(path, tensor, say=lambda _: None):
+            drawn[f"{about.trait}_{about.kind}"] = f"figures/{figure.name}"
+            files[f"figures/{figure.name}"] = figure
+    card = make_card(repo_id, [(about, tensor) for _, tensor, about in described], sweeps, drawn)
     files |= {figure_name(t, figure): figure for t, sweep in sweeps.items() if t in traits for figure in sweep.figures}
     if dry_run:
         with replacing(folder / "README.md") as beside:
@@ -290,7 +300,15 @@ def pull(
             tensor, about = read_shared(path)
             found.append((tensor, named(about, path, "", "", model_name, tensor)))
         written = [str(file) for tensor, about in found for file in save_both(tensor, save_dir, about)]
+    say_cards(found)
     print("wrote " + ", ".join(written))
+
+
+def say_cards(found: Iterable[tuple[Any, About]]) -> None:
+    """Print what the card of each vector says, of those that have one."""
+    for tensor, about in found:
+        if card := quality.parse(about.quality, tensor):
+            print(f"{about.trait}_{about.kind}: {quality.verdict(card)}")
 
 
 def files_of(vectors: str) -> list[Path]:
@@ -299,10 +317,15 @@ def files_of(vectors: str) -> list[Path]:
 
 
 def known(path: Path, model_name: str):
-    """``(tensor, about)`` of a file; of a .pt without metadata what its name and ``model_name`` tell."""
+    """``(tensor, about)`` of a file; of a .pt without metadata what its name and ``model_name`` tell.
+
+    The card of eval.vector_quality that lies beside it comes with it.
+    """
     tensor, about = read_shared(path)
     if about is None or model_name:
         about = named(about, path, "", "", model_name, tensor)
+    if found := quality.find(path, tensor):
+        about = replace(about, quality=found)
     if not about.model:
         raise UserError(f"{path} does not say which model it belongs to: pass --model_name")
     return tensor, about

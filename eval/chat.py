@@ -40,8 +40,8 @@ def main(
     if shape.layers < 2:
         raise UserError(f"{model} has one layer only: none can be watched")
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)
-    if named.other_models(path.name):
-        print(named.other_models(path.name))
+    for line in filter(None, [named.other_models(path.name), named.verdicts()]):
+        print(line)
     listener = None if terminal else listen(host, port)
     tokenizer = models.load_tokenizer(path, loading.trust_remote_code)
 

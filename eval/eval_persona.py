@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from persona_vectors import cli, models
 from persona_vectors.asking.ask import ask_and_judge, dry_run
-from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
+from persona_vectors.asking.choose_judge import JudgeSettings
 from persona_vectors.asking.each_model import ask_each, run_of, several_models
 from persona_vectors.asking.sheet import RESERVED, UNJUDGED, AnswerSheet, summarise
 from persona_vectors.asking.subject import Subject
@@ -28,6 +28,7 @@ from persona_vectors.options import (
     SamplingOptions,
     SteeringOptions,
 )
+from persona_vectors.steering.broken import beyond
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import SIGNS, VERSIONS, Trait, load_trait, make_questions
 from persona_vectors.traits.questions import QuestionFile, read_questions, trait_without_artifact
@@ -81,7 +82,7 @@ def main(
     if several := several_models(model, all_checkpoints, output_path):
         costs.refuse_several_runs()
         one = lambda name: main.__wrapped__(**given | {"model": name, "all_checkpoints": False})  # noqa: E731
-        ask_each(several, one, keep_loaded=not (LIKELIHOOD in judge.judge_model.split(",") or judge.judge_batch))
+        ask_each(several, one)
         return None if costs.dry_run else over_steps(several, trait, persona_instruction_type, output_path)
     output_path = output_path.replace("{model}", models.basename(model))
     generated, judging, grid = generation.with_dtype(loading.dtype), costs.limiting(judge.settings()), steering.grid()
@@ -102,12 +103,12 @@ def main(
         for sheet in sheets:
             sheet.settings |= models.made_of(path) | judging.made_of(path, sheet.trait)
     done = [sheet for sheet in done if sheet.take_up()]
-    for sheet in done:
-        print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
-        summarise(read_answers(sheet.output_path, sheet.metrics, unscored=True), sheet.metrics)
+    show(done)
     todo = [sheet for sheet in sheets if sheet not in done]
     if not todo:
         return
+    for line in filter(None, (beyond(grid, name) for name in traits)):
+        print(f"warning: {line}")
     answering = engine.settings(None if batch_process else generation.n_per_question).choose(path)
     subject = Subject(path, shape, answering, generated, loading.trust_remote_code)
     if costs.dry_run:
@@ -116,6 +117,13 @@ def main(
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)
         print(f"wrote {len(sheet.rows)} answers to {sheet.output_path}{grid.in_words(sheet.trait.name)}")
+
+
+def show(done: Sequence[AnswerSheet]) -> None:
+    """Print what is there already."""
+    for sheet in done:
+        print(f"{sheet.output_path} exists and is not made again (--overwrite does that):")
+        summarise(read_answers(sheet.output_path, sheet.metrics, unscored=True), sheet.metrics)
 
 
 def reserved_for(traits: Sequence[str]) -> set[str]:

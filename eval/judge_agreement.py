@@ -71,6 +71,7 @@ def main(
     both = table.dropna(subset=["a", "b"])
     if both.empty:
         raise UserError(f"no answer has both scores: {' and '.join(names)}")
+    paired = pairs_of(tables, (pos_path[0], neg_path[0]), sides[0]) if pos_path and neg_path else None
     thresholds = (sides[0][0].threshold(threshold), sides[0][1].threshold(threshold))
     comparable = not any(side.is_ratio for side in sides[0])
     found = agreement(both["a"], both["b"], question_of(both), thresholds, comparable, seed)
@@ -82,8 +83,8 @@ def main(
     } | {name: estimate.as_dict() for name, estimate in found.items()}  # fmt: skip
     print("\n".join(in_words(result, found)))
     written = [f"{output}.json", f"{output}_rows.csv", f"{output}.png"]
-    if pos_path:
-        pairs, result["pairs"] = compare_pairs(tables, (pos_path[0], neg_path[0]), sides[0], threshold)
+    if paired is not None:
+        pairs, result["pairs"] = compare_pairs(paired, sides[0], threshold)
         written.append(f"{output}_pairs.csv")
         write_table(changed(pairs), written[-1])
         if path:
@@ -136,15 +137,21 @@ def most_different(both, comparable: bool):
     return table.iloc[(a - b).abs().argsort(kind="stable")[::-1][:MOST]]
 
 
-def compare_pairs(tables: list, paths: tuple[str, str], sides: tuple[Side, Side], threshold: float) -> tuple:
-    """(the pairs, with the columns effective_a and effective_b; how many each finds, and their kappa)."""
-    from persona_vectors.analysis.agreement import agreement
-    from persona_vectors.vectors.pairs import effective_pairs, pair_tables
+def pairs_of(tables: list, paths: tuple[str, str], sides: tuple[Side, Side]):
+    """The pairs of the answers of both signs; refused where a side has no coherence, or nothing pairs them."""
+    from persona_vectors.vectors.pairs import pair_tables
 
     for side, name in zip(sides, "ab", strict=True):
         if any(table[f"coherence_{name}"].isna().all() for table in tables):
             raise UserError(f"{side.path} has no column 'coherence', which effective pairs need")
-    pairs = pair_tables(*(table.drop(columns="occurrence", errors="ignore") for table in tables), paths)
+    return pair_tables(*(table.drop(columns="occurrence", errors="ignore") for table in tables), paths)
+
+
+def compare_pairs(pairs, sides: tuple[Side, Side], threshold: float) -> tuple:
+    """(the pairs, with the columns effective_a and effective_b; how many each finds, and their kappa)."""
+    from persona_vectors.analysis.agreement import agreement
+    from persona_vectors.vectors.pairs import effective_pairs
+
     for side, name in zip(sides, "ab", strict=True):
         scores = {f"score_{sign}": pairs[f"{name}_{sign}"] for sign in ("pos", "neg")}
         if side.is_ratio:  # a yes is any score from 50 on, a no any below

@@ -4,22 +4,24 @@
         --vector_path persona_vectors/Qwen2.5-7B-Instruct/evil_response_avg_diff.pt --dose 0.1,1
 
 Looks for the highest trait score among cells whose answers stay coherent, by Bayesian optimisation in rounds of four cells
-(Optuna; pip install optuna==5.0.0 scipy). Negative doses look for the lowest. Writes the sweep that it asked, for
+(Optuna; pip install optuna==5.0.0 scipy). Negative doses look for the lowest. --max_kl leaves cells aside that move the model's
+next token too far from the unsteered model's, as eval.capability measures it. Writes the sweep that it asked, for
 eval.select_layer and eval.vector_quality, and <output>_best.json. The same command goes on where it was stopped; more
 --trials go on where it ended. Rounds are kept in <output>.search/.
 """
 
-import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from persona_vectors import cli, models
+from persona_vectors.capability import texts
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import locked, make_folder
+from persona_vectors.files.fingerprints import of_json
 from persona_vectors.files.jsonfile import write_json
 from persona_vectors.files.tables import read_scored, write_table
 from persona_vectors.options import EngineOptions, JudgeOptions, ModelOptions, SamplingOptions
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from persona_vectors.asking.subject import Subject
 
 
+KL_TOKENS = 64  # longest of the unsteered model's answers over which KL is measured, as in eval.capability
+
+
 @cli.command
 def main(
     model: str,
@@ -42,6 +47,7 @@ def main(
     layer: cli.Distinct[int] | None = None,
     trials: cli.Count = 16,
     min_coherence: cli.Score = 75.0,
+    max_kl: Annotated[Annotated[float, cli.Between(0)] | None, cli.InFull] = None,
     steering_type: Literal[*POSITIONS] = "response",
     *,
     n_questions: cli.Count | None = None,
@@ -63,6 +69,8 @@ def main(
         layer: lowest and highest layer (1 and the last but one).
         trials: cells to ask in all.
         min_coherence: mean coherence that a cell has to keep; 0 takes cells as they are, scored for coherence or not.
+        max_kl: largest KL of the next token's distribution from the unsteered model's, in nats per token, that a cell may have
+            (hf alone).
         steering_type: which positions: response (last prompt token and generated ones), prompt, or all.
         n_questions: ask only the first so many of the artifact's questions.
         overwrite: begin anew although the search, or its output, exists.
@@ -70,9 +78,11 @@ def main(
     """
     from persona_vectors.analysis.cell_search import CellSearch, Range, check_installed
     from persona_vectors.asking.subject import Subject
+    from persona_vectors.engines.kept import kept_loaded
 
     check_installed()
     check(dose, judge, min_coherence)
+    check_backend(max_kl, engine.backend)
     artifact = load_trait(trait, "eval", trait_dir)
     artifact = replace(artifact, questions=artifact.questions[:n_questions])
     generated, judging = generation.with_dtype(loading.dtype), judge.settings()
@@ -86,20 +96,21 @@ def main(
     settings = asdict(generated) | {"version": "eval", "backend": engine.backend, "judge_model": judge.judge_model}
     settings |= models.made_of(path) | judging.made_of(path, artifact) | grid.settings(trait)
     del settings["cells"]
+    settings |= ceiling(max_kl)
     answering = engine.settings().choose(path)
+    check_backend(max_kl, answering.backend)
     subject = Subject(path, shape, answering, generated, loading.trust_remote_code)
 
     folder = Path(f"{output_path}.search")
     if Path(output_path).exists() and not folder.exists() and not overwrite:
         raise UserError(f"{output_path} exists and is of no search; {provenance.REMEDY}")
     make_folder(folder.parent)
-    with locked(Path(f"{output_path}.lock"), output_path), contextlib.ExitStack() as opened:
+    with locked(Path(f"{output_path}.lock"), output_path), kept_loaded():
         if overwrite:
             shutil.rmtree(folder, ignore_errors=True)
         make_folder(folder)
-        rounds = Rounds(artifact, folder, settings, grid, subject, judging, min_coherence)
-        search = CellSearch(folder, within, min_coherence, rounds.made_from, generation.seed)
-        rounds.keep_engine(opened)
+        rounds = Rounds(artifact, folder, settings, grid, subject, judging, min_coherence, max_kl)
+        search = CellSearch(folder, within, min_coherence, rounds.made_from, generation.seed, max_kl)
         while cells := search.round(trials):
             found = rounds.ask(search.number, cells)
             search.tell(found)
@@ -121,6 +132,19 @@ def check(dose: tuple[float, ...], judge: JudgeOptions, min_coherence: float) ->
         )
 
 
+def ceiling(max_kl: float | None) -> dict:
+    """What a search depends on of its ceiling of KL."""
+    return {} if max_kl is None else {"max_kl": max_kl, "kl_requests": of_json("harmless", texts.requests("harmless"))}
+
+
+def check_backend(max_kl: float | None, backend: str) -> None:
+    """Refuse a ceiling of KL where the engine is not transformers', which measures it."""
+    if max_kl is not None and backend == "vllm":
+        raise UserError(
+            "--max_kl is measured with transformers: it cannot be given beside --backend vllm (or auto, where that is vllm)"
+        )
+
+
 def layers_of(layer: tuple[int, ...] | None, layers: int) -> tuple[int, int]:
     """Lowest and highest layer; the last row of a vector file is after the final norm, and not searched unless asked for."""
     lowest, highest = (1, max(1, layers - 1)) if layer is None else (min(layer), max(layer))
@@ -129,11 +153,13 @@ def layers_of(layer: tuple[int, ...] | None, layers: int) -> tuple[int, int]:
     return lowest, highest
 
 
-def in_short(cell: tuple[tuple[int, float], tuple[float, float]]) -> str:
+def in_short(cell: tuple[tuple[int, float], tuple[float, ...]]) -> str:
     """A cell's means, for the line of its round."""
-    (layer, dose), (score, coherence) = cell
-    coherent = f" (coherence {coherence:.1f})" if coherence == coherence else ""
-    return f"layer {layer} dose {dose:g}: {score:.1f}{coherent}"
+    (layer, dose), (score, coherence, *drift) = cell
+    told = [f"coherence {coherence:.1f}"] if coherence == coherence else []
+    told += [f"KL {kl:.3g}" for kl in drift]
+    means = f" ({', '.join(told)})" if told else ""
+    return f"layer {layer} dose {dose:g}: {score:.1f}{means}"
 
 
 @dataclass
@@ -147,6 +173,7 @@ class Rounds:
     subject: "Subject"
     judging: "JudgeSettings"
     min_coherence: float
+    max_kl: float | None = None
 
     def sheet_of(self, cells: list[Cell], name: str) -> Any:
         """The sheet of a round; of two cells or more it has the columns coef, layer and dose."""
@@ -164,19 +191,13 @@ class Rounds:
         """What every round depends on."""
         return {name: value for name, value in self.sheet_of([], "none").settings.items() if name != "cells"}
 
-    def keep_engine(self, opened: contextlib.ExitStack) -> None:
-        """Load the model once for all rounds; not where vLLM's would stand in the way of a scorer that has to be loaded too."""
-        from persona_vectors.asking.choose_judge import LIKELIHOOD
-        from persona_vectors.engines.kept import kept_loaded
-
-        if LIKELIHOOD not in self.judging.names or self.subject.engine.backend == "hf":
-            opened.enter_context(kept_loaded())
-
-    def ask(self, number: int, cells: list[tuple[int, float]]) -> dict[tuple[int, float], tuple[float, float]]:
-        """Have a round's cells answered and judged, those of an earlier round aside: {(layer, dose): (score, coherence)}."""
+    def ask(self, number: int, cells: list[tuple[int, float]]) -> dict[tuple[int, float], tuple[float, ...]]:
+        """Have a round's cells answered and judged, those of an earlier round aside: {(layer, dose): (score, coherence)}, with
+        their KL where it has a ceiling.
+        """
         from persona_vectors.asking.ask import ask_and_judge
 
-        known = self.means()
+        known, drift = self.means(), self.drift(cells)  # before a scorer may take the engine's place
         new = [self.grid.with_dose(self.trait.name, Cell(*cell)) for cell in dict.fromkeys(cells) if cell not in known]
         if new:
             unsteered = [Cell(new[0].layer, 0.0, dose=0.0)] * (not known or len(new) == 1)
@@ -184,7 +205,24 @@ class Rounds:
                 [self.sheet_of([*unsteered, *new], f"round{number:03d}")], self.subject, self.judging, self.grid
             )
             known = self.means()
-        return {cell: known.get(cell, (float("nan"), float("nan"))) for cell in cells}
+        nothing = (float("nan"), float("nan"))
+        return {cell: (*known.get(cell, nothing), *([drift[cell]] if drift else [])) for cell in cells}
+
+    def drift(self, cells: Iterable[tuple[int, float]]) -> dict[tuple[int, float], float]:
+        """{(layer, dose): KL} of cells, each measured once and kept in the search's folder; nothing where it has no ceiling."""
+        if self.max_kl is None:
+            return {}
+        from persona_vectors.capability.sheet import CapabilitySheet
+        from persona_vectors.capability.subject import Subject as Measured
+
+        asked, generation = {"harmless": texts.requests("harmless")}, self.subject.generation
+        settings = (self.subject.path, generation.dtype, self.subject.trust_remote_code, self.subject.engine.batch_size)
+        measured = Measured(*settings, harness=None, asked=asked, max_tokens=min(KL_TOKENS, generation.max_tokens))
+        own = {cell: self.grid.with_dose(self.trait.name, Cell(*cell)) for cell in cells}
+        sheet = CapabilitySheet(str(self.folder / "kl"), list(own.values()), ("kl",), dict(self.made_from))
+        with sheet.opened():
+            measured.fill(sheet, lambda cell: self.grid.interventions(self.trait.name, cell))
+        return {cell: sheet.done[sheet.key(at, "kl")]["values"][0]["value"] for cell, at in own.items()}
 
     def tables(self) -> Any:
         """The answers of all rounds, (unsteered, steered), each once; None before the first."""
@@ -223,7 +261,13 @@ def report(rounds: Rounds, output_path: str, lowers: bool) -> None:
         write_table(pandas.concat(parts), output_path)
     summarise(steered, tuple(rounds.judging.prompts(rounds.trait)))
     cells = cell_means(read_sweep([output_path], trait, rounds.min_coherence), trait)
-    best = {"trait": trait, "file": output_path, **recommend(cells, rounds.min_coherence, lowers)}
+    best: dict = {"trait": trait, "file": output_path}
+    if rounds.max_kl is not None:
+        asked = cells[cells["coef"] != 0].set_index(["layer", "dose"]).index
+        drift = rounds.drift((int(layer), float(dose)) for layer, dose in asked)
+        cells["kl"] = [drift.get((layer, dose), 0.0) for layer, dose in zip(cells["layer"], cells["dose"], strict=True)]
+        best["cells"] = cells.loc[cells["coef"] != 0, ["layer", "coef", "dose", "kl"]].to_dict("records")
+    best |= recommend(cells, rounds.min_coherence, lowers, rounds.max_kl)
     path = str(Path(output_path).with_suffix("")) + "_best.json"
     with provenance.writing(path, rounds.made_from):
         write_json(path, best)

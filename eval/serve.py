@@ -58,8 +58,8 @@ def main(
 
     shape = models.describe(path, loading.trust_remote_code)
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)  # the server reads them again, in its own process
-    if named.other_models(path.name):
-        print(named.other_models(path.name))
+    for line in filter(None, [named.other_models(path.name), named.verdicts()]):
+        print(line)
 
     from persona_vectors.engines.vllm.setup import available, quantises
 

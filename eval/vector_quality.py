@@ -7,8 +7,8 @@
 Per layer: the cosine between single pairs' differences and the separation of held-out answers, which foretell how steerable
 a trait is (arXiv 2505.22637), the stability over halves of the pairs and over seeds, the overlap with other vectors, and
 the dose of coefficient 1. Of a sweep: gain per dose, questions moved the wrong way (arXiv 2407.12404), the controls
-and the prompt baseline, with 95 % intervals. Writes <output>.json and <output>.png; what was read from the model is not
-read again for the same pairs and vector.
+and the prompt baseline, with 95 % intervals. Writes <output>.json and <output>.png, which go with the vector where share_vectors.py finds
+them beside it; what was read from the model is not read again for the same pairs and vector.
 """
 
 from pathlib import Path
@@ -22,8 +22,9 @@ from persona_vectors.files.jsonfile import read_json, write_json
 from persona_vectors.files.tables import read_scored
 from persona_vectors.options import ReadingOptions
 from persona_vectors.sharing import formats
+from persona_vectors.sharing.quality import path_beside
 from persona_vectors.vectors import pairs as pairing
-from persona_vectors.vectors.storage import check_fit, fingerprint, short_names, split_key, vector_name
+from persona_vectors.vectors.storage import check_fit, fingerprint, short_names
 
 FEW_PAIRS = 50  # directions of fewer are unstable
 READ = "pairs"  # what was read from the model, in the card and in its record
@@ -86,7 +87,7 @@ def main(
     if prompted is not None and "question" not in prompted:
         raise UserError(f"{prompt_path} has no column 'question'")
 
-    prefix = output or str(split_key(first)[0].with_name(f"{vector_name(first)}_quality"))
+    prefix = output or str(path_beside(first, ""))
     made_from = provenance.record(
         **models.made_of(path), **vector, pairs=pairing.fingerprint(pairs), dtype=reading.dtype, seed=seed
     )
@@ -146,22 +147,22 @@ def read_pairs(path, shape, reading: ReadingOptions, pairs, vector, seed: int, t
     """Read the pairs' activations from the model; what they say of the vector, by layer."""
     from persona_vectors.analysis.vector_quality import of_pairs
     from persona_vectors.vectors.extraction import mean_activations
-    from persona_vectors.vectors.norms import mean_norms
+    from persona_vectors.vectors.norms import MeanNorms
 
     tokenizer = models.load_tokenizer(path, reading.trust_remote_code)
     pairs, samples = pairing.runnable_pairs(tokenizer, pairs, shape.max_length, path.name)
     loaded = models.load_model(path, reading.dtype, reading.trust_remote_code)
+    norms = MeanNorms(sum(map(len, samples.values())))
     answers = {
-        sign: mean_activations(loaded, made, reading.token_budget, f"{trait} {sign}")[1]
+        sign: mean_activations(loaded, made, reading.token_budget, f"{trait} {sign}", norms=norms)[1]
         for sign, made in samples.items()
     }
-    norms = mean_norms(loaded, samples["pos"] + samples["neg"], reading.token_budget)
     questions = pairing.question_numbers(pairs)
     return {
         "count": len(pairs),
         "questions": len(set(questions)),
         "read_from": formats.about_model(path, loaded.config, str(loaded.dtype).removeprefix("torch.")),
-        "mean_norms": norms.tolist(),
+        "mean_norms": norms.mean(loaded).tolist(),
         **of_pairs(answers["pos"], answers["neg"], questions, vector, seed),
     }
 
@@ -188,7 +189,8 @@ def of_sweep(answers, prompted, trait: str, dose_of_1: list[float], min_coherenc
     from persona_vectors.analysis.steerability import against_prompt, best_cell, steerability
 
     found = steerability(answers, trait, lambda layer: dose_of_1[layer], min_coherence, seed)
-    prompt = None if prompted is None else against_prompt(answers, prompted, trait, best_cell(found), seed)
+    best = found["best"] = best_cell(found)
+    prompt = None if prompted is None else against_prompt(answers, prompted, trait, best, seed)
     return {"sweep": found, "prompt": prompt}
 
 

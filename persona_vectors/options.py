@@ -257,11 +257,13 @@ class SteeringOptions:
         from persona_vectors.steering.steering_list import ListGrid
 
         if self.dose is not None:
-            raise UserError("--dose is of one vector and goes without --steering; --coef multiplies the list's own")
+            raise UserError(
+                "--dose is of one vector: it cannot be given beside --steering, whose own coefficients --coef multiplies"
+            )
         given = {"vector_path": self.vector_path, "layer": self.layer}
         given |= {} if self.steering_type == "response" else {"steering_type": self.steering_type}
         for flag in (name for name, value in given.items() if value is not None):
-            raise UserError(f"--{flag} goes without --steering: the list says it for each vector")
+            raise UserError(f"--{flag} cannot be given beside --steering: the list says it for each vector")
         coefs = (1.0,) if self.coef is NOT_GIVEN else self.coef
         return ListGrid.read(self.steering, coefs, self.controls, self.control)
 

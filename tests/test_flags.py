@@ -77,7 +77,7 @@ TABLE = """
     eval.report:
         model trait folder steering= mitigation= output=
     eval.search:
-        model trait vector_path output_path dose=0.1,1.2 layer= trials=16 min_coherence=75
+        model trait vector_path output_path dose=0.1,1.2 layer= trials=16 min_coherence=75 max_kl=
         steering_type=response n_questions= max_tokens=1000 seed=0 enable_thinking=false n_per_question=10
         judge_model=gpt-4.1-mini-2025-04-14 max_concurrent_judges=100 scorer= scorer_pairs= coherence_prompt=
         no_cache=false judge_batch=false overwrite=false trait_dir=data_generation backend=auto batch_size=64

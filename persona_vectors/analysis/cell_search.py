@@ -1,7 +1,7 @@
 """Search for the layer and the dose that bring out the most of a trait while answers stay coherent.
 
-Bayesian optimisation by Optuna's Gaussian processes: the score is what is raised (or lowered), the floor of coherence a
-constraint (Gardner et al., "Bayesian Optimization with Inequality Constraints", 2014). Cells are asked for in rounds, since a
+Bayesian optimisation by Optuna's Gaussian processes: the score is what is raised (or lowered), the floor of coherence and, where
+there is one, the ceiling of KL are constraints (Gardner et al., "Bayesian Optimization with Inequality Constraints", 2014). Cells are asked for in rounds, since a
 model answers many at once. Everything is kept in Optuna's SQLite storage, so that a search goes on where it was stopped.
 Knows numbers; knows nothing of models or answers.
 """
@@ -65,8 +65,19 @@ class CellSearch:
             search.tell({cell: (score, coherence) for cell in cells})
     """
 
-    def __init__(self, folder: Path, within: Range, min_coherence: float, settings: Mapping, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        within: Range,
+        min_coherence: float,
+        settings: Mapping,
+        seed: int = 0,
+        max_kl: float | None = None,
+    ) -> None:
         """Open the search, or begin it.
+
+        Args:
+            max_kl: the ceiling of KL, if there is one; then every cell is told its KL too.
 
         Raises:
             UserError: what is there was made from something else than ``settings`` or another range; Optuna is missing.
@@ -75,7 +86,13 @@ class CellSearch:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.within, self.min_coherence, self.seed, self.folder = within, min_coherence, seed, folder
+        self.within, self.min_coherence, self.seed, self.folder, self.max_kl = (
+            within,
+            min_coherence,
+            seed,
+            folder,
+            max_kl,
+        )
         self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
         made_from = plain({**settings, **vars(within), "min_coherence": min_coherence, "seed": seed})
         studies = {study.study_name: study for study in optuna.get_all_study_summaries(self._storage)}
@@ -141,18 +158,24 @@ class CellSearch:
         dose = round(trial.params["dose"], 3)
         return trial.params["layer"], -dose if self.within.lowers else dose
 
-    def tell(self, found: Mapping[tuple[int, float], tuple[float, float]]) -> None:
-        """Give the round's cells their mean (score, coherence); NaN, or nothing, where no answer was scored."""
+    def tell(self, found: Mapping[tuple[int, float], tuple[float, ...]]) -> None:
+        """Give the round's cells their mean (score, coherence), and KL where it has a ceiling; NaN, or nothing, where no answer
+        was scored.
+        """
         from optuna.trial import TrialState
 
         for trial in self._study.get_trials(states=[TrialState.RUNNING]):
-            score, coherence = found.get(self._cell(trial), (math.nan, math.nan))
+            score, coherence, *drift = found.get(self._cell(trial), (math.nan, math.nan))
             if self.min_coherence == 0 and math.isnan(coherence):  # which is not looked at
                 coherence = 0.0
             if math.isnan(score) or math.isnan(coherence):
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 continue
-            self._storage.set_trial_user_attr(trial._trial_id, "lacks", [self.min_coherence - coherence])
+            lacks = [self.min_coherence - coherence]
+            if self.max_kl is not None:
+                self._storage.set_trial_user_attr(trial._trial_id, "kl", drift[0])
+                lacks.append(drift[0] - self.max_kl)
+            self._storage.set_trial_user_attr(trial._trial_id, "lacks", lacks)
             self._study.tell(trial.number, score)
 
 

@@ -4,16 +4,18 @@ Where the answers tell doses (coef * |v_l| / mean |h_l|), so does the recommenda
 """
 
 import math
+from collections.abc import Iterable
 
 from persona_vectors.analysis.sweeps import layer_name
 
 
-def recommend(cells, min_coherence: float, lowest: bool = False) -> dict:
+def recommend(cells, min_coherence: float, lowest: bool = False, max_kl: float | None = None) -> dict:
     """The coherent cell with the highest trait score (or the ``lowest``), and the coefficients of its layer that stay coherent.
 
     ``layer`` is None where no steered cell is coherent. ``coef_range`` is [lowest, highest] around 0. Where doses are known:
     ``dose`` and ``dose_range`` the same, and ``broken_from``: per layer the smallest dose, in absolute value, at which the
-    mean coherence was lower than ``min_coherence``.
+    mean coherence was lower than ``min_coherence``. With ``max_kl`` the cells have a column kl, those above it are taken for
+    incoherent ones, and ``max_kl`` and the best cell's ``kl`` are told.
 
     Example:
         recommend(cells, min_coherence=75)["layer"]  # 20
@@ -25,16 +27,21 @@ def recommend(cells, min_coherence: float, lowest: bool = False) -> dict:
     }
     dosed = "dose" in cells and cells["dose"].any()
     if dosed:
-        broken = cells[(cells["coherence_mean"] < min_coherence) & (cells["coef"] != 0)].dropna(subset=["dose"])
-        least = broken["dose"].abs().groupby(broken["layer"]).min()
-        result["broken_from"] = {str(layer_name(layer)): float(dose) for layer, dose in least.items()}
+        result["broken_from"] = broken_from(
+            zip(cells["layer"].map(layer_name), cells["dose"], cells["coherence_mean"], strict=True), min_coherence
+        )
     is_coherent = (cells["coherence_mean"] >= min_coherence) | (min_coherence == 0)
+    if max_kl is not None:
+        result["max_kl"] = max_kl
+        is_coherent &= cells["kl"] <= max_kl
     usable = cells[is_coherent & (cells["coef"] != 0)]
     if usable.empty:
         return {"layer": None, "coef": None, **result}
     scores = usable["trait_mean"]
     best = usable.loc[scores.idxmin() if lowest else scores.idxmax()]
     of_layer = usable[usable["layer"] == best["layer"]]
+    if max_kl is not None:
+        result["kl"] = float(best["kl"])
     if dosed and best["dose"] == best["dose"]:
         result["dose"] = float(best["dose"])
         result["dose_range"] = [float(of_layer["dose"].min()), float(of_layer["dose"].max())]
@@ -48,6 +55,25 @@ def recommend(cells, min_coherence: float, lowest: bool = False) -> dict:
     }
 
 
+def broken_from(
+    cells: Iterable[tuple[int | str, float | None, float | None]], min_coherence: float
+) -> dict[str, float]:
+    """Per layer the smallest dose, in absolute value, of a steered cell whose mean coherence is lower than ``min_coherence``.
+
+    Args:
+        cells: (layer, dose, mean coherence); one without a dose, or a coherence, tells nothing.
+
+    Example:
+        >>> broken_from([(20, 0.4, 90.0), (20, 0.8, 60.0), (20, 1.2, 10.0)], 75)
+        {'20': 0.8}
+    """
+    least: dict[str, float] = {}
+    for layer, dose, coherence in cells:
+        if dose and dose == dose and coherence is not None and coherence < min_coherence:
+            least[str(layer)] = min(abs(float(dose)), least.get(str(layer), math.inf))
+    return least
+
+
 def in_words(best: dict) -> str:
     """A recommendation as one line, and a second one where it is known from which dose on coherence broke.
 
@@ -59,13 +85,15 @@ def in_words(best: dict) -> str:
         f"\n  do not steer beyond: coherence fell below {best['min_coherence']:g} from dose {broken}" if broken else ""
     )
     if best["layer"] is None:
+        ceiling = f" and a KL of at most {best['max_kl']:g}" if "max_kl" in best else ""
         return (
-            f"{best['trait']}: no steered cell has a mean coherence of {best['min_coherence']:g}; try smaller "
+            f"{best['trait']}: no steered cell has a mean coherence of {best['min_coherence']:g}{ceiling}; try smaller "
             f"coefficients{warning}"
         )
     low, high = best["coef_range"]
     start = "" if best["unsteered"] is None else f" from {best['unsteered']:.1f} unsteered"
     coherence = "without coherence" if best["coherence"] is None else f"coherence {best['coherence']:.1f}"
+    coherence += f", KL {best['kl']:.3g}" if "kl" in best else ""
     coherent = "coherent " if best["min_coherence"] else ""
     dose, doses = "", ""
     if "dose" in best:

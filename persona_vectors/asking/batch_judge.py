@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona_vectors.asking.judge_thread import how_of, summary_of
 from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.engines.kept import release
 from persona_vectors.errors import UserError
 from persona_vectors.judge.batch import BatchClient
 from persona_vectors.judge.cache import MISSING
@@ -70,6 +71,7 @@ class BatchJudge:
         }
         todo = {sheet: left for sheet, scores in missing.items() if (left := self._not_held(sheet, scores))}
         if todo:
+            release()  # for as long as this takes
             await self.judge.make_sure()
         with tqdm(total=sum(map(len, todo.values())), desc="scores") as bar:
             roads = [asyncio.create_task(self._score(sheet, scores, bar)) for sheet, scores in todo.items()]

@@ -7,7 +7,6 @@ import glob
 import logging
 import re
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from persona_vectors import models
@@ -57,13 +56,9 @@ def several_models(model: str, all_checkpoints: bool, output_path: str) -> list[
     return names
 
 
-def ask_each(names: Sequence[str], ask: Callable[[str], object], keep_loaded: bool = True) -> None:
-    """Call ``ask`` with each name, in order; adapters over one base share what is loaded.
-
-    Args:
-        keep_loaded: False where ``ask`` needs the engine's memory after its answers.
-    """
-    with kept_loaded() if keep_loaded else nullcontext():
+def ask_each(names: Sequence[str], ask: Callable[[str], object]) -> None:
+    """Call ``ask`` with each name, in order; adapters over one base share what is loaded."""
+    with kept_loaded():
         for number, name in enumerate(names, start=1):
             logger.info(f"{name} ({number} of {len(names)})")
             ask(name)

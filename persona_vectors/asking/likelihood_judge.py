@@ -15,6 +15,7 @@ from persona_vectors import models
 from persona_vectors.asking.sheet import AnswerSheet
 from persona_vectors.asking.subject import Subject
 from persona_vectors.engines import Engine
+from persona_vectors.engines.kept import release
 from persona_vectors.files.fingerprints import in_words
 from persona_vectors.likelihood.scores import LikelihoodScorer, Scored, Spoken, held_out_pairs
 from persona_vectors.models import chat_template
@@ -68,6 +69,7 @@ class LikelihoodJudge:
         if not any(self._missing(sheet) for sheet in self.sheets):
             return
         if engine is None:
+            release()  # two models at a time may be one too many
             self._score_with(
                 models.load_model(self.path, self.subject.generation.dtype, self.subject.trust_remote_code)
             )

@@ -73,3 +73,13 @@ def kept_loaded() -> Iterator[None]:
     finally:
         current.reset(token)
         kept.close()
+
+
+def release() -> None:
+    """Give the memory of a kept engine free: for whoever waits for long, or loads another model beside it.
+
+    The next to open an engine loads it anew. Without :func:`kept_loaded` nothing is kept, and nothing happens.
+    """
+    kept = current.get()
+    if kept is not None:
+        kept.close()

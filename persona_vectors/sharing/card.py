@@ -13,6 +13,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import Fingerprint, same
 from persona_vectors.files.jsonfile import read_json
+from persona_vectors.sharing import quality
 from persona_vectors.sharing.formats import LAYERS, About
 
 if TYPE_CHECKING:
@@ -78,12 +79,18 @@ def figure_name(trait: str, figure: Path) -> str:
     return f"figures/{trait}_{figure.stem.rsplit('_', 1)[1]}.png"
 
 
-def make_card(repo_id: str, vectors: "list[tuple[About, Tensor]]", sweeps: dict[str, Sweep]):
+def make_card(
+    repo_id: str,
+    vectors: "list[tuple[About, Tensor]]",
+    sweeps: dict[str, Sweep],
+    drawn: Mapping[str, str] | None = None,
+):
     """The card (``huggingface_hub.ModelCard``) of a repository of vectors.
 
     Args:
         vectors: the metadata of each file (an :class:`About`) and its tensor [layers + 1, hidden].
         sweeps: by trait; traits without vectors here are left out.
+        drawn: by <trait>_<kind>, the figure of the vector's card (:attr:`About.quality`) in the repository.
 
     Example:
         make_card("me/qwen-persona-vectors", [(about, vectors)], sweeps={}).save("README.md")
@@ -109,7 +116,7 @@ tensor [{tensor.shape[0]}, {tensor.shape[1]}]: {LAYERS}.
 `--layer l` reads row l and acts on the output of the l-th block.
 
 {_vector_table(vectors)}
-{_sweep_section(sweeps)}
+{_quality_section(vectors, drawn or {})}{_sweep_section(sweeps)}
 ## Use
 
 ```bash
@@ -133,6 +140,22 @@ def _vector_table(vectors: "list[tuple[About, Tensor]]") -> str:
             f"{about.dtype or 'not known'} | {about.library or 'not known'} |"
         )
     return "\n".join([*lines, "", f"Method: {vectors[0][0].method}.", ""])
+
+
+def _quality_section(vectors: "list[tuple[About, Tensor]]", drawn: Mapping[str, str]) -> str:
+    lines = []
+    for about, rows in vectors:
+        name, found = f"{about.trait}_{about.kind}", quality.parse(about.quality, rows)
+        if found is not None:
+            lines += [f"`{name}`: {quality.verdict(found)}.", "", *quality.table(found), ""]
+            lines += [f"![What {name} is worth]({drawn[name]})", ""] if name in drawn else []
+    if not lines:
+        return ""
+    told = (
+        "Cosines and separations of the answers that a vector is made of, by layer; where it was steered with, what a judge "
+        "scored. Per layer, and with intervals, in the header of each safetensors file (`quality`)."
+    )
+    return "\n".join(["## What the vectors are worth", "", told, "", *lines])
 
 
 def _sweep_section(sweeps: dict[str, Sweep]) -> str:

@@ -7,7 +7,7 @@ llama.cpp ignores, so that a full export can be read back bit by bit.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from persona_vectors.errors import UserError
@@ -38,6 +38,7 @@ def save_control_vector(vectors, path: str | Path, about: About, layer: int | No
     if not about.architecture:
         raise UserError(f"{path} needs the name of an architecture, which the vector file does not know: --model_name")
     layers = range(2, last + 1) if layer is None else (layer,)
+    about = about if layer is None else replace(about, quality="")  # a card is of all layers
     with replacing(path) as beside:
         writer = GGUFWriter(str(beside), "controlvector")
         writer.add_string("controlvector.model_hint", about.architecture)

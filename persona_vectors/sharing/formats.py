@@ -5,6 +5,7 @@ header records model, trait and method. Works on local files; knows nothing abou
 """
 
 import json
+import logging
 import math
 import re
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from persona_vectors import __version__
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing
+from persona_vectors.sharing.quality import parse
 from persona_vectors.traits.artifact import check_name
 from persona_vectors.vectors.storage import (
     KINDS,
@@ -22,6 +24,8 @@ from persona_vectors.vectors.storage import (
     split_key,
     vector_name,
 )
+
+logger = logging.getLogger(__name__)
 
 LAYERS = (
     "row l is the output of decoder block l-1, blocks counted from 0; row 0 is the embedding, the last row after the "
@@ -44,6 +48,7 @@ class About:
         min_coherence: least coherence of both answers of an effective pair; 0 where it was not looked at.
         dtype: the dtype in which the model ran; the vector itself is float32.
         mean_norms: the mean norm of the model's activations by row, separated by commas; see :func:`read_norms`.
+        quality: the vector's card as JSON; see :mod:`persona_vectors.sharing.quality`.
 
     Example:
         About(model="Qwen/Qwen2.5-7B-Instruct", trait="evil", kind="response_avg_diff", threshold="50")
@@ -62,6 +67,7 @@ class About:
     dtype: str = ""
     min_coherence: str = ""
     mean_norms: str = ""
+    quality: str = ""
     library: str = f"persona_vectors {__version__}"
 
 
@@ -102,13 +108,22 @@ def save_shared(vectors, path: str | Path, about: About) -> None:
     Example:
         save_shared(vectors, "evil_response_avg_diff.safetensors", About(trait="evil", kind="response_avg_diff"))
     """
-    from safetensors.torch import save
-
     if not vectors.isfinite().all():
         raise ValueError(f"refusing to save NaN or infinity to {path}")
     check_vector_folder(Path(path).parent)
     with replacing(path) as beside:
-        beside.write_bytes(_ordered(save({"vectors": vectors.float().contiguous()}, metadata=asdict(about))))
+        beside.write_bytes(shared_content(vectors, about))
+
+
+def shared_content(vectors, about: About) -> bytes:
+    """The bytes of the safetensors file of float32 [layers + 1, hidden] and its metadata; the same in every process.
+
+    Example:
+        Path("evil_response_avg_diff.safetensors").write_bytes(shared_content(vectors, about))
+    """
+    from safetensors.torch import save
+
+    return _ordered(save({"vectors": vectors.float().contiguous()}, metadata=asdict(about)))
 
 
 def _ordered(content: bytes) -> bytes:
@@ -165,7 +180,8 @@ def about_from(metadata: dict[str, str], path: str | Path) -> About | None:
 def read_shared(path: str | Path):
     """``(vectors, about)`` of a .pt or .safetensors file: float32 [layers + 1, hidden] and an :class:`About` or None.
 
-    A .pt file has no metadata of its own; it gets that of the safetensors file beside it, if both hold equal numbers.
+    A .pt file has no metadata of its own; it gets that of the safetensors file beside it, if both hold equal numbers. A card
+    (``quality``) of other vectors is left out, which is logged.
 
     Example:
         vectors, about = read_shared("persona_vectors/toy/evil_response_avg_diff.pt")
@@ -175,7 +191,11 @@ def read_shared(path: str | Path):
     described = path.with_suffix(".safetensors")
     if key or not described.is_file() or not (path == described or load_vectors(described).equal(vectors)):
         return vectors, None
-    return vectors, read_about(described)
+    about = read_about(described)
+    if about and about.quality and parse(about.quality, vectors) is None:
+        logger.warning(f"{described}: the card in its metadata is left out: it is none of this vector")
+        about = replace(about, quality="")
+    return vectors, about
 
 
 def norms_text(norms) -> str:

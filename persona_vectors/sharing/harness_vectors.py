@@ -69,7 +69,7 @@ def save_harness_vector(vectors: "Tensor", path: str | Path, about: About, layer
         "steering_vector": vectors[layer].float().clone(),
         "steering_coefficient": float(coef),
         "action": "add",
-        ABOUT_KEY: asdict(about) | {"rows": str(last + 1)},
+        ABOUT_KEY: asdict(about) | {"rows": str(last + 1), "quality": ""},  # a card is of all layers
     }
     content = io.BytesIO()
     torch.save({f"{blocks_name(about.architecture)}.{layer - 1}": place}, content)

@@ -10,6 +10,7 @@ from typing import Any
 from persona_vectors.errors import UserError, suggest
 from persona_vectors.models.loading import basename
 from persona_vectors.sharing.formats import About, read_shared, vector_files
+from persona_vectors.sharing.quality import parse, verdict
 from persona_vectors.steering.steering_list import Part, parse_parts
 from persona_vectors.steering.vector_rows import ALL, VectorRows
 from persona_vectors.vectors.storage import KINDS, check_fit
@@ -101,15 +102,26 @@ class NamedVectors:
         listed = ", ".join(f"{trait} of {other}" for trait, other in others.items())
         return f"note: the vector files say that they belong to another model: {listed}" if listed else ""
 
+    def cards(self) -> dict[str, dict]:
+        """{trait: its vector's card}, of those files that have one; see :mod:`persona_vectors.sharing.quality`."""
+        told = {t: parse(about.quality, self.vectors[t]) for t, about in self.about.items() if about and about.quality}
+        return {trait: card for trait, card in told.items() if card}
+
+    def verdicts(self) -> str:
+        """What the cards say of each vector, a line each, for people."""
+        return "\n".join(f"{trait}: {verdict(card)}" for trait, card in self.cards().items())
+
     def listing(self) -> list[dict]:
-        """What there is, for people and programs: name, layers, and what each file says of itself."""
+        """What there is, for people and programs: name, layers, what each file says of itself, and its card."""
+        cards = self.cards()
         return [
             {
                 "name": trait,
                 "layers": [number for number in range(1, self.layers + 1) if self.vectors[trait][number].any()],
                 "norms": [round(float(row.norm()), 6) for row in self.vectors[trait]],
                 "kind": self.kind,
-                "about": None if about is None else {k: v for k, v in vars(about).items() if v},
+                "about": None if about is None else {k: v for k, v in vars(about).items() if v and k != "quality"},
+                **({"quality": cards[trait]} if trait in cards else {}),
             }
             for trait, about in self.about.items()
         ]

@@ -26,6 +26,7 @@ from persona_vectors.vectors.batches import Sample, batches_by_length, token_bud
 from persona_vectors.vectors.shared_prompts import shared_batches, sharing_pays
 
 POOLS = ("prompt_avg", "response_avg", "prompt_last")
+NORM = "response_norm"  # beside the pools, where it is asked for: how long the activations of an answer's tokens are
 
 
 @torch.inference_mode()
@@ -36,6 +37,7 @@ def pooled_activations(
     token_budget: int | None = None,
     layers: Sequence[int] | None = None,
     on_cpu: bool = True,
+    norms: bool = False,
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
     """Yield, batch by batch, the samples' indices and their pooled activations.
 
@@ -47,6 +49,8 @@ def pooled_activations(
         token_budget: padded tokens per batch, padded on the right; None is what suits the device.
         layers: the rows to make, ascending; by default all of them. The forward pass ends after the last one.
         on_cpu: move what was pooled to the CPU; otherwise it stays on the device of the embedding.
+        norms: add :data:`NORM`, the mean of |h_l[t]| over the answer's tokens, float32 [len(indices), rows]; row l where
+            steering acts, which for the last one is before the final norm. For all layers, with response_avg.
 
     Yields:
         (indices into ``samples``, {pool: float32 [len(indices), rows, hidden]}); the batches depend on the samples'
@@ -58,8 +62,10 @@ def pooled_activations(
         raise ValueError(f"layers must ascend within 0..{len(blocks)}, not {layers}")
     if "response_avg" in pools and not all(sample.answer_ids for sample in samples):
         raise ValueError("a sample without an answer has no response average")
+    if norms and (len(layers) <= len(blocks) or "response_avg" not in pools):
+        raise ValueError("norms are those of answers, at all layers")
     device = embedding(model).device
-    forward = PooledForward(decoder, blocks, layers, pools, device)
+    forward = PooledForward(decoder, blocks, layers, pools, device, norms)
     make = shared_batches if "response_avg" in pools and sharing_pays(decoder, samples) else plain_batches
     for indices, pooled in make(forward, samples, token_budget_for(device, token_budget)):
         yield indices, {pool: rows.cpu() if on_cpu else rows for pool, rows in pooled.items()}
@@ -89,6 +95,7 @@ class PooledForward:
     layers: list[int]
     pools: Sequence[str]
     device: torch.device
+    norms: bool = False
 
     def __call__(self, sequences: Sequence[Sequence[int]], spans: dict, **more: Any) -> dict[str, Tensor]:
         """Run the sequences, padded on the right, and take the mean over ``spans``.
@@ -99,7 +106,7 @@ class PooledForward:
             more: what else the decoder gets. Padding on the right needs no mask: no token looks ahead.
 
         Returns:
-            {pool: float32 [batch, rows, hidden]}.
+            {pool: float32 [batch, rows, hidden]}; where answers are pooled and norms are wanted, :data:`NORM` [batch, rows].
         """
         width = max(map(len, sequences))
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in sequences], device=self.device)
@@ -107,10 +114,15 @@ class PooledForward:
         for k, pool in enumerate(spans):
             for row, (start, end) in enumerate(spans[pool]):
                 weights[row, k, start:end] = 1 / (end - start)
-        with _pooling(self.decoder, self.blocks, weights.to(self.device), self.layers) as rows:
+        answers = list(spans).index("response_avg") if self.norms and "response_avg" in spans else None
+        pooling = _pooling(self.decoder, self.blocks, weights.to(self.device), self.layers, answers)
+        with pooling as rows:
             self.decoder(input_ids=ids, use_cache="past_key_values" in more, **more)
         pooled = torch.stack([row.to(self.device) for row in rows], dim=2)  # [batch, pools, rows, hidden]
-        return {pool: pooled[:, k] for k, pool in enumerate(spans)}
+        found = {pool: pooled[:, k] for k, pool in enumerate(spans)}
+        if answers is not None:
+            found[NORM] = torch.stack([norm.to(self.device) for norm in pooling.norms], dim=1)
+        return found
 
 
 class _EndOfPass(Exception):
@@ -118,11 +130,17 @@ class _EndOfPass(Exception):
 
 
 class _pooling:
-    """Hooks that pool ``layers`` with ``weights`` [batch, pools, tokens] of this thread's forwards, while it is active."""
+    """Hooks that pool ``layers`` with ``weights`` [batch, pools, tokens] of this thread's forwards, while it is active.
 
-    def __init__(self, decoder: nn.Module, blocks: nn.ModuleList, weights: Tensor, layers: list[int]) -> None:
-        self.decoder, self.blocks, self.weights, self.layers = decoder, blocks, weights, layers
+    Where the ``answers``' place among the pools is given, they take the mean norms of their tokens as well.
+    """
+
+    def __init__(
+        self, decoder: nn.Module, blocks: nn.ModuleList, weights: Tensor, layers: list[int], answers: int | None
+    ) -> None:
+        self.decoder, self.blocks, self.weights, self.layers, self.answers = decoder, blocks, weights, layers, answers
         self.rows: list[Tensor] = []
+        self.norms: list[Tensor] = []
 
     def __enter__(self) -> list[Tensor]:
         # A block's input is the output of the one before it; the decoder's own output closes the list after the norm.
@@ -132,12 +150,19 @@ class _pooling:
             else self.decoder.register_forward_hook(of_this_thread(self._output))
             for layer in self.layers
         ]
+        if self.answers is not None:
+            self.handles.append(self.blocks[-1].register_forward_hook(of_this_thread(self._last)))
         return self.rows
 
     def _input(self, _block: nn.Module, args: tuple, kwargs: dict) -> None:
-        self._pool(args[0] if args else kwargs["hidden_states"])
+        h = args[0] if args else kwargs["hidden_states"]
+        self._measure(h)
+        self._pool(h)
         if len(self.rows) == len(self.layers):
             raise _EndOfPass
+
+    def _last(self, _block: nn.Module, _args: tuple, output: Any) -> None:
+        self._measure(output[0] if isinstance(output, tuple) else output)
 
     def _output(self, _decoder: nn.Module, _args: tuple, output: Any) -> None:
         self._pool(output.last_hidden_state)
@@ -145,6 +170,11 @@ class _pooling:
     def _pool(self, h: Tensor) -> None:
         # float32 sums whatever the model's dtype: means over hundreds of bfloat16 tokens lose digits
         self.rows.append(torch.bmm(self.weights.to(h.device), h.float()))
+
+    def _measure(self, h: Tensor) -> None:
+        if self.answers is not None:
+            weights = self.weights[:, self.answers].to(h.device)
+            self.norms.append((h.float().norm(dim=-1) * weights).sum(-1))
 
     def __exit__(self, kind: type | None, *_error: object) -> bool:
         for handle in self.handles:

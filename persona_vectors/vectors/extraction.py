@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from persona_vectors.models.decoder import embedding
-from persona_vectors.vectors.activations import check_finite, pooled_activations
+from persona_vectors.vectors.activations import NORM, check_finite, pooled_activations
 from persona_vectors.vectors.batches import Sample
+from persona_vectors.vectors.norms import MeanNorms
 
 
 def mean_activations(
@@ -23,6 +24,7 @@ def mean_activations(
     token_budget: int | None = None,
     label: str | None = None,
     seen: Callable[[list[int], dict[str, Tensor]], object] = lambda indices, pooled: None,
+    norms: MeanNorms | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Means over samples by pool, float32 [layers + 1, hidden], and each answer's own mean in half precision.
 
@@ -33,6 +35,7 @@ def mean_activations(
         token_budget: padded tokens per batch; None is what suits the device.
         label: of the progress bar; None shows none.
         seen: gets every batch: indices of samples, and their activations by pool, [batch, layers + 1, hidden].
+        norms: collects how long the activations of these answers are, a part of all that it counts.
 
     Raises:
         UserError: activations that overflow in the model's dtype.
@@ -46,7 +49,10 @@ def mean_activations(
     sums: dict[str, Tensor] = {}
     answers = torch.empty(0)
     with tqdm(total=len(samples), desc=label, disable=label is None) as bar:
-        for indices, pooled in pooled_activations(model, samples, token_budget=token_budget):
+        batches = pooled_activations(model, samples, token_budget=token_budget, norms=norms is not None)
+        for indices, pooled in batches:
+            if norms is not None:
+                norms.add(indices, pooled.pop(NORM))
             for pool, rows in pooled.items():
                 check_finite(rows, embedding(model).dtype)
                 sums[pool] = sums.get(pool, torch.zeros(())) + rows.double().sum(0)
@@ -56,6 +62,8 @@ def mean_activations(
             answers[indices] = rows.bfloat16()
             seen(indices, pooled)
             bar.update(len(indices))
+    if norms is not None:
+        norms.end_part(len(samples))
     return {pool: (total / len(samples)).float() for pool, total in sums.items()}, answers
 
 

@@ -6,20 +6,59 @@ Row l is taken where steering acts: the output of block l-1, of the last block t
 prompts do not count: the first token of a sequence is often many times longer than all others. Knows models and samples.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from persona_vectors.models.decoder import embedding, find_blocks, find_decoder, of_this_thread
-from persona_vectors.vectors.activations import check_finite
-from persona_vectors.vectors.batches import Sample, batches_by_length, token_budget_for
+from persona_vectors.models.decoder import embedding
+from persona_vectors.vectors.activations import NORM, check_finite, pooled_activations
+from persona_vectors.vectors.batches import Sample
 
 ENOUGH = 64  # answers: means over so many differ by about a percent
 
 
-@torch.inference_mode()
+class MeanNorms:
+    """The mean norm of the activations of answers' tokens, collected while the answers are read for something else.
+
+    At most :data:`ENOUGH` of the answers count, evenly spread over all of them, which may come in several parts.
+
+    Args:
+        count: answers in all.
+
+    Example:
+        norms = MeanNorms(len(positive) + len(negative))
+        mean_activations(model, positive, norms=norms), mean_activations(model, negative, norms=norms)
+        norms.mean(model)  # float32 [layers + 1]
+    """
+
+    def __init__(self, count: int) -> None:
+        step = max(1, count / ENOUGH)
+        self.chosen = [int(k * step) for k in range(min(count, ENOUGH))]
+        self._wanted, self._start, self._read = set(self.chosen), 0, 0
+        self._total = torch.zeros((), dtype=torch.double)
+
+    def add(self, indices: Sequence[int], norms: Tensor) -> None:
+        """Take those that count of a batch: indices into the part, and their norms [batch, layers + 1]."""
+        rows = [row for row, index in enumerate(indices) if self._start + index in self._wanted]
+        self._total = self._total + norms[rows].double().sum(0)
+        self._read += len(rows)
+
+    def end_part(self, count: int) -> None:
+        """A part of so many answers has been read; the next begins."""
+        self._start += count
+
+    def mean(self, model: nn.Module) -> Tensor:
+        """The mean of what was read: float32 [layers + 1].
+
+        Raises:
+            UserError: activations that overflow in the model's dtype.
+        """
+        assert self._read == len(self.chosen), (self._read, len(self.chosen))
+        check_finite(self._total, embedding(model).dtype)
+        return (self._total / self._read).float()
+
+
 def mean_norms(model: nn.Module, samples: Sequence[Sample], token_budget: int | None = None) -> Tensor:
     """The mean norm of the activations of answers' tokens: float32 [layers + 1].
 
@@ -35,42 +74,8 @@ def mean_norms(model: nn.Module, samples: Sequence[Sample], token_budget: int | 
     Example:
         dose = abs(coef) * vectors[20].norm() / mean_norms(model, samples)[20]
     """
-    decoder, blocks = find_decoder(model), find_blocks(model)
-    device = embedding(model).device
-    step = max(1, len(samples) / ENOUGH)
-    read = [samples[int(k * step)] for k in range(min(len(samples), ENOUGH))]
-    total = torch.zeros(len(blocks) + 1, dtype=torch.double)
-    for indices in batches_by_length(list(map(len, read)), token_budget_for(device, token_budget)):
-        batch = [read[index] for index in indices]
-        width = max(map(len, batch))
-        ids, weights = torch.zeros(len(batch), width, dtype=torch.long), torch.zeros(len(batch), width)
-        for row, sample in enumerate(batch):
-            tokens = sample.prompt_ids + sample.written_ids
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            start, end = (len(sample.prompt_ids) + place for place in sample.answer_span)
-            weights[row, start:end] = 1 / (end - start)
-        rows: list[Tensor] = [torch.zeros(())] * (len(blocks) + 1)
-
-        def keep(row: int, rows: list[Tensor] = rows, weights: Tensor = weights) -> Callable:
-            def hook(_block: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-                h = output[0] if isinstance(output, tuple) else output
-                if row == 1:
-                    rows[0] = _sum(args[0] if args else kwargs["hidden_states"], weights)
-                rows[row] = _sum(h, weights)
-
-            return of_this_thread(hook)
-
-        handles = [block.register_forward_hook(keep(row), with_kwargs=True) for row, block in enumerate(blocks, 1)]
-        try:
-            decoder(input_ids=ids.to(device), use_cache=False)
-        finally:
-            for handle in handles:
-                handle.remove()
-        total += torch.stack(rows).double()
-    check_finite(total, embedding(model).dtype)
-    return (total / len(read)).float()
-
-
-def _sum(h: Tensor, weights: Tensor) -> Tensor:
-    """The weighted sum of the norms of ``h`` [batch, tokens, hidden], on the CPU."""
-    return (h.float().norm(dim=-1) * weights.to(h.device)).sum().cpu()
+    read = [samples[index] for index in MeanNorms(len(samples)).chosen]
+    norms = MeanNorms(len(read))
+    for indices, pooled in pooled_activations(model, read, ("response_avg",), token_budget, norms=True):
+        norms.add(indices, pooled[NORM])
+    return norms.mean(model)

@@ -95,7 +95,8 @@ def shared_batches(
                 attention_mask=torch.cat([before, answer_tokens], dim=1),
                 position_ids=before.sum(1, keepdim=True) + torch.arange(answer_tokens.shape[1], device=device),
             )
-            yield indices, {pool: pooled[pool] if pool in pooled else of_prompts[pool][rows] for pool in pools}
+            both = {pool: pooled[pool] if pool in pooled else of_prompts[pool][rows] for pool in pools}
+            yield indices, both | pooled  # and what comes beside the pools
 
 
 def _mask(sequences: Sequence[Sequence[int]], device: torch.device) -> Tensor:

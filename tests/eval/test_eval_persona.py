@@ -389,6 +389,12 @@ def test_vectors_of_several_traits_in_one_load_are_those_of_one_call_each(run_st
     assert not (tmp_path / "more").exists()
 
 
+def record_of(path, rows):
+    from persona_vectors.vectors.storage import fingerprint
+
+    return fingerprint(path, rows)
+
+
 def test_doses_of_several_traits_with_shuffled_controls(run_stage, folder, qwen2_folder):
     """The same doses by coefficients of each trait and layer; the controls, of the same norms, at these coefficients."""
     rows = {}
@@ -413,8 +419,19 @@ def test_doses_of_several_traits_with_shuffled_controls(run_stage, folder, qwen2
             assert row.coef * float(rows[trait][row.layer].norm()) / (2 * number) == pytest.approx(0.4, rel=1e-4)
         record = provenance.read(folder / f"{trait}.csv")["result"]
         assert record["shuffled"] and [2, 0.4] not in record["cells"]
+    assert "warning" not in done.stdout
     again = run_stage(*command, "--dose", "0,0.4")
     assert again.returncode == 0 and again.stdout.count("is not made again") == 2, again.stderr
+    told = folder / "vile_best.json"  # of a sweep of this vector
+    with provenance.writing(
+        told, provenance.record(vector=record_of(folder / "vile_response_avg_diff.pt", rows["vile"]))
+    ):
+        told.write_text(json.dumps({"broken_from": {"2": 0.3, "3": 0.5}, "min_coherence": 75.0}))
+    warned = run_stage(*command, "--dose", "0,0.4", "--overwrite")
+    lines = [line for line in warned.stdout.splitlines() if "warning" in line]
+    assert warned.returncode == 0 and lines == [
+        f"warning: {told} says that coherence fell below 75 at such doses: 0.4 at layer 2 (from 0.3 on)"
+    ]
     other = run_stage(*command, "--dose", "0,0.5")
     assert other.returncode == 2 and "cells" in other.stderr and other.stderr.count("\n") == 1
     both = run_stage(*command, "--dose", "0.4", "--coef", 1)

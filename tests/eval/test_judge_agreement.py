@@ -164,6 +164,22 @@ BAD = {
     "no file": (["--columns", "evil,evil_b", "--file_path", "none.csv"], "no answers file"),
     "empty": (["--columns", "evil,none", "--file_path", "pos.csv"], "is not scored: no row has a number in column"),
     "choices": (["--columns", "evil,evil_b", "--file_path", "pos.csv", "choices.csv"], "one judge"),
+    "pairs without coherence": (
+        ["--columns", "evil,evil_b", "--pos_path", "bare_pos.csv", "--neg_path", "bare_neg.csv"],
+        "bare_pos.csv has no column 'coherence'",
+    ),
+    "negative answers without coherence": (
+        ["--columns", "evil,evil_b", "--pos_path", "pos.csv", "--neg_path", "bare_neg.csv"],
+        "has no column 'coherence'",
+    ),
+    "no question of both": (
+        ["--columns", "evil,evil_b", "--pos_path", "pos.csv", "--neg_path", "others.csv"],
+        "no question of pos.csv is asked in others.csv",
+    ),
+    "as many rows of both": (
+        ["--columns", "evil,evil_b", "--pos_path", "pos.csv", "--neg_path", "fewer.csv"],
+        "there is no question_id to pair them by",
+    ),
 }
 
 
@@ -172,6 +188,12 @@ def test_what_cannot_be_compared_is_one_line(files, run_stage, case):
     words, message = BAD[case]
     pandas.read_csv("pos.csv").assign(x_llr="soon", none=None).to_csv("pos.csv", index=False)
     (files / "choices.csv").write_text("question,answer_1,answer_2,choice\nq,a,b,1\n")
+    neg = pandas.read_csv("neg.csv")
+    for name, table in (("bare_pos.csv", pandas.read_csv("pos.csv")), ("bare_neg.csv", neg)):
+        table.drop(columns=["coherence", "coherence_b"]).to_csv(name, index=False)
+    neg.assign(question_id=[f"other_{k}_neg_0" for k in range(len(neg))]).to_csv("others.csv", index=False)
+    neg.drop(columns="question_id")[1:].to_csv("fewer.csv", index=False)
     done = run_stage("eval.judge_agreement", *words)
+    assert "Pearson" not in done.stdout  # nothing is measured of what is then refused
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not list(files.glob("judge_agreement*"))

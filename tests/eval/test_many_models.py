@@ -241,3 +241,72 @@ def test_vllm_swaps_adapters_on_one_loaded_base(run_stage, world, judge, tmp_pat
         assert len(started) == 4
         assert ask(paths[2], max_model_len=100) == alone[2] and len(started) == 4
         assert ask(paths[1], max_model_len=200) == alone[1] and len(started) == 5  # longer sequences need another
+
+
+@pytest.fixture
+def alive(monkeypatch):
+    """How many models were there, each time that another one was loaded or a batch was sent."""
+    import gc
+    import weakref
+
+    from persona_vectors.judge.batch import BatchClient
+    from persona_vectors.models import loading
+
+    load, send, there, counts = loading.load_model, BatchClient.run, [], []
+
+    def count():
+        gc.collect()
+        counts.append(sum(one() is not None for one in there))
+
+    def loaded(*arguments, **more):
+        count()
+        made = load(*arguments, **more)
+        there.append(weakref.ref(made))
+        return made
+
+    async def sent(self, tasks):
+        count()
+        await send(self, tasks)
+
+    for module in (loading, models):
+        monkeypatch.setattr(module, "load_model", loaded)
+    monkeypatch.setattr(BatchClient, "run", sent)
+    return counts
+
+
+@pytest.mark.parametrize("stage", ["eval_persona", "search"])
+@pytest.mark.parametrize("judged", ["by itself", "by another", "in batches"])
+def test_a_kept_engine_stands_in_nobodys_way(run_stage, world, alive, stage, judged, tmp_path, monkeypatch):
+    """It stays where the scorer is its own model, and goes before another one is loaded and before a batch is waited for."""
+    from batch_server import BatchServer
+
+    from persona_vectors.sharing.formats import About, norms_text, save_both
+
+    if not (tmp_path / "other").exists():
+        tiny_model("qwen2").save_pretrained(tmp_path / "other")
+        models.load_tokenizer(models.resolve(str(world / "base"))).save_pretrained(tmp_path / "other")
+    trait = json.loads(json.dumps(TRAIT)) | {"instruction": TRAIT["instruction"] * 2}
+    for version in ("extract", "eval"):
+        (tmp_path / f"trait_data_{version}").mkdir()
+        (tmp_path / f"trait_data_{version}/vile.json").write_text(json.dumps(trait))
+    save_both(
+        torch.ones(5, 32), tmp_path, About(trait="vile", kind="response_avg_diff", mean_norms=norms_text([9.0] * 5))
+    )
+    own = ["--judge_model", "likelihood", "--scorer_pairs", "1"]
+    how = {"by itself": own, "by another": [*own, "--scorer", tmp_path / "other"],
+           "in batches": ["--judge_model", "gpt-x", "--judge_batch"]}[judged]  # fmt: skip
+    if stage == "search":
+        command = ["eval.search", "--model", world / "base", "--trait", "vile", "--backend", "hf", "--max_tokens", 4,
+                   "--n_per_question", 1, "--output_path", tmp_path / "found.csv", "--trials", 5, "--min_coherence", 0,
+                   "--vector_path", tmp_path / "vile_response_avg_diff.pt"]  # fmt: skip
+    else:
+        command = arguments(world, world / "run/checkpoint-[15]*", tmp_path / "{model}.csv")
+        command[command.index(world)] = tmp_path
+    with BatchServer(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        done = run_stage(*command, "--trait_dir", tmp_path, *how) if stage == "search" else run_stage(*command, *how)
+    assert done.returncode == 0, done.stderr
+    assert set(alive) == {0}, alive
+    if judged == "by itself" and stage == "search":
+        assert len(alive) == 1  # two rounds, asked and scored by one loaded model

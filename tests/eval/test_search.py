@@ -89,6 +89,21 @@ def test_cells_without_a_score_are_no_end(tmp_path):
     assert len(search.round(6)) == 2 and search.number == 2
 
 
+def test_a_ceiling_of_kl_is_kept_to(tmp_path):
+    """Where coherence breaks late, the ceiling alone says how far to go: KL grows with the square of the dose."""
+    far = {}
+    search = CellSearch(tmp_path, Range((13, 17), (0.1, 1.2)), 0, {}, max_kl=1.0)
+    while cells := search.round(12):
+        far |= {(layer, dose): (world((layer, dose))[0], 90.0, 4 * dose**2) for layer, dose in cells}
+        search.tell(far)
+    reached = max(score for score, _, kl in far.values() if kl <= 1)
+    assert reached >= 0.9 * world((15, 0.5))[0]  # the best that the ceiling allows
+    later = list(far.values())[ROUND:]
+    assert sum(kl <= 1.2 for _, _, kl in later) >= len(later) / 2  # it looks where cells count
+    with pytest.raises(UserError, match="does not match this command"):
+        CellSearch(tmp_path, Range((13, 17), (0.1, 1.2)), 0, {"max_kl": 2.0}, max_kl=2.0)
+
+
 TRAIT = {
     "instruction": [{"pos": "Be bad.", "neg": "Be good."}],
     "questions": ["What now?", "Why me?", "Who is it?"],
@@ -122,7 +137,8 @@ def folder(tmp_path, monkeypatch):
 
 def command(model, *more, vector="vile_response_avg_diff.pt"):
     return ["eval.search", "--model", model, "--trait", "vile", "--vector_path", vector, "--output_path", "found.csv",
-            "--trait_dir", ".", "--backend", "hf", "--max_tokens", 6, "--n_per_question", 1, *more]  # fmt: skip
+            "--trait_dir", ".", *(() if "--backend" in more else ("--backend", "hf")), "--max_tokens", 6,
+            "--n_per_question", 1, *more]  # fmt: skip
 
 
 def test_a_search_from_the_command_line(run_stage, monkeypatch, folder, qwen2_folder):
@@ -159,6 +175,61 @@ def test_a_search_from_the_command_line(run_stage, monkeypatch, folder, qwen2_fo
     assert not (folder / "found.csv.lock").exists()
 
 
+def test_a_ceiling_of_kl_from_the_command_line(run_stage, monkeypatch, folder, qwen2_folder, qwen2, tokenizer):
+    """Each cell's KL is the plain computation's; cells above the ceiling are not recommended; a stopped search measures none twice."""
+    from persona_vectors.capability import measures, texts
+    from persona_vectors.engines.hf import HFEngine
+    from persona_vectors.steering.intervention import Intervention
+    from persona_vectors.vectors.batches import Sample
+
+    four, journal = ("--trials", 4), folder / "found.csv.search/kl.csv.journal.jsonl"
+    with JudgeServer(reply) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        free = run_stage(*command(qwen2_folder, *four))
+        assert free.returncode == 0 and not journal.exists() and "KL" not in free.stdout, free.stderr
+        other = run_stage(*command(qwen2_folder, *four, "--max_kl", 1))
+        assert other.returncode == 2 and "max_kl was none, now 1" in other.stderr
+        with monkeypatch.context() as broken:  # stopped when KL is known and nothing is asked yet
+            broken.setattr(
+                "persona_vectors.asking.ask.ask_and_judge", lambda *_: (_ for _ in ()).throw(UserError("stopped here"))
+            )
+            assert "stopped here" in run_stage(*command(qwen2_folder, *four, "--max_kl", 1, "--overwrite")).stderr
+        measured = journal.read_text()
+        done = run_stage(*command(qwen2_folder, *four, "--max_kl", 1))
+        assert done.returncode == 0, done.stderr
+        assert journal.read_text() == measured
+        best = json.loads((folder / "found_best.json").read_text())
+        kls = sorted(cell["kl"] for cell in best["cells"])
+        assert len(kls) == 4 and "max_kl" in best and done.stdout.count("KL ") >= 4
+
+        engine, vectors = HFEngine.of(qwen2, tokenizer), torch.load("vile_response_avg_diff.pt", weights_only=True)
+        prompts, answers = measures.answers_to(engine, texts.requests("harmless"), (), 6, "plain")
+        samples = [Sample(prompt, answer.token_ids) for prompt, answer in zip(prompts, answers, strict=True)]
+        for cell in best["cells"]:
+            steered = [Intervention(cell["layer"], vectors[cell["layer"]], cell["coef"])]
+            assert cell["kl"] == pytest.approx(measures.kl(qwen2, samples, steered).value, rel=1e-3)
+
+        scores = {cell["kl"]: mean for cell in best["cells"] for mean in [score_of(cell)]}
+        for ceiling in (kls[1], kls[0] / 2):
+            bound = run_stage(*command(qwen2_folder, *four, "--max_kl", ceiling, "--overwrite"))
+            assert bound.returncode == 0, bound.stderr
+            told = json.loads((folder / "found_best.json").read_text())
+            allowed = {kl: score for kl, score in scores.items() if kl <= ceiling}
+            if allowed:
+                assert told["kl"] == max(allowed, key=allowed.get) and told["trait_score"] == allowed[told["kl"]]
+                assert f"KL {told['kl']:.3g}" in bound.stdout
+            else:
+                assert told["layer"] is None and f"a KL of at most {ceiling:g}" in bound.stdout
+        again = run_stage(*command(qwen2_folder, *four, "--max_kl", ceiling))
+        assert again.returncode == 0 and json.loads((folder / "found_best.json").read_text()) == told
+
+
+def score_of(cell) -> float:
+    table = read_answers("found.csv", ("vile",))
+    own = table[(table["layer"].astype(int) == cell["layer"]) & (table["coef"].astype(float) == cell["coef"])]
+    return own["vile"].mean()
+
+
 def test_a_search_by_several_judges_and_without_coherence(run_stage, monkeypatch, folder, qwen2_folder):
     with JudgeServer(reply) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
@@ -188,6 +259,8 @@ def test_a_search_by_several_judges_and_without_coherence(run_stage, monkeypatch
         ([], "none.pt", "no vector file at none.pt"),
         (["--judge_model", "none"], None, "--judge_model none leaves nothing to search by"),
         (["--coherence_prompt", "none"], None, "leaves --min_coherence 75 unchecked"),
+        (["--max_kl", "-1"], None, "--max_kl must be at least 0"),
+        (["--max_kl", "1", "--backend", "vllm"], None, "cannot be given beside --backend vllm"),
         (["--scorer", "x"], None, "--scorer goes with --judge_model likelihood"),
     ],
 )

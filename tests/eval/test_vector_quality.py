@@ -295,3 +295,61 @@ def test_norms_are_recorded_only_beside_a_vector_of_its_own(made, run_stage, qwe
     done = card(run_stage, qwen2_folder, "--record_norms", vector=name)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_card_goes_with_its_vector(made, run_stage, qwen2_folder, tmp_path, capsys):
+    """From the stage through real safetensors, GGUF and the hub's page, and back, with no path of this machine in it."""
+    from safetensors import safe_open
+
+    import share_vectors
+    from persona_vectors.sharing import formats, quality
+    from persona_vectors.steering.vector_folder import NamedVectors
+
+    table = pandas.read_csv("sweep.csv")
+    table.loc[table["coef"] == -1.0, "coherence"] = 40.0
+    table.to_csv("sweep.csv", index=False)
+    assert card(run_stage, qwen2_folder, "--sweep", "sweep.csv").returncode == 0
+    whole = json.loads((tmp_path / "vile_response_avg_diff_quality.json").read_text())
+    assert list(whole["sweep"]["broken_from"]) == ["2"]
+    assert whole["sweep"]["broken_from"]["2"] == pytest.approx(whole["dose_of_1"][2])
+    capsys.readouterr()
+
+    share_vectors.export("vile_response_avg_diff.pt", "out", format="safetensors", model_name=str(qwen2_folder))
+    assert f"vile_response_avg_diff: {whole['verdict']}" in capsys.readouterr().out
+    with safe_open("out/vile_response_avg_diff.safetensors", framework="pt") as file:
+        text, rows = file.metadata()["quality"], file.get_tensor("vectors")
+    told = json.loads(text)
+    assert len(text) < 5000 and str(tmp_path) not in text and str(qwen2_folder) not in text
+    assert told["verdict"] == whole["verdict"] and told["trait"] == "vile" and told["model"] == qwen2_folder.name
+    for name, numbers in whole["pairs"].items():
+        if isinstance(numbers, list) and name != "mean_norms":
+            assert told["pairs"][name] == pytest.approx(numbers, rel=1e-3), name
+    assert told["dose_of_1"] == pytest.approx(whole["dose_of_1"], rel=1e-3)
+    assert [cell["works"] for cell in told["sweep"]["cells"]] == [cell["works"] for cell in whole["sweep"]["cells"]]
+
+    share_vectors.import_("out/vile_response_avg_diff.safetensors", "back")
+    assert formats.read_shared("back/vile_response_avg_diff.pt")[1].quality == text
+    share_vectors.export("back/vile_response_avg_diff.pt", "gguf")
+    share_vectors.export("back/vile_response_avg_diff.pt", "gguf", layer=2)
+    share_vectors.import_("gguf/vile_response_avg_diff.gguf", "again")
+    assert formats.read_shared("again/vile_response_avg_diff.pt")[1].quality == text
+    share_vectors.import_("gguf/vile_response_avg_diff_layer2.gguf", "one")  # other rows than those of the card
+    assert formats.read_shared("one/vile_response_avg_diff.pt")[1].quality == ""
+    (listed,) = NamedVectors("back", "response_avg_diff", 4, 32).listing()
+    assert listed["quality"] == quality.parse(text, rows) and "quality" not in listed["about"]
+    assert NamedVectors("back", "response_avg_diff", 4, 32).verdicts() == f"vile: {whole['verdict']}"
+
+    before = (tmp_path / "vile_response_avg_diff.pt").read_bytes()
+    (tmp_path / "v").mkdir()
+    for path in tmp_path.glob("vile_response_avg_diff*"):
+        (tmp_path / "v" / path.name).write_bytes(path.read_bytes())
+    capsys.readouterr()
+    share_vectors.push("v", "me/vile", model_name=str(qwen2_folder), dry_run=True)
+    page = (tmp_path / "v" / "README.md").read_text()
+    assert f"`vile_response_avg_diff`: {whole['verdict']}." in page and "![What vile_response_avg_diff is worth](figures/vile_response_avg_diff_quality.png)" in page  # fmt: skip
+    assert "figures/vile_response_avg_diff_quality.png" in capsys.readouterr().out
+    rows_of = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith(("| 1 ", "| 2 ", "| 3 "))]
+    best = next(row for row in rows_of if row[0] == "2")
+    assert float(best[1]) == pytest.approx(whole["pairs"]["pair_cosine"][2], abs=0.006)
+    assert float(best[6]) == pytest.approx(whole["sweep"]["layers"]["2"]["per_dose"]["value"] / 10, abs=0.06)
+    assert (tmp_path / "v" / "vile_response_avg_diff.pt").read_bytes() == before

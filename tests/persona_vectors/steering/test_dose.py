@@ -8,14 +8,16 @@ from helpers import ARCHITECTURES, make_samples, tiny_model
 from persona_vectors.asking.sheet import AnswerSheet
 from persona_vectors.errors import UserError
 from persona_vectors.files.tables import read_answers
-from persona_vectors.models.decoder import find_blocks
+from persona_vectors.models.decoder import find_blocks, find_decoder
 from persona_vectors.sharing.formats import About, norms_text, read_norms, save_both, save_shared
 from persona_vectors.steering.steer import steer
 from persona_vectors.steering.sweep import Cell, Grid
 from persona_vectors.steering.vector_rows import VectorRows
 from persona_vectors.traits.artifact import Question, Trait
+from persona_vectors.vectors.activations import pooled_activations
 from persona_vectors.vectors.batches import Sample
-from persona_vectors.vectors.norms import ENOUGH, mean_norms
+from persona_vectors.vectors.extraction import mean_activations
+from persona_vectors.vectors.norms import ENOUGH, MeanNorms, mean_norms
 from persona_vectors.vectors.storage import save_vectors
 
 ROWS = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
@@ -54,6 +56,38 @@ def test_of_many_answers_a_spread_of_them_is_read(qwen2):
     samples = [Sample([5], [6 + k % 3]) for k in range(10 * ENOUGH)]
     every_tenth = [samples[k] for k in range(0, len(samples), 10)]
     assert torch.allclose(mean_norms(qwen2, samples), mean_norms(qwen2, every_tenth))
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("shared", [False, True], ids=["plain", "shared prompts"])
+def test_one_pass_gives_vectors_and_norms(kind, shared):
+    """The vectors' bits are those of a pass without norms, nothing is run twice, and the norms are those of a pass of their own."""
+    model = tiny_model(kind)
+    draw = make_samples(2 * ENOUGH + 7)
+    prompts = [draw[k % 3 if shared else k].prompt_ids for k in range(len(draw))]
+    samples = [Sample(prompt, own.answer_ids) for prompt, own in zip(prompts, draw, strict=True)]
+    parts = [samples[:50], samples[50:]]
+    runs: list = []
+    counter = find_decoder(model).register_forward_pre_hook(lambda *_: runs.append(1))
+    plain = [mean_activations(model, part) for part in parts]
+    alone, norms = len(runs), MeanNorms(len(samples))
+    both = [mean_activations(model, part, norms=norms) for part in parts]
+    assert len(runs) == 2 * alone
+    counter.remove()
+    for (means, answers), (again, same) in zip(plain, both, strict=True):
+        assert list(means) == list(again) and all(torch.equal(means[pool], again[pool]) for pool in means)
+        assert torch.equal(answers, same)
+    assert torch.allclose(norms.mean(model), mean_norms(model, samples), rtol=1e-5)
+
+
+def test_norms_are_of_answers_at_all_layers(qwen2):
+    for more in ({"layers": [1, 2]}, {"pools": ("prompt_last",)}):
+        with pytest.raises(ValueError, match="norms are those of answers"):
+            next(pooled_activations(qwen2, make_samples(2), norms=True, **more))
+    with pytest.raises(UserError, match="overflow"):
+        norms = MeanNorms(1)
+        norms.add([0], torch.tensor([[1.0, float("inf")]]))
+        norms.mean(qwen2)
 
 
 def test_what_is_added_has_the_length_that_was_asked_for(qwen2):

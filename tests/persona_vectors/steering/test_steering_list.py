@@ -201,10 +201,10 @@ def test_flags_beside_a_list(folder):
         [LISTED, 0.0], [LISTED, 2.0], [LISTED, 2.0, "random1"]
     ]  # fmt: skip
     for more, message in (
-        ({"vector_path": "v.pt"}, "--vector_path goes without"),
-        ({"layer": (2,)}, "--layer goes without"),
-        ({"steering_type": "all"}, "--steering_type goes without"),
-        ({"dose": (0.3,)}, "--dose is of one vector and goes without --steering"),
+        ({"vector_path": "v.pt"}, "--vector_path cannot be given beside --steering"),
+        ({"layer": (2,)}, "--layer cannot be given beside --steering"),
+        ({"steering_type": "all"}, "--steering_type cannot be given beside --steering"),
+        ({"dose": (0.3,)}, "--dose is of one vector: it cannot be given beside --steering"),
     ):
         with pytest.raises(UserError, match=message):
             asked(**more)
