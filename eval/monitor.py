@@ -9,6 +9,7 @@ token), .png and .json (r over all answers, r within conditions averaged, 95 % i
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from persona_vectors import cli, models
@@ -25,7 +26,7 @@ from persona_vectors.steering.steering_list import ListGrid
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import Question, Trait, load_trait
 from persona_vectors.vectors.pairs import MIN_COHERENCE, effective_answers
-from persona_vectors.vectors.storage import check_fit, chosen_layer, load_vectors
+from persona_vectors.vectors.storage import check_fit, chosen_layer, is_missing, load_vectors
 
 KINDS = ("system_prompts", "many_shot")
 PROJECT_ANEW = (
@@ -80,10 +81,13 @@ def main(
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
     path = loading.resolve(model)
     shape = models.describe(path, loading.trust_remote_code)
-    layers = {name: chosen_layer(layer, name) for name in traits}
+    grid = read_grid(steering, list(traits), shape, may_come=costs.dry_run)
+    known = [name for name in traits if not (costs.dry_run and is_to_come(vector_path, layer, name, grid))]
+    layers = {name: chosen_layer(layer, name) for name in known}
     vectors = read_vectors(vector_path, layers, shape)
-    grid = read_grid(steering, list(traits), shape)
-    conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence)
+    conditions = Conditions(
+        trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence, may_come=costs.dry_run
+    )
     settings = asdict(generated) | {"judge_model": judge.judge_model}
     sheets = make_sheets(output_dir, traits, kind, conditions, settings, grid, judging)
 
@@ -91,12 +95,15 @@ def main(
     from persona_vectors.vectors.projection import make_columns
 
     projecting = FileProjector(path, loading.dtype, loading.trust_remote_code)
-    columns = {t: make_columns(path.basename, vectors[t], [layers[t]], ["prompt_last_proj"]) for t in traits}
+    columns = {t: make_columns(path.basename, vectors[t], [layers[t]], ["prompt_last_proj"]) for t in known}
     from_model, todo, lacking = models.made_of(path), [], {}
-    steered = {name: reading_under(grid, name) for name in traits}
+    steered = {name: reading_under(grid, name) for name in known}
     for (name, each), sheet in sheets.items():
         sheet.settings |= from_model | judging.made_of(path, sheet.trait)
-        if not overwrite and sheet.is_done and sheet.take_up():
+        is_known = name not in grid.to_come and not conditions.to_come(each, name)
+        if not overwrite and is_known and sheet.is_done and sheet.take_up():
+            if name not in known:
+                continue
             rows, remedy = open_rows(sheet.output_path), STEERED_ANEW if steering else PROJECT_ANEW
             lacking[name, each] = projecting.missing(rows, columns[name], remedy, steered[name])
         else:
@@ -104,7 +111,10 @@ def main(
     if todo or costs.dry_run:
         subject = Subject(path, shape, engine.settings().choose(path), generated, loading.trust_remote_code)
         if costs.dry_run:
-            return print(dry_run(todo, subject, judging, grid, overwrite))
+            unknown = conditions.unknown(list(sheets))
+            foreseen = dry_run(todo, subject, judging, grid, overwrite or bool(unknown), unknown)
+            print(foreseen.said)
+            return foreseen
         ask_and_judge(todo, subject, judging, grid, overwrite)
     found = []
     for (name, each), sheet in sheets.items():
@@ -132,12 +142,19 @@ def check_flags(
         raise UserError("several traits need {trait} in --vector_path (and --pos_path, --neg_path)")
 
 
-def read_grid(steering: str | None, traits: Sequence[str], shape: models.Shape) -> Grid:
+def read_grid(steering: str | None, traits: Sequence[str], shape: models.Shape, may_come: bool = False) -> Grid:
     """The steering of a list's file, checked against the model; none without one."""
     grid = ListGrid.read(steering) if steering else Grid.of([0.0])
-    grid.load(list(traits))
+    grid.load(list(traits), may_come)
     grid.check(shape.layers, shape.hidden)
     return grid
+
+
+def is_to_come(vector_path: str, layer: str, trait: str, grid: Grid) -> bool:
+    """Whether what a trait's prompts are projected with, or steered by, is not there yet."""
+    chosen = layer.replace("{trait}", trait)
+    waits_for_layer = chosen.endswith(".json") and not Path(chosen).exists()
+    return waits_for_layer or is_missing(vector_path.replace("{trait}", trait)) or trait in grid.to_come
 
 
 def read_vectors(vector_path: str, layers: dict[str, int], shape: models.Shape) -> dict[str, dict]:
@@ -191,7 +208,7 @@ def reading_under(grid: Grid, trait: str):
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where the conditions come from, and what draws the exemplars."""
+    """Where the conditions come from, and what draws the exemplars; answers that ``may_come`` later are stood in for."""
 
     trait_dir: str
     pos_path: str | None
@@ -199,6 +216,22 @@ class Conditions:
     shots: list[int]
     seed: int
     min_coherence: float
+    may_come: bool = False
+
+    def to_come(self, kind: str, trait: str) -> list[str]:
+        """The files of answers to draw exemplars from that are not there yet."""
+        files = (path.replace("{trait}", trait) for path in (self.pos_path, self.neg_path) if path)
+        return [file for file in files if self.may_come and kind == "many_shot" and not Path(file).exists()]
+
+    def unknown(self, made: Sequence[tuple[str, str]]) -> list[str]:
+        """What cannot be known yet of (trait, kind)s, in words."""
+        missing = [file for trait, kind in made for file in self.to_come(kind, trait)]
+        if not missing:
+            return []
+        return [
+            f"not there yet: {', '.join(missing)}; the exemplars' answers are not in the tokens of prompts, and whether there will "
+            f"be {max(self.shots)} effective pairs of each trait is not known"
+        ]
 
     def questions(self, kind: str, trait: Trait) -> list[Question]:
         """The evaluation questions under every condition of ``kind``."""
@@ -206,10 +239,12 @@ class Conditions:
 
         if kind == "system_prompts":
             return conditions.under_system_prompts(trait, conditions.load_system_prompts(trait.name, self.trait_dir))
-        paths = (p.replace("{trait}", trait.name) for p in (self.pos_path, self.neg_path))
-        return conditions.after_exemplars(
-            trait, effective_answers(*paths, trait.name, self.min_coherence), self.shots, self.seed
-        )
+        if self.to_come(kind, trait.name):
+            pool = [(trait.questions[k % len(trait.questions)], "") for k in range(max(self.shots))]
+        else:
+            paths = (p.replace("{trait}", trait.name) for p in (self.pos_path, self.neg_path))
+            pool = effective_answers(*paths, trait.name, self.min_coherence)
+        return conditions.after_exemplars(trait, pool, self.shots, self.seed)
 
 
 def correlate(trait: str, kind: str, layer: int, column: str, path: str) -> dict:

@@ -6,6 +6,8 @@ Knows engines, judges and sheets; which questions are subject, and why, is the s
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 from persona_vectors import models
 from persona_vectors.asking.choose_judge import JudgeSettings
@@ -46,11 +48,22 @@ def dry_run(
     judging: JudgeSettings,
     grid: Grid | None = None,
     overwrite: bool = False,
-) -> str:
-    """What :func:`ask_and_judge` would make and what it would cost, in words; nothing is asked, written or loaded."""
+    unknown: Sequence[str] = (),
+) -> Foreseen:
+    """What :func:`ask_and_judge` would make and what it would cost; nothing is asked, written or loaded.
+
+    Args:
+        unknown: what cannot be known yet, in words; vector files that are not there are added. Of a sheet that is steered by one
+            of these everything is counted: whether what lies there was made with it cannot be told.
+    """
+    grid = grid or Grid.of([0.0])
     for sheet in sheets:
-        sheet.look(overwrite)
-    return in_words(_foreseen(sheets, subject, judging, grid or Grid.of([0.0])), judging)
+        sheet.look(overwrite or sheet.trait.name in grid.to_come)
+    missing = dict.fromkeys(path for paths in grid.to_come.values() for path in paths)
+    lines = [f"not there yet: {path}; what is counted does not depend on what it holds" for path in missing]
+    foreseen = _foreseen(sheets, subject, judging, grid)
+    foreseen = replace(foreseen, unknown=[*lines, *unknown])
+    return replace(foreseen, said=in_words(foreseen, judging))
 
 
 def _foreseen(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, grid: Grid) -> Foreseen:

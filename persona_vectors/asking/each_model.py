@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 from persona_vectors import models
 from persona_vectors.engines.kept import kept_loaded
@@ -16,6 +17,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.models.loading import checkpoints
 
 logger = logging.getLogger(__name__)
+Made = TypeVar("Made")
 
 
 def several_models(model: str, all_checkpoints: bool, output_path: str) -> list[str]:
@@ -57,16 +59,18 @@ def several_models(model: str, all_checkpoints: bool, output_path: str) -> list[
     return names
 
 
-def ask_each(names: Sequence[str], ask: Callable[[str], object], keep_loaded: bool = True) -> None:
-    """Call ``ask`` with each name, in order; adapters over one base share what is loaded.
+def ask_each(names: Sequence[str], ask: Callable[[str], Made], keep_loaded: bool = True) -> list[Made]:
+    """What ``ask`` returns for each name, called in order; adapters over one base share what is loaded.
 
     Args:
         keep_loaded: False where ``ask`` needs the engine's memory after its answers.
     """
+    made = []
     with kept_loaded() if keep_loaded else nullcontext():
         for number, name in enumerate(names, start=1):
             logger.info(f"{name} ({number} of {len(names)})")
-            ask(name)
+            made.append(ask(name))
+    return made
 
 
 def run_of(names: Sequence[str]) -> tuple[str, dict[str, int]] | None:
