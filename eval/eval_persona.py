@@ -81,8 +81,7 @@ def main(
     if several := several_models(model, all_checkpoints, output_path):
         costs.refuse_several_runs()
         one = lambda name: main.__wrapped__(**given | {"model": name, "all_checkpoints": False})  # noqa: E731
-        keep = not (LIKELIHOOD in judge.judge_model.split(",") or judge.judge_batch)
-        made = ask_each(several, one, keep_loaded=keep)
+        made = ask_each(several, one, not (LIKELIHOOD in judge.judge_model.split(",") or judge.judge_batch))
         return made if costs.dry_run else over_steps(several, trait, persona_instruction_type, output_path)
     output_path = output_path.replace("{model}", models.basename(model))
     generated, judging, grid = generation.with_dtype(loading.dtype), costs.limiting(judge.settings()), steering.grid()
@@ -112,9 +111,7 @@ def main(
     answering = engine.settings(None if batch_process else generation.n_per_question).choose(path)
     subject = Subject(path, shape, answering, generated, loading.trust_remote_code)
     if costs.dry_run:
-        foreseen = dry_run(todo, subject, judging, grid, overwrite)
-        print(foreseen.said)
-        return foreseen
+        return dry_run(todo, subject, judging, grid, overwrite)
     ask_and_judge(todo, subject, judging, grid, overwrite)
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)

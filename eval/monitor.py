@@ -112,9 +112,7 @@ def main(
         subject = Subject(path, shape, engine.settings().choose(path), generated, loading.trust_remote_code)
         if costs.dry_run:
             unknown = conditions.unknown(list(sheets))
-            foreseen = dry_run(todo, subject, judging, grid, overwrite or bool(unknown), unknown)
-            print(foreseen.said)
-            return foreseen
+            return dry_run(todo, subject, judging, grid, overwrite or bool(unknown), unknown)
         ask_and_judge(todo, subject, judging, grid, overwrite)
     found = []
     for (name, each), sheet in sheets.items():

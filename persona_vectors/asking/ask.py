@@ -50,7 +50,7 @@ def dry_run(
     overwrite: bool = False,
     unknown: Sequence[str] = (),
 ) -> Foreseen:
-    """What :func:`ask_and_judge` would make and what it would cost; nothing is asked, written or loaded.
+    """What :func:`ask_and_judge` would make and what it would cost, which is logged; nothing is asked, written or loaded.
 
     Args:
         unknown: what cannot be known yet, in words; vector files that are not there are added. Of a sheet that is steered by one
@@ -61,9 +61,9 @@ def dry_run(
         sheet.look(overwrite or sheet.trait.name in grid.to_come)
     missing = dict.fromkeys(path for paths in grid.to_come.values() for path in paths)
     lines = [f"not there yet: {path}; what is counted does not depend on what it holds" for path in missing]
-    foreseen = _foreseen(sheets, subject, judging, grid)
-    foreseen = replace(foreseen, unknown=[*lines, *unknown])
-    return replace(foreseen, said=in_words(foreseen, judging))
+    foreseen = replace(_foreseen(sheets, subject, judging, grid), unknown=[*lines, *unknown])
+    logger.info(in_words(foreseen, judging))
+    return foreseen
 
 
 def _foreseen(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, grid: Grid) -> Foreseen:

@@ -67,7 +67,6 @@ class Foreseen:
         judges: the judges behind endpoints.
         seconds: at the pace of the unfinished run; None where that is not known.
         unknown: what cannot be known yet, in words.
-        said: all of it in a few lines.
     """
 
     answers: int
@@ -78,7 +77,6 @@ class Foreseen:
     judges: list[Calls]
     seconds: float | None
     unknown: Sequence[str] = ()
-    said: str = ""
 
     @property
     def dollars(self) -> Amount | None:

@@ -148,15 +148,27 @@ class ListGrid(Grid):
 
     def check(self, layers: int, hidden: int) -> None:
         """Refuse vectors of another model, layers outside 1..L or without a vector, and a product that overflows."""
-        there = [trait for trait in self.traits if trait not in self.to_come]
-        for part, path, _ in (one for trait in there for one in self.of_trait(trait)):
+        for part, path in self._there():
             at = [part.layer] if isinstance(part.layer, int) else []
             try:
                 check_fit(path, self.vectors[path].vectors, layers, hidden, at, flag="layer")
-                for cell in self.cells:
-                    self.vectors[path].check_product(part.coef * cell.coef, "coef")
             except UserError as error:
                 raise UserError(f"{part.where}{error}") from error
+        for cell in self.cells:
+            self.check_factor(cell.coef)
+
+    def check_factor(self, factor: float) -> None:
+        """Refuse a factor with which a row would be more than float32 can hold."""
+        for part, path in self._there():
+            try:
+                self.vectors[path].check_product(part.coef * factor, "coef")
+            except UserError as error:
+                raise UserError(f"{part.where}{error}") from error
+
+    def _there(self) -> list[tuple[Part, str]]:
+        """Every part of every trait whose vector files are there, with the path of its file."""
+        there = [trait for trait in self.traits if trait not in self.to_come]
+        return [(part, path) for trait in there for part, path, _ in self.of_trait(trait)]
 
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and every part with its vector by its content."""
