@@ -7,7 +7,7 @@ Per trait and kind of condition: <output_dir>/<trait>_<kind>.csv (answers, score
 token), .png and .json (r over all answers, r within conditions averaged, 95 % intervals). Resumable at every step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -82,12 +82,8 @@ def main(
     path = loading.resolve(model)
     shape = models.describe(path, loading.trust_remote_code)
     grid = read_grid(steering, list(traits), shape, may_come=costs.dry_run)
-    known = [name for name in traits if not (costs.dry_run and is_to_come(vector_path, layer, name, grid))]
-    layers = {name: chosen_layer(layer, name) for name in known}
-    vectors = read_vectors(vector_path, layers, shape)
-    conditions = Conditions(
-        trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence, may_come=costs.dry_run
-    )
+    layers, vectors = read_vectors(vector_path, layer, there(vector_path, layer, traits, grid, costs.dry_run), shape)
+    conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence, costs.dry_run)
     settings = asdict(generated) | {"judge_model": judge.judge_model}
     sheets = make_sheets(output_dir, traits, kind, conditions, settings, grid, judging)
 
@@ -95,24 +91,22 @@ def main(
     from persona_vectors.vectors.projection import make_columns
 
     projecting = FileProjector(path, loading.dtype, loading.trust_remote_code)
-    columns = {t: make_columns(path.basename, vectors[t], [layers[t]], ["prompt_last_proj"]) for t in known}
+    columns = {t: make_columns(path.basename, vectors[t], [layers[t]], ["prompt_last_proj"]) for t in layers}
     from_model, todo, lacking = models.made_of(path), [], {}
-    steered = {name: reading_under(grid, name) for name in known}
+    steered = {name: reading_under(grid, name) for name in layers}
     for (name, each), sheet in sheets.items():
         sheet.settings |= from_model | judging.made_of(path, sheet.trait)
         is_known = name not in grid.to_come and not conditions.to_come(each, name)
         if not overwrite and is_known and sheet.is_done and sheet.take_up():
-            if name not in known:
-                continue
             rows, remedy = open_rows(sheet.output_path), STEERED_ANEW if steering else PROJECT_ANEW
-            lacking[name, each] = projecting.missing(rows, columns[name], remedy, steered[name])
+            if name in layers:
+                lacking[name, each] = projecting.missing(rows, columns[name], remedy, steered[name])
         else:
             todo.append(sheet)
     if todo or costs.dry_run:
         subject = Subject(path, shape, engine.settings().choose(path), generated, loading.trust_remote_code)
         if costs.dry_run:
-            unknown = conditions.unknown(list(sheets))
-            return dry_run(todo, subject, judging, grid, overwrite or bool(unknown), unknown)
+            return dry_run(todo, subject, judging, grid, overwrite, conditions.unknown(list(sheets)))
         ask_and_judge(todo, subject, judging, grid, overwrite)
     found = []
     for (name, each), sheet in sheets.items():
@@ -148,21 +142,25 @@ def read_grid(steering: str | None, traits: Sequence[str], shape: models.Shape, 
     return grid
 
 
-def is_to_come(vector_path: str, layer: str, trait: str, grid: Grid) -> bool:
-    """Whether what a trait's prompts are projected with, or steered by, is not there yet."""
-    chosen = layer.replace("{trait}", trait)
-    waits_for_layer = chosen.endswith(".json") and not Path(chosen).exists()
-    return waits_for_layer or is_missing(vector_path.replace("{trait}", trait)) or trait in grid.to_come
+def there(vector_path: str, layer: str, traits: Iterable[str], grid: Grid, may_come: bool) -> list[str]:
+    """The traits whose prompts can be projected: all, but where it ``may_come`` those whose vector, layer and steering are there."""
+    found = []
+    for trait in traits:
+        chosen = layer.replace("{trait}", trait)
+        is_chosen = not chosen.endswith(".json") or Path(chosen).exists()
+        has_all = is_chosen and not is_missing(vector_path.replace("{trait}", trait)) and trait not in grid.to_come
+        found += [trait] if has_all or not may_come else []
+    return found
 
 
-def read_vectors(vector_path: str, layers: dict[str, int], shape: models.Shape) -> dict[str, dict]:
-    """{trait: {file: [layers + 1, hidden]}} of the traits in ``layers``, which fit the model."""
-    vectors = {}
-    for name, layer in layers.items():
+def read_vectors(vector_path: str, layer: str, traits: Iterable[str], shape: models.Shape) -> tuple[dict, dict]:
+    """{trait: its layer} and {trait: {file: [layers + 1, hidden]}}; vectors that do not fit the model are refused."""
+    layers, vectors = {name: chosen_layer(layer, name) for name in traits}, {}
+    for name in layers:
         file = vector_path.replace("{trait}", name)
         vectors[name] = {file: load_vectors(file)}
-        check_fit(file, vectors[name][file], shape.layers, shape.hidden, [layer])
-    return vectors
+        check_fit(file, vectors[name][file], shape.layers, shape.hidden, [layers[name]])
+    return layers, vectors
 
 
 def make_sheets(

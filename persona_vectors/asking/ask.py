@@ -53,12 +53,12 @@ def dry_run(
     """What :func:`ask_and_judge` would make and what it would cost, which is logged; nothing is asked, written or loaded.
 
     Args:
-        unknown: what cannot be known yet, in words; vector files that are not there are added. Of a sheet that is steered by one
-            of these everything is counted: whether what lies there was made with it cannot be told.
+        unknown: what cannot be known yet, in words; vector files that are not there are added. What an unfinished run has made
+            is then not counted as there where it was made with something else: that cannot be told.
     """
     grid = grid or Grid.of([0.0])
     for sheet in sheets:
-        sheet.look(overwrite or sheet.trait.name in grid.to_come)
+        sheet.look(overwrite or bool(unknown) or sheet.trait.name in grid.to_come)
     missing = dict.fromkeys(path for paths in grid.to_come.values() for path in paths)
     lines = [f"not there yet: {path}; what is counted does not depend on what it holds" for path in missing]
     foreseen = replace(_foreseen(sheets, subject, judging, grid), unknown=[*lines, *unknown])
