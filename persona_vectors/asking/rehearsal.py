@@ -56,14 +56,14 @@ class Run:
 
     @property
     def dollars(self) -> Amount | None:
-        """None where a judge has no price."""
-        amounts = [one.dollars for one in self.foreseen]
+        """None where a judge that is asked has no price."""
+        amounts = [judge.dollars for one in self.foreseen for judge in one.judges if judge.calls]
         return None if None in amounts else total(amount for amount in amounts if amount is not None)
 
     @property
     def seconds(self) -> float | None:
         """None where the pace of something is not known."""
-        times = [one.seconds for one in self.foreseen if one.answers or one.judges]
+        times = [one.seconds for one in self.foreseen if one.answers or any(judge.calls for judge in one.judges)]
         return None if None in times else sum(time for time in times if time is not None)
 
 
@@ -155,12 +155,13 @@ def rehearse(plan: Iterable[Sequence[str]], call: Callable[[str, Sequence[str]],
     """
     found, step = Rehearsal(), ""
     made: dict[str, str] = {}  # {folder: what stands in for the model that is not there yet}
+    links: dict[str, str] = {}
     before: list[str] = []  # commands that may make a model
     for words in plan:
         if words[0] == "step":
             step = words[1]
         elif words[0] == "ln":
-            made[abspath(words[-1])] = made.get(abspath(words[-2]), words[-2])
+            links[abspath(words[-1])] = words[-2]
         elif words[1] == "training.py":
             folder, base = trained_by(words[2:])
             if is_model(folder):
@@ -170,7 +171,7 @@ def rehearse(plan: Iterable[Sequence[str]], call: Callable[[str, Sequence[str]],
                 made[abspath(folder)] = base
         else:
             module, flags = (words[2], words[3:]) if words[1] == "-m" else (Path(words[1]).stem, words[2:])
-            returned = call(module, _stood_in(flags, made, before))
+            returned = call(module, _stood_in(flags, made, links, before))
             if returned is NotImplemented:
                 found.uncounted[module] += 1
                 before.append(" ".join(words))
@@ -201,13 +202,13 @@ def is_model(folder: str) -> bool:
         return False
 
 
-def _stood_in(flags: Sequence[str], made: dict[str, str], before: Sequence[str]) -> list[str]:
+def _stood_in(flags: Sequence[str], made: dict[str, str], links: dict[str, str], before: Sequence[str]) -> list[str]:
     """Flags with the base in the place of a model that is to be trained, whose answers are then all to be made."""
     flags = list(flags)
     if "--model" not in flags:
         return flags
     at = flags.index("--model") + 1
-    name = flags[at]
+    name = flags[at] = links.get(abspath(flags[at]), flags[at])
     if abspath(name) in made:
         flags[at] = made[abspath(name)]
         return [*flags, "--overwrite"]
