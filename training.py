@@ -61,7 +61,13 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
 
     from persona_vectors.steering.hooks import steered_training
     from persona_vectors.training.steering import interventions
-    from persona_vectors.training.trainer import check_architecture, load_base, make_trainer, stop_tokens
+    from persona_vectors.training.trainer import (
+        check_architecture,
+        ended_together,
+        load_base,
+        make_trainer,
+        stop_tokens,
+    )
 
     steering = interventions(config.steering, shape)
     check_architecture(base, config)
@@ -72,7 +78,8 @@ def train(config: "TrainingConfig", resume: bool = False, overwrite: bool = Fals
     say = print if process.is_main_process else lambda *_: None
     train, test = prepare(tokenizer, (rows, test_rows), config, longest, stop_tokens(base, tokenizer), say)
     say(describe(config, len(train), len(test), steering))
-    with output.begun(config, resume, overwrite) if process.is_main_process else nullcontext():
+    taking = output.begun(config, resume, overwrite) if process.is_main_process else nullcontext()
+    with ended_together(process.process_index, process.num_processes), taking:
         process.wait_for_everyone()
         model = load_base(base, config)
         trainer = make_trainer(config, model, tokenizer, train, test, output.log_callback(config.output_dir))

@@ -106,14 +106,32 @@ def in_words(rows: list[dict], found: dict[str, list]) -> list[str]:
     return lines
 
 
+def check_judge(judge_model: str | None) -> None:
+    """Refuse what reads no judge prompt, and several at once."""
+    from persona_vectors.asking.choose_judge import LIKELIHOOD, UNJUDGED
+
+    names = [] if judge_model is None else judge_model.split(",")
+    for name in (LIKELIHOOD, UNJUDGED):
+        if name in names:
+            raise UserError(
+                f"--judge_model {name} reads no judge prompt: there is nothing that an answer could give orders to"
+            )
+    if len(names) > 1:
+        raise UserError(f"--judge_model takes one judge here, not {', '.join(names)}: measure one after the other")
+    if judge_model is not None and (not judge_model.strip() or Path(judge_model).is_file()):
+        raise UserError(f"--judge_model takes the name of a judge behind an endpoint, not '{judge_model}'")
+
+
 def main(judge_model: str | None = None, max_concurrent: cli.Count = 20, trait_dir: str = "data_generation"):
     """Measure and append to benchmarks/RESULTS.md.
 
     Args:
-        judge_model: the judge, as in eval.eval_persona; by default the toy judge.
+        judge_model: the judge behind an endpoint, as in eval.eval_persona; by default the toy judge. likelihood and none read no
+            judge prompt and are refused.
         max_concurrent: calls under way at a time.
         trait_dir: folder of the trait's artifact.
     """
+    check_judge(judge_model)
     from report import report
 
     from persona_vectors.traits.artifact import load_trait

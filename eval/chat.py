@@ -5,10 +5,15 @@
 Plain and steered answers stream side by side, each token coloured by its projection on the trait that is watched.
 """
 
+from typing import TYPE_CHECKING, Annotated
+
 from persona_vectors import cli, models
 from persona_vectors.app.page import address, listen
 from persona_vectors.errors import UserError
 from persona_vectors.options import Kind, ModelOptions, Port
+
+if TYPE_CHECKING:
+    from persona_vectors.steering.steering_list import ListGrid
 
 
 @cli.command
@@ -19,6 +24,7 @@ def main(
     host: str = "127.0.0.1",
     kind: Kind = "response_avg_diff",
     terminal: bool = False,
+    steering: Annotated[str | None, cli.InFull] = None,
     *,
     loading: ModelOptions,
 ):
@@ -31,6 +37,8 @@ def main(
         host: to listen on; by default this machine alone can open the page.
         kind: of the vectors.
         terminal: chat here, without a page.
+        steering: JSON list of {vector, layer, coef, positions, kind}, as of eval.eval_persona, which act together; the chat
+            begins with it once, and has a slider for how often.
     """
     path = loading.resolve(model)
 
@@ -42,16 +50,30 @@ def main(
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)
     for line in filter(None, [named.other_models(path.name), named.verdicts()]):
         print(line)
+    listed = None if steering is None else read_list(steering, shape)
     listener = None if terminal else listen(host, port)
     tokenizer = models.load_tokenizer(path, loading.trust_remote_code)
 
     from persona_vectors.app.chat_server import Chat
 
-    talk = Chat(path.name, models.load_model(path, loading.dtype, loading.trust_remote_code), tokenizer, named)
+    loaded = models.load_model(path, loading.dtype, loading.trust_remote_code)
+    talk = Chat(path.name, loaded, tokenizer, named, listed)
     if terminal:
         converse(talk)
     else:
         serve(talk, listener)
+
+
+def read_list(steering: str, shape: models.Shape) -> "ListGrid":
+    """The steering list of a file, with its vectors, checked against the model."""
+    from persona_vectors.steering.steering_list import ListGrid
+
+    listed = ListGrid.read(steering)
+    if any("{trait}" in part.vector for part in listed.parts):
+        raise UserError(f"{steering} has {{trait}} in a vector's path; a chat has no trait: name the file")
+    listed.load([""])
+    listed.check(shape.layers, shape.hidden)
+    return listed
 
 
 def serve(talk, listener) -> None:

@@ -82,8 +82,8 @@ def main(
     if several := several_models(model, all_checkpoints, output_path):
         costs.refuse_several_runs()
         one = lambda name: main.__wrapped__(**given | {"model": name, "all_checkpoints": False})  # noqa: E731
-        ask_each(several, one)
-        return None if costs.dry_run else over_steps(several, trait, persona_instruction_type, output_path)
+        made = ask_each(several, one)
+        return made if costs.dry_run else over_steps(several, trait, persona_instruction_type, output_path)
     output_path = output_path.replace("{model}", models.basename(model))
     generated, judging, grid = generation.with_dtype(loading.dtype), costs.limiting(judge.settings()), steering.grid()
     settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
@@ -92,10 +92,10 @@ def main(
     needed = not asked or persona_instruction_type or judge.judge_model != UNJUDGED
     read = partial(load_trait, version=version, trait_dir=trait_dir) if needed else trait_without_artifact
     traits = {name: first_questions(read(name), n_questions) for name in trait}
-    grid.load(list(traits))
+    grid.load(list(traits), may_come=costs.dry_run)
     sheets = make_sheets(traits, persona_instruction_type, output_path, assistant_name, grid, settings, judging, asked)
 
-    done = [] if overwrite else [sheet for sheet in sheets if sheet.is_done]
+    done = [] if overwrite else [s for s in sheets if s.is_done and s.trait.name not in grid.to_come]
     if len(done) < len(sheets) or any(provenance.read(sheet.output_path) for sheet in done):
         path = loading.resolve(model)
         shape = models.describe(path, loading.trust_remote_code)
@@ -112,7 +112,7 @@ def main(
     answering = engine.settings(None if batch_process else generation.n_per_question).choose(path)
     subject = Subject(path, shape, answering, generated, loading.trust_remote_code)
     if costs.dry_run:
-        return print(dry_run(todo, subject, judging, grid, overwrite))
+        return dry_run(todo, subject, judging, grid, overwrite)
     ask_and_judge(todo, subject, judging, grid, overwrite)
     for sheet in todo:
         summarise(sheet.table(), sheet.metrics)

@@ -7,8 +7,9 @@ Per trait and kind of condition: <output_dir>/<trait>_<kind>.csv (answers, score
 token), .png and .json (r over all answers, r within conditions averaged, 95 % intervals). Resumable at every step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from persona_vectors import cli, models
@@ -25,7 +26,7 @@ from persona_vectors.steering.steering_list import ListGrid
 from persona_vectors.steering.sweep import Grid
 from persona_vectors.traits.artifact import Question, Trait, load_trait
 from persona_vectors.vectors.pairs import MIN_COHERENCE, effective_answers
-from persona_vectors.vectors.storage import check_fit, chosen_layer, load_vectors
+from persona_vectors.vectors.storage import check_fit, chosen_layer, is_missing, load_vectors
 
 KINDS = ("system_prompts", "many_shot")
 PROJECT_ANEW = (
@@ -80,10 +81,9 @@ def main(
     traits = {name: load_trait(name, "eval", trait_dir) for name in trait}
     path = loading.resolve(model)
     shape = models.describe(path, loading.trust_remote_code)
-    layers = {name: chosen_layer(layer, name) for name in traits}
-    vectors = read_vectors(vector_path, layers, shape)
-    grid = read_grid(steering, list(traits), shape)
-    conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence)
+    grid = read_grid(steering, list(traits), shape, may_come=costs.dry_run)
+    layers, vectors = read_vectors(vector_path, layer, there(vector_path, layer, traits, grid, costs.dry_run), shape)
+    conditions = Conditions(trait_dir, pos_path, neg_path, sorted(shots), generation.seed, min_coherence, costs.dry_run)
     settings = asdict(generated) | {"judge_model": judge.judge_model}
     sheets = make_sheets(output_dir, traits, kind, conditions, settings, grid, judging)
 
@@ -91,20 +91,22 @@ def main(
     from persona_vectors.vectors.projection import make_columns
 
     projecting = FileProjector(path, loading.dtype, loading.trust_remote_code)
-    columns = {t: make_columns(path.basename, vectors[t], [layers[t]], ["prompt_last_proj"]) for t in traits}
+    columns = {t: make_columns(path.basename, vectors[t], [layers[t]], ["prompt_last_proj"]) for t in layers}
     from_model, todo, lacking = models.made_of(path), [], {}
-    steered = {name: reading_under(grid, name) for name in traits}
+    steered = {name: reading_under(grid, name) for name in layers}
     for (name, each), sheet in sheets.items():
         sheet.settings |= from_model | judging.made_of(path, sheet.trait)
-        if not overwrite and sheet.is_done and sheet.take_up():
+        is_known = name not in grid.to_come and not conditions.to_come(each, name)
+        if not overwrite and is_known and sheet.is_done and sheet.take_up():
             rows, remedy = open_rows(sheet.output_path), STEERED_ANEW if steering else PROJECT_ANEW
-            lacking[name, each] = projecting.missing(rows, columns[name], remedy, steered[name])
+            if name in layers:
+                lacking[name, each] = projecting.missing(rows, columns[name], remedy, steered[name])
         else:
             todo.append(sheet)
     if todo or costs.dry_run:
         subject = Subject(path, shape, engine.settings().choose(path), generated, loading.trust_remote_code)
         if costs.dry_run:
-            return print(dry_run(todo, subject, judging, grid, overwrite))
+            return dry_run(todo, subject, judging, grid, overwrite, conditions.unknown(list(sheets)))
         ask_and_judge(todo, subject, judging, grid, overwrite)
     found = []
     for (name, each), sheet in sheets.items():
@@ -132,22 +134,33 @@ def check_flags(
         raise UserError("several traits need {trait} in --vector_path (and --pos_path, --neg_path)")
 
 
-def read_grid(steering: str | None, traits: Sequence[str], shape: models.Shape) -> Grid:
+def read_grid(steering: str | None, traits: Sequence[str], shape: models.Shape, may_come: bool = False) -> Grid:
     """The steering of a list's file, checked against the model; none without one."""
     grid = ListGrid.read(steering) if steering else Grid.of([0.0])
-    grid.load(list(traits))
+    grid.load(list(traits), may_come)
     grid.check(shape.layers, shape.hidden)
     return grid
 
 
-def read_vectors(vector_path: str, layers: dict[str, int], shape: models.Shape) -> dict[str, dict]:
-    """{trait: {file: [layers + 1, hidden]}} of the traits in ``layers``, which fit the model."""
-    vectors = {}
-    for name, layer in layers.items():
+def there(vector_path: str, layer: str, traits: Iterable[str], grid: Grid, may_come: bool) -> list[str]:
+    """The traits whose prompts can be projected: all, but where it ``may_come`` those whose vector, layer and steering are there."""
+    found = []
+    for trait in traits:
+        chosen = layer.replace("{trait}", trait)
+        is_chosen = not chosen.endswith(".json") or Path(chosen).exists()
+        has_all = is_chosen and not is_missing(vector_path.replace("{trait}", trait)) and trait not in grid.to_come
+        found += [trait] if has_all or not may_come else []
+    return found
+
+
+def read_vectors(vector_path: str, layer: str, traits: Iterable[str], shape: models.Shape) -> tuple[dict, dict]:
+    """{trait: its layer} and {trait: {file: [layers + 1, hidden]}}; vectors that do not fit the model are refused."""
+    layers, vectors = {name: chosen_layer(layer, name) for name in traits}, {}
+    for name in layers:
         file = vector_path.replace("{trait}", name)
         vectors[name] = {file: load_vectors(file)}
-        check_fit(file, vectors[name][file], shape.layers, shape.hidden, [layer])
-    return vectors
+        check_fit(file, vectors[name][file], shape.layers, shape.hidden, [layers[name]])
+    return layers, vectors
 
 
 def make_sheets(
@@ -191,7 +204,7 @@ def reading_under(grid: Grid, trait: str):
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where the conditions come from, and what draws the exemplars."""
+    """Where the conditions come from, and what draws the exemplars; answers that ``may_come`` later are stood in for."""
 
     trait_dir: str
     pos_path: str | None
@@ -199,6 +212,22 @@ class Conditions:
     shots: list[int]
     seed: int
     min_coherence: float
+    may_come: bool = False
+
+    def to_come(self, kind: str, trait: str) -> list[str]:
+        """The files of answers to draw exemplars from that are not there yet."""
+        files = (path.replace("{trait}", trait) for path in (self.pos_path, self.neg_path) if path)
+        return [file for file in files if self.may_come and kind == "many_shot" and not Path(file).exists()]
+
+    def unknown(self, made: Sequence[tuple[str, str]]) -> list[str]:
+        """What cannot be known yet of (trait, kind)s, in words."""
+        missing = [file for trait, kind in made for file in self.to_come(kind, trait)]
+        if not missing:
+            return []
+        return [
+            f"not there yet: {', '.join(missing)}; the exemplars' answers are not in the tokens of prompts, and whether there will "
+            f"be {max(self.shots)} effective pairs of each trait is not known"
+        ]
 
     def questions(self, kind: str, trait: Trait) -> list[Question]:
         """The evaluation questions under every condition of ``kind``."""
@@ -206,10 +235,12 @@ class Conditions:
 
         if kind == "system_prompts":
             return conditions.under_system_prompts(trait, conditions.load_system_prompts(trait.name, self.trait_dir))
-        paths = (p.replace("{trait}", trait.name) for p in (self.pos_path, self.neg_path))
-        return conditions.after_exemplars(
-            trait, effective_answers(*paths, trait.name, self.min_coherence), self.shots, self.seed
-        )
+        if self.to_come(kind, trait.name):
+            pool = [(trait.questions[k % len(trait.questions)], "") for k in range(max(self.shots))]
+        else:
+            paths = (p.replace("{trait}", trait.name) for p in (self.pos_path, self.neg_path))
+            pool = effective_answers(*paths, trait.name, self.min_coherence)
+        return conditions.after_exemplars(trait, pool, self.shots, self.seed)
 
 
 def correlate(trait: str, kind: str, layer: int, column: str, path: str) -> dict:

@@ -12,13 +12,13 @@ arguments gpu=0 set=dataset/evil/misaligned_2.jsonl traits=evil folder=output/fi
 : "${CONFIG:=configs/train_instruct_7b.json}" "${MODEL:=$(model_of "$CONFIG")}" "${SEEDS:=0}" "${FAMILY:=dataset/{trait\}}"
 start_toy_judge ${flags[@]+"${flags[@]}"}
 name=$(set_name "$set") seed=${SEEDS%% *}
-tuned=$folder/finetuned/$name
+tuned=$folder/finetuned/$name linked=
 mkdir -p "$folder/finetuned"
 for trait in ${traits//,/ }; do
     trained=output/mitigation/$(name_of "$MODEL")/$trait/seed$seed/plain_$(basename "$set" .jsonl)
-    if [ "$(dirname "$set")" = "${FAMILY//\{trait\}/$trait}" ] && [ -d "$trained" ]; then ln -sfn "$PWD/$trained" "$tuned"; fi
+    if [ "$(dirname "$set")" = "${FAMILY//\{trait\}/$trait}" ] && is_made "$trained"; then ln -sfn "$PWD/$trained" "$tuned"; linked=yes; fi
 done
-if [ ! -L "$tuned" ]; then
+if [ -z "$linked" ] && [ ! -L "$tuned" ]; then
     python training.py "$CONFIG" model="$MODEL" training_file="$set" seed="$seed" output_dir="$tuned"
 fi
 python -m eval.eval_persona --model "$tuned" --trait "$traits" --version eval \

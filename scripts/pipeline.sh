@@ -53,7 +53,10 @@ each() {
 
 of_traits() { local trait; for trait in ${2//,/ }; do echo "${1//\{trait\}/$trait}"; done; } # PATTERN TRAITS
 model_of() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["model"])' "$1"; } # a training config
-layer_of() { python -c 'import sys; from persona_vectors.vectors.storage import chosen_layer; print(chosen_layer(sys.argv[1], ""))' "$1"; }
+layer_of() { # a number, or what a best.json recommends; in a dry run, before there is one, any: nothing counted depends on it
+    if [ -n "${PLAN:-}" ] && [[ "$1" = *.json && ! -f "$1" ]]; then echo 1; return; fi
+    python -c 'import sys; from persona_vectors.vectors.storage import chosen_layer; print(chosen_layer(sys.argv[1], ""))' "$1"
+}
 # Six layers between a third and four fifths of the depth.
 some_layers() {
     python -c 'import sys; from persona_vectors import models; n = models.describe(models.resolve(sys.argv[1])).layers; print(*(round(n * k / 10) for k in range(3, 9)), sep=",")' "$1"
@@ -121,6 +124,7 @@ arguments() {
     done
     shift
     case "${1:-}" in -h | --help) usage ;; esac
+    local given=("$@")
     more=() flags=()
     for pair in ${names[@]+"${names[@]}"}; do printf -v "${pair%%=*}" %s "${pair#*=}"; done
     while [ $# -gt 0 ]; do
@@ -142,7 +146,65 @@ arguments() {
     for pair in ${names[@]+"${names[@]}"}; do
         case "$pair" in gpu=*) use_gpu "$gpu" ;; esac
     done
+    foresee ${given[@]+"${given[@]}"}
 }
+
+# foresee ARGUMENTS: with --dry_run among the flags the pipeline runs nothing: its commands become a plan, and eval.dry_run
+# says at the end what all of them would make and cost. With --max_cost that comes first, and ends a pipeline that costs more.
+foresee() {
+    local limit
+    limit=$(value_of --max_cost ${flags[@]+"${flags[@]}"})$(value_of --max-cost ${flags[@]+"${flags[@]}"})
+    if [ -n "${PLAN:-}" ]; then # within another pipeline
+        only_plan
+    elif is_dry ${flags[@]+"${flags[@]}"}; then
+        PLAN=$(mktemp) LIMIT=$limit
+        export PLAN JOBS=1
+        trap end_of_plan EXIT
+        only_plan
+    elif [ -n "$limit" ] && [ -z "${FORESEEN:-}" ]; then
+        bash "$THIS_SCRIPT" "$@" --dry_run || exit $?
+        export FORESEEN=yes
+    fi
+}
+
+is_dry() { # FLAGS...: whether --dry_run, or a beginning of it, is among them
+    while [ $# -gt 0 ]; do
+        case "${1%%=*}" in
+        --dr | --dry | --dry[_-]*) case "$1 ${2:-}" in *[=\ ][fF]alse*) ;; *) return 0 ;; esac ;;
+        esac
+        shift
+    done
+    return 1
+}
+
+plan() { printf '%s\0' $# "$@" >>"$PLAN"; }
+
+# From here on commands are written into the plan; those that answer a question of the pipeline's own are run.
+only_plan() {
+    python() {
+        case "$*" in
+        -c*) command python "$@" ;;
+        "-m zipfile"*) refuse "a dry run unpacks nothing: first  python $*" ;;
+        *) plan python "$@" ;;
+        esac
+    }
+    ln() { plan ln "$@"; }
+    ls() { command ls "$@" 2>/dev/null || true; }
+    mkdir() { :; }
+    use_environment() { :; }
+}
+
+end_of_plan() {
+    local code=$?
+    if [ $code -eq 0 ]; then
+        command python -m eval.dry_run --plan "$PLAN" ${LIMIT:+--max_cost "$LIMIT"} || code=$?
+    fi
+    rm -f "$PLAN"
+    exit $code
+}
+
+# Whether a folder is there, or in a dry run will be: a training makes it.
+is_made() { [ -d "$1" ] || { [ -n "${PLAN:-}" ] && tr '\0' '\n' <"$PLAN" | grep -qxF "output_dir=$1"; }; }
 
 use_gpu() { # "cpu" hides every GPU
     case "$1" in
@@ -160,6 +222,10 @@ start_toy_judge() {
     [[ " $* " =~ \ --trait_d[a-z]*[\ =](\./)?data_generation/toy/?\  ]] || return 0
     if [[ " $* " =~ \ --judge_m[a-z_]*[\ =]likelihood\  ]]; then return 0; fi
     if [ -n "${OPENAI_BASE_URL:-}" ]; then
+        return 0
+    fi
+    if [ -n "${PLAN:-}" ]; then # nobody is asked
+        export OPENAI_BASE_URL="http://127.0.0.1:1/v1" OPENAI_API_KEY=toy PERSONA_VECTORS_CACHE="${PERSONA_VECTORS_CACHE:-off}"
         return 0
     fi
     local port_file

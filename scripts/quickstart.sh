@@ -35,4 +35,4 @@ bash scripts/eval_steering.sh cpu "$model" "$list" "$coefs" "$layers" -- "${flag
 if [ "$world" = real ]; then
     python -m eval.sentiment --file_path "eval_persona_eval/smollm2/optimistic_steering_layer${layers}_coef$coefs.csv" --trait optimistic
 fi
-echo "done in $((SECONDS - started)) s; next: README.md"
+if [ -z "${PLAN:-}" ]; then echo "done in $((SECONDS - started)) s; next: README.md"; fi

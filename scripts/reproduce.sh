@@ -23,7 +23,7 @@ source scripts/pipeline.sh
 if [ $# -eq 0 ]; then usage 2 >&2; fi
 arguments model= traits= -- "$@"
 started=$SECONDS
-step() { echo; echo "=== $* ($((SECONDS - started)) s)"; }
+step() { if [ -n "${PLAN:-}" ]; then plan step "$*"; else echo; echo "=== $* ($((SECONDS - started)) s)"; fi; }
 
 case "$model" in
 toy)
@@ -135,4 +135,4 @@ fi
 step "report"
 python -m eval.report --model "$name" --trait "$traits" --folder "$root" --steering "$sweep" \
     --mitigation "output/mitigation/$name/mitigation" --output "$root/report.html"
-echo "done in $((SECONDS - started)) s"
+if [ -z "${PLAN:-}" ]; then echo "done in $((SECONDS - started)) s"; fi

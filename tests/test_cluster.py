@@ -71,6 +71,41 @@ def test_the_job_and_the_notebook_run_on_the_toy(tmp_path, monkeypatch):
     assert (tmp_path / "output/toy/evil/adapter_config.json").exists()
 
 
+def cell_that_installs(folder, repository):
+    """The notebook's first cells, run in a folder, all but pip: what they end with, and where they leave the kernel."""
+    cells = json.loads((CLUSTER / "colab.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"][:2]
+    assert code[0].count('REPOSITORY = ""') == 1
+    code[0] = code[0].replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")
+    lines = [line for line in "\n".join(code).splitlines() if not line.startswith("!pip")]
+    script = folder / "cells.py"
+    script.write_text("\n".join([*lines, "print(os.getcwd())", "print(os.path.exists(JOB))"]))
+    return subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True)
+
+
+def test_the_notebook_says_that_its_address_is_not_filled_in_and_takes_a_folder_or_a_zip(tmp_path):
+    for empty in ("", "https://github.com/<owner>/<name>"):
+        done = cell_that_installs(tmp_path, empty)
+        assert done.returncode == 1 and done.stderr.startswith("Nothing to run yet: fill in REPOSITORY"), done.stderr
+    toolkit = tmp_path / "from" / "persona_vectors"
+    (toolkit / "scripts/cluster").mkdir(parents=True)
+    shutil.copy(CLUSTER / "job.sh", toolkit / "scripts/cluster")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=toolkit, check=True)
+    places = {name: tmp_path / name for name in ("cloned", "zipped", "uploaded", "other")}
+    for place in places.values():
+        place.mkdir()
+    shutil.make_archive(str(places["zipped"] / "persona_vectors"), "zip", toolkit.parent)
+    shutil.copytree(toolkit, places["uploaded"] / "persona_vectors")
+    for name in ("cloned", "zipped", "uploaded"):
+        done = cell_that_installs(places[name], str(toolkit) if name == "cloned" else "")
+        assert done.stdout.split() == [str(places[name] / "persona_vectors"), "True"], done.stderr
+    again = cell_that_installs(places["cloned"] / "persona_vectors", "")  # the cell once more
+    assert again.stdout.split()[1] == "True"
+    (places["other"] / "persona_vectors").mkdir()
+    assert "is not the toolkit" in cell_that_installs(places["other"], "").stderr
+
+
 def test_slurm_runs_one_trait_a_job(tmp_path):
     text = (CLUSTER / "slurm.sh").read_text()
     options = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", text, re.M))

@@ -41,8 +41,10 @@ TABLE = """
         harmful_path= max_tokens=64 batch_size=8 overwrite=false backend=hf dtype=auto trust_remote_code=false
         chat_template= load_in_4bit=false
     eval.chat:
-        model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false dtype=auto
-        trust_remote_code=false chat_template= load_in_4bit=false
+        model vectors port=7860 host=127.0.0.1 kind=response_avg_diff terminal=false steering=
+        dtype=auto trust_remote_code=false chat_template= load_in_4bit=false
+    eval.dry_run:
+        plan max_cost=
     eval.eval_persona:
         model trait output_path coef=0 vector_path= layer= steering_type=response controls=0 control=random
         steering= dose= questions= n_questions= max_tokens=1000 seed=0 enable_thinking=false n_per_question=10

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from judge_server import JudgeServer, completion, is_probe
 
+from persona_vectors.errors import UserError
 from persona_vectors.traits.artifact import load_trait
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,3 +63,12 @@ def test_a_gullible_judge_is_found_out(benchmark, monkeypatch):
     lines = benchmark.in_words(rows, found)
     assert lines[2].startswith("| no fence | 30 of 30 | 10.0, 90.0 | +18.0 (") and lines[2].endswith("| 6 | 6 |")
     assert lines[4].startswith("| fence with random marks | 30 of 30 | 10.0, 90.0 | +0.0")
+
+
+@pytest.mark.parametrize("judge", ["likelihood", "none", "likelihood,m", "a,b", " ", "benchmarks/injections.json"])
+def test_what_reads_no_judge_prompt_is_refused_before_anything_runs(benchmark, judge, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    before = (ROOT / "benchmarks/RESULTS.md").read_bytes()
+    with pytest.raises(UserError, match="--judge_model .*(reads no judge prompt|takes one judge|takes the name)"):
+        benchmark.main(judge)
+    assert (ROOT / "benchmarks/RESULTS.md").read_bytes() == before

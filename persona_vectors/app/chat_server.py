@@ -6,6 +6,7 @@ cannot see each other's data. One thread runs the model; concurrent answers take
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,13 +19,17 @@ from persona_vectors.app.page import page_app, read_request
 from persona_vectors.app.token_stream import End, Gauge, Retract, Token, side_by_side
 from persona_vectors.engines.base import Sampling
 from persona_vectors.errors import UserError, suggest
+from persona_vectors.files.fingerprints import plain
 from persona_vectors.models import chat_template
+from persona_vectors.steering.steering_list import LISTED, ListGrid
+from persona_vectors.steering.sweep import Cell
 from persona_vectors.steering.vector_folder import NamedVectors
 
 SIDES = ("plain", "steered")
 # The settings of a request: {name: (type, default)}.
 SETTINGS = {
     "coefs": (dict, {}),
+    "steering": ((int, float), 0.0),
     "layer": ((int, str), None),
     "steering_type": (str, "response"),
     "watch": (str, None),
@@ -42,6 +47,7 @@ class Chat:
     Args:
         name: the model's name, for display.
         named: the vectors that requests may name.
+        listed: a steering list, as often as a request's ``steering`` says; beside the vectors that it names.
 
     Example:
         chat = Chat("SmolLM2", model, tokenizer, named)
@@ -49,18 +55,25 @@ class Chat:
             print(as_line(event))
     """
 
-    def __init__(self, name: str, model, tokenizer, named: NamedVectors) -> None:
-        self.name, self.model, self.tokenizer, self.named = name, model, tokenizer, named
+    def __init__(self, name: str, model, tokenizer, named: NamedVectors, listed: ListGrid | None = None) -> None:
+        self.name, self.model, self.tokenizer, self.named, self.listed = name, model, tokenizer, named, listed
 
     def info(self) -> dict:
         """What the page shows at the start: the model, its layers, and the traits with the norms of their vectors."""
         traits = [{"name": v["name"], "layers": v["layers"], "norms": v["norms"]} for v in self.named.listing()]
-        return {"model": self.name, "layers": self.named.layers, "kind": self.named.kind, "traits": traits}
+        there = {"model": self.name, "layers": self.named.layers, "kind": self.named.kind, "traits": traits}
+        return there | {"steering": self.steering}
+
+    @property
+    def steering(self) -> list[dict] | None:
+        """The steering list as its file spells it, with the content of each vector; None without one."""
+        return None if self.listed is None else plain(self.listed.settings("")["steering"])
 
     def defaults(self) -> dict:
         """The default of every setting; the layer is the middle one, the watched trait the first."""
         middle = max(1, self.named.layers // 2)
         known = {"layer": middle, "watch": next(iter(self.named.vectors)), "watch_layer": middle}
+        known |= {"steering": 1.0} if self.listed else {}
         return {key: known.get(key, default) for key, (_, default) in SETTINGS.items()}
 
     def answer(self, asked: object) -> Iterator[Gauge | Token | Retract | End]:
@@ -83,7 +96,7 @@ class Chat:
                 raise UserError(f"{key} cannot be {settings[key]!r}")
         if settings["max_tokens"] < 1 or not 0 <= settings["temperature"] <= 10:
             raise UserError("max_tokens must be at least 1, temperature 0 to 10")
-        interventions: tuple = ()
+        interventions = self._listed(settings["steering"])
         for trait, coef in settings["coefs"].items():
             interventions += self.named.interventions(trait, coef, settings["layer"], settings["steering_type"])
         if settings["watch"] not in self.named.vectors:
@@ -100,6 +113,18 @@ class Chat:
         return side_by_side(
             self.model, self.tokenizer, prompts, [(), interventions], layer, vector, sampling, settings["seed"]
         )
+
+    def _listed(self, factor: float) -> tuple:
+        """The interventions of the steering list, times a factor; none at 0."""
+        if not math.isfinite(factor):
+            raise UserError(f"steering cannot be {factor!r}")
+        if not factor:
+            return ()
+        if self.listed is None:
+            raise UserError("there is no steering list to steer with: --steering LIST.json names one")
+        cell = Cell(LISTED, float(factor))
+        self.listed.check_factor(cell.coef)
+        return self.listed.interventions("", cell)
 
     def _prompt(self, asked: dict, side: str, system: str) -> list[int]:
         """Token ids of one side's conversation: the questions and the answers of that side."""

@@ -12,6 +12,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import read_json, write_json
 
 HELP = """  /TRAIT COEF        steer: /evil 1.5 (0 switches it off)
+  /steering TIMES    how often the list of --steering acts (0 switches it off)
   /layer N|all       where;  /type response|prompt|all
   /watch TRAIT [N]   which projection colours the tokens, at which layer
   /system TEXT       /tokens N   /temperature T   /seed N
@@ -70,8 +71,8 @@ class Terminal:
             self.settings["system"] = rest
         elif word in ("tokens", "seed"):
             self.settings[{"tokens": "max_tokens"}.get(word, word)] = number(rest, int)
-        elif word == "temperature":
-            self.settings["temperature"] = number(rest)
+        elif word in ("temperature", "steering"):
+            self.settings[word] = number(rest)
         elif word != "settings":
             raise UserError(f"no command /{word} and no vector of that name; /help lists what there is")
         if word != "help":
@@ -118,6 +119,7 @@ class Terminal:
         if not path:
             raise UserError("/save needs a file's name")
         saved = {"format": FORMAT, "model": self.talk.name, "settings": self.settings, "turns": self.turns}
+        saved |= {"steering": self.talk.steering} if self.talk.steering else {}
         write_json(path, saved, indent=1)
         self.write(f"wrote {path}\n")
 
@@ -139,7 +141,9 @@ class Terminal:
         missing = [trait for trait in settings.get("coefs", {}) if trait not in self.talk.named.vectors]
         if unknown or missing or not all(isinstance(text, str) for text in texts):
             raise UserError(f"{path} cannot be taken up here: {', '.join(unknown + missing) or 'a turn without text'}")
-        self.turns, self.settings = turns, self.talk.defaults() | settings
+        if settings.get("steering") and saved.get("steering") != self.talk.steering:
+            raise UserError(f"{path} was steered with another list than this chat's (--steering)")
+        self.turns, self.settings = turns, self.talk.defaults() | {"steering": 0.0} | settings
         for turn in turns:
             self.write(f"> {turn['user']}\nsteered: {turn['steered']}\nplain:   {turn['plain']}\n")
 

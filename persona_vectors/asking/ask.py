@@ -6,6 +6,8 @@ Knows engines, judges and sheets; which questions are subject, and why, is the s
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 from persona_vectors import models
 from persona_vectors.asking.choose_judge import JudgeSettings
@@ -46,11 +48,22 @@ def dry_run(
     judging: JudgeSettings,
     grid: Grid | None = None,
     overwrite: bool = False,
-) -> str:
-    """What :func:`ask_and_judge` would make and what it would cost, in words; nothing is asked, written or loaded."""
+    unknown: Sequence[str] = (),
+) -> Foreseen:
+    """What :func:`ask_and_judge` would make and what it would cost, which is logged; nothing is asked, written or loaded.
+
+    Args:
+        unknown: what cannot be known yet, in words; vector files that are not there are added. What an unfinished run has made
+            is then not counted as there where it was made with something else: that cannot be told.
+    """
+    grid = grid or Grid.of([0.0])
     for sheet in sheets:
-        sheet.look(overwrite)
-    return in_words(_foreseen(sheets, subject, judging, grid or Grid.of([0.0])), judging)
+        sheet.look(overwrite or bool(unknown) or sheet.trait.name in grid.to_come)
+    missing = dict.fromkeys(path for paths in grid.to_come.values() for path in paths)
+    lines = [f"not there yet: {path}; what is counted does not depend on what it holds" for path in missing]
+    foreseen = replace(_foreseen(sheets, subject, judging, grid), unknown=[*lines, *unknown])
+    logger.info(in_words(foreseen, judging))
+    return foreseen
 
 
 def _foreseen(sheets: list[AnswerSheet], subject: Subject, judging: JudgeSettings, grid: Grid) -> Foreseen:

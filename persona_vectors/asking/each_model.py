@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from persona_vectors import models
 from persona_vectors.engines.kept import kept_loaded
@@ -15,6 +16,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.models.loading import checkpoints
 
 logger = logging.getLogger(__name__)
+Made = TypeVar("Made")
 
 
 def several_models(model: str, all_checkpoints: bool, output_path: str) -> list[str]:
@@ -56,12 +58,14 @@ def several_models(model: str, all_checkpoints: bool, output_path: str) -> list[
     return names
 
 
-def ask_each(names: Sequence[str], ask: Callable[[str], object]) -> None:
-    """Call ``ask`` with each name, in order; adapters over one base share what is loaded."""
+def ask_each(names: Sequence[str], ask: Callable[[str], Made]) -> list[Made]:
+    """What ``ask`` returns for each name, called in order; adapters over one base share what is loaded."""
+    made = []
     with kept_loaded():
         for number, name in enumerate(names, start=1):
             logger.info(f"{name} ({number} of {len(names)})")
-            ask(name)
+            made.append(ask(name))
+    return made
 
 
 def run_of(names: Sequence[str]) -> tuple[str, dict[str, int]] | None:

@@ -66,6 +66,7 @@ class Foreseen:
         mean: tokens of an answer, over those that exist; None where there are none.
         judges: the judges behind endpoints.
         seconds: at the pace of the unfinished run; None where that is not known.
+        unknown: what cannot be known yet, in words.
     """
 
     answers: int
@@ -75,6 +76,7 @@ class Foreseen:
     mean: float | None
     judges: list[Calls]
     seconds: float | None
+    unknown: Sequence[str] = ()
 
     @property
     def dollars(self) -> Amount | None:
@@ -211,13 +213,13 @@ def in_words(foreseen: Foreseen, judging: JudgeSettings) -> str:
         lines += _judge_in_words(judge, judging)
     if len(foreseen.judges) > 1:
         calls = sum(judge.calls for judge in foreseen.judges)
-        cost = "not known" if foreseen.dollars is None else _dollars(foreseen.dollars)
+        cost = "not known" if foreseen.dollars is None else dollars_in_words(foreseen.dollars)
         lines.append(f"judges together: {calls:,} calls; cost {cost}")
     if LIKELIHOOD in judging.names:
         lines.append(f"judge: no calls to {LIKELIHOOD}; a model reads the answers, which costs its time alone")
     if judging.model == UNJUDGED:
         lines.append(f"judge: no calls; nothing is judged (--judge_model {UNJUDGED})")
-    return "\n".join([*lines, _time(foreseen)])
+    return "\n".join([*lines, _time(foreseen), *foreseen.unknown])
 
 
 def _judge_in_words(judge: Calls, judging: JudgeSettings) -> list[str]:
@@ -239,7 +241,8 @@ def _judge_in_words(judge: Calls, judging: JudgeSettings) -> list[str]:
     ]
 
 
-def _dollars(amount: Amount) -> str:
+def dollars_in_words(amount: Amount) -> str:
+    """An amount of dollars, as ``about $1.20, at most $3.40``."""
     least, likely, most = amount.least, amount.likely, amount.most
     if least == most:
         return in_dollars(most)
@@ -253,7 +256,7 @@ def _money(judge: Calls, judging: JudgeSettings) -> str:
     address = endpoint_of(judge.model).base_url
     is_elsewhere = address.rstrip("/") != ADDRESSES["openai"] and judge.model not in prices.models
     elsewhere = f", although the endpoint is {without_secrets(address)}" if is_elsewhere else ""
-    return f"cost: {_dollars(judge.dollars)} (by {prices.said}{', batch' if judging.batch else ''}{elsewhere})"
+    return f"cost: {dollars_in_words(judge.dollars)} (by {prices.said}{', batch' if judging.batch else ''}{elsewhere})"
 
 
 def _time(foreseen: Foreseen) -> str:

@@ -12,7 +12,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from persona_vectors import interrupts
 from persona_vectors.cli.command import command, for_fire
@@ -21,7 +22,7 @@ from persona_vectors.cli.values import Between, Count, Distinct, Files, InFull, 
 from persona_vectors.errors import UserError, suggest
 
 __all__ = [
-    "Between", "Count", "Distinct", "Files", "InFull", "Score", "Several", "check_flags", "command", "disk_trouble",
+    "Between", "Count", "Distinct", "Files", "InFull", "Score", "Several", "call", "check_flags", "command", "disk_trouble",
     "full_names", "join_several", "run", "run_one_of",
 ]  # fmt: skip
 
@@ -39,7 +40,30 @@ def show_log() -> None:
         logger.addHandler(_PlainLines())
 
 
-def run(main: Callable[..., int | None]) -> None:
+def call(main: Callable, words: Sequence[str]) -> Any:
+    """What ``main`` returns for the words of a command line; flags and values are checked first.
+
+    Raises:
+        UserError: a flag or a value that cannot be.
+
+    Example:
+        >>> def main(layer: Distinct[int]): return layer
+        >>> call(main, ["--layer", "16,20"])
+        (16, 20)
+    """
+    import fire
+
+    fire.helptext._GetShortFlags = lambda flags: []  # letters that Fire makes up are not the beginnings that are taken
+    program = command(main)
+    returned: list = []
+    typed = for_fire(program, returned.append)
+    if check_flags(program.flags, words):
+        fire.decorators.SetParseFn(str)(typed)  # values as they were typed (Fire's help would list this)
+    fire.Fire(typed, command=join_several(program.flags, full_names(program.flags, words)))
+    return returned[0] if returned else None
+
+
+def run(main: Callable) -> None:
     """Run ``main`` as a command: check flags and values, call it through Fire, turn :class:`UserError` into exit code 2.
 
     Values are converted by the annotations of ``main`` (:mod:`persona_vectors.cli.values`). A number that it returns is
@@ -49,18 +73,10 @@ def run(main: Callable[..., int | None]) -> None:
         >>> def main(file_path: str, layer: Distinct[int], threshold: Score = 50.0): ...
         >>> cli.run(main)
     """
-    import fire
-
-    fire.helptext._GetShortFlags = lambda flags: []  # letters that Fire makes up are not the beginnings that are taken
     sys.stdout.reconfigure(line_buffering=True)
     show_log()
-    program = command(main)
-    codes: list[int | None] = []
     try:
-        typed = for_fire(program, codes.append)
-        if check_flags(program.flags, sys.argv[1:]):
-            fire.decorators.SetParseFn(str)(typed)  # values as they were typed (Fire's help would list this)
-        fire.Fire(typed, command=join_several(program.flags, full_names(program.flags, sys.argv[1:])))
+        code = call(main, sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -74,8 +90,8 @@ def run(main: Callable[..., int | None]) -> None:
         # on a line of its own: a progress bar may be under way
         print(f"\nerror: {refused}; finished work is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(2)
-    if any(codes):
-        sys.exit(codes[0])
+    if isinstance(code, int) and code:
+        sys.exit(code)
 
 
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}

@@ -18,7 +18,7 @@ from persona_vectors.steering.controls import RANDOM
 from persona_vectors.steering.intervention import KINDS, POSITIONS
 from persona_vectors.steering.sweep import Cell, Grid
 from persona_vectors.steering.vector_rows import ALL, VectorRows
-from persona_vectors.vectors.storage import check_fit, fingerprint
+from persona_vectors.vectors.storage import check_fit, fingerprint, is_missing
 
 KEYS = ("vector", "coef", "layer", "positions", "kind")
 LISTED = "list"  # in the place of a layer: those of a steering list
@@ -131,10 +131,13 @@ class ListGrid(Grid):
         files = list(dict.fromkeys(paths))
         return [(part, path, files.index(path)) for part, path in zip(self.parts, paths, strict=True)]
 
-    def load(self, traits: list[str]) -> None:
-        """Read the vector files of every trait, and their controls."""
+    def load(self, traits: list[str], may_come: bool = False) -> None:
+        """Read the vector files of every trait, and their controls; ``may_come`` as in :meth:`Grid.load`."""
         for trait in traits:
-            for part, path, nth in self.of_trait(trait):
+            missing = [path for _, path, _ in self.of_trait(trait) if may_come and is_missing(path)]
+            if missing:
+                self.to_come[trait] = missing
+            for part, path, nth in self.of_trait(trait) if not missing else ():
                 try:
                     self.vectors[path] = self.vectors.get(path) or VectorRows.load(path)
                     for cell in self.cells:
@@ -145,19 +148,32 @@ class ListGrid(Grid):
 
     def check(self, layers: int, hidden: int) -> None:
         """Refuse vectors of another model, layers outside 1..L or without a vector, and a product that overflows."""
-        for part, path, _ in (one for trait in self.traits for one in self.of_trait(trait)):
+        for part, path in self._there():
             at = [part.layer] if isinstance(part.layer, int) else []
             try:
                 check_fit(path, self.vectors[path].vectors, layers, hidden, at, flag="layer")
-                for cell in self.cells:
-                    self.vectors[path].check_product(part.coef * cell.coef, "coef")
             except UserError as error:
                 raise UserError(f"{part.where}{error}") from error
+        for cell in self.cells:
+            self.check_factor(cell.coef)
+
+    def check_factor(self, factor: float) -> None:
+        """Refuse a factor with which a row would be more than float32 can hold."""
+        for part, path in self._there():
+            try:
+                self.vectors[path].check_product(part.coef * factor, "coef")
+            except UserError as error:
+                raise UserError(f"{part.where}{error}") from error
+
+    def _there(self) -> list[tuple[Part, str]]:
+        """Every part of every trait whose vector files are there, with the path of its file."""
+        there = [trait for trait in self.traits if trait not in self.to_come]
+        return [(part, path) for trait in there for part, path, _ in self.of_trait(trait)]
 
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and every part with its vector by its content."""
         cells = {"cells": [cell.key for cell in self.cells]}
-        if not any(cell.coef for cell in self.cells):
+        if not any(cell.coef for cell in self.cells) or trait in self.to_come:
             return cells
         parts = self.of_trait(trait)
         told = [
@@ -169,6 +185,8 @@ class ListGrid(Grid):
     def interventions(self, trait: str, cell: Cell) -> tuple:
         """What all parts do at one cell."""
         made: tuple = ()
+        if trait in self.to_come:
+            return made
         for part, path, nth in self.of_trait(trait):
             made += part.interventions(self.rows_for(path, cell, nth), cell.coef)
         return made

@@ -10,7 +10,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.sharing.formats import read_norms
 from persona_vectors.steering.controls import RANDOM, control_rows, made_from
 from persona_vectors.steering.vector_rows import ALL, VectorRows
-from persona_vectors.vectors.storage import check_fit, fingerprint
+from persona_vectors.vectors.storage import check_fit, fingerprint, is_missing
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Grid:
         vector_path: as given, perhaps with {trait}; None where every coefficient is 0 and no file was named.
         by_dose: doses were asked for: until the vectors are loaded, they are in the place of the coefficients.
         norms: the mean |h_l| by row that a trait's file tells, or None.
+        to_come: by trait, the vector files that are not there yet, see :meth:`load`.
     """
 
     cells: list[Cell]
@@ -59,6 +60,7 @@ class Grid:
     by_dose: bool = False
     vectors: dict[str, VectorRows] = field(default_factory=dict)
     norms: dict[str, list[float] | None] = field(default_factory=dict)
+    to_come: dict[str, list[str]] = field(default_factory=dict)
     _controls: dict[tuple, VectorRows] = field(default_factory=dict)
 
     @classmethod
@@ -103,17 +105,22 @@ class Grid:
         cells += [Cell(cell.layer, cell.coef, k + 1, control) for k in range(controls) for cell in cells if cell.coef]
         return cls(cells, vector_path, positions, bool(doses))
 
-    def load(self, traits: list[str]) -> None:
+    def load(self, traits: list[str], may_come: bool = False) -> None:
         """Read the vector file of every trait, and its controls.
+
+        With ``may_come``, for counting what a run would make, a file that is not there goes into :attr:`to_come`; its cells are as
+        many as those of any other.
 
         Raises:
             UserError: a file that cannot be read; doses, and a file that does not tell how long activations are.
         """
         if self.vector_path is None:
             return
-        self.vectors = {trait: VectorRows.load(self.path_for(trait)) for trait in traits}
-        self.norms = {trait: read_norms(self.path_for(trait)) for trait in traits}
-        for trait in traits:
+        files = {trait: self.path_for(trait) for trait in traits}
+        self.to_come = {trait: [file] for trait, file in files.items() if may_come and is_missing(file)}
+        self.vectors = {trait: VectorRows.load(file) for trait, file in files.items() if trait not in self.to_come}
+        self.norms = {trait: read_norms(files[trait]) for trait in self.vectors}
+        for trait in self.vectors:
             for cell in self.cells_of(trait) if self.by_dose else self.cells:
                 self.rows_for(trait, cell)
 
@@ -123,7 +130,7 @@ class Grid:
 
     def with_dose(self, trait: str, cell: Cell) -> Cell:
         """A cell with its dose; with its coefficient where doses were asked for, one of which it has in its place."""
-        if cell.dose is not None:
+        if cell.dose is not None or trait in self.to_come:
             return cell
         if not cell.coef:
             return replace(cell, dose=0.0) if self.norms.get(trait) else cell
@@ -171,7 +178,7 @@ class Grid:
     def settings(self, trait: str) -> dict:
         """What answers depend on of the steering: the cells, and the trait's vector by its content."""
         cells = {"cells": [cell.key for cell in self.cells_of(trait)]}
-        if not any(cell.coef for cell in self.cells):
+        if not any(cell.coef for cell in self.cells) or trait in self.to_come:
             return cells
         vector = fingerprint(self.path_for(trait), self.vectors[trait].vectors)
         return {**cells, "positions": self.positions, "vector": vector, **self.shuffled([self.path_for(trait)])}
@@ -184,7 +191,7 @@ class Grid:
 
     def interventions(self, trait: str, cell: Cell) -> tuple:
         """The interventions of one cell: ``coef`` times row ``layer`` of the trait's vectors, or none for 0."""
-        if not cell.coef:
+        if not cell.coef or trait in self.to_come:
             return ()
         assert cell.layer is not None  # Grid.of refuses a coefficient without one
         coef = self.with_dose(trait, cell).coef if self.by_dose else cell.coef

@@ -3,12 +3,45 @@
 Knows transformers, PEFT and TRL; what is trained on comes tokenised, what is steered is the stage's business.
 """
 
-from persona_vectors.errors import UserError
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from persona_vectors.errors import UserError, first_line
 from persona_vectors.models.adapters import quiet_bitsandbytes
 from persona_vectors.models.decoder import find_blocks
 from persona_vectors.models.loading import ModelPath, in_4bit, loading_errors
 from persona_vectors.processes import accelerator, gpu_count, has_bfloat16
 from persona_vectors.training.config import TrainingConfig
+
+
+@contextmanager
+def ended_together(rank: int, world: int) -> Iterator[None]:
+    """Within the block, that another process has ended is said in one line: what broke here is the connection to it.
+
+    Raises:
+        UserError: in the place of what gloo or NCCL raise of a connection that is gone.
+
+    Example:
+        with ended_together(state.process_index, state.num_processes):
+            trainer.train()
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world == 1 or not _is_of_a_connection(error):
+            raise
+        reason = re.sub(r"^\[\S+\] ", "", first_line(error, 200)).partition(". ")[0]
+        raise UserError(
+            f"process {rank} of {world} ends because another one has ended, whose own message or the launcher's report says why "
+            f"({reason}); the same command goes on from the last checkpoint"
+        ) from error
+
+
+def _is_of_a_connection(error: RuntimeError) -> bool:
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "gloo/transport" in str(error)
 
 
 def check_architecture(path: ModelPath, config: TrainingConfig) -> None:

@@ -33,6 +33,15 @@ def split_key(path: str | Path) -> tuple[Path, str]:
     return Path(text[:end]), text[end + 1 :]
 
 
+def is_missing(path: str | Path) -> bool:
+    """Whether there is no file at a vector's path.
+
+    Example:
+        is_missing("persona_vectors/toy/evil_response_avg_diff.pt")
+    """
+    return not split_key(path)[0].is_file()
+
+
 def vector_name(path: str | Path) -> str:
     """A vector's name in columns and figures: its file's, without the ending, or its key in the file."""
     file, key = split_key(path)

@@ -17,7 +17,10 @@ from helpers import tiny_model
 from eval import chat
 from persona_vectors.app.chat_server import SIDES, Chat
 from persona_vectors.app.chat_terminal import Terminal
+from persona_vectors.app.token_stream import Token, side_by_side
+from persona_vectors.engines.base import Sampling
 from persona_vectors.errors import UserError
+from persona_vectors.models.loading import Shape
 from persona_vectors.sharing import formats
 from persona_vectors.steering.vector_folder import NamedVectors
 
@@ -37,7 +40,28 @@ def vectors(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(qwen2_folder, vectors):
     """The address of a running page."""
-    command = [sys.executable, "-m", "eval.chat", "--model", str(qwen2_folder), "--vectors", str(vectors)]
+    yield from served(qwen2_folder, vectors)
+
+
+@pytest.fixture(scope="module")
+def steering_list(vectors):
+    """A list of two vectors, at layers and positions of their own."""
+    file = vectors / "lists" / "both.json"
+    file.parent.mkdir()
+    parts = [{"vector": f"{vectors}/evil_response_avg_diff.pt", "layer": 2, "coef": 3}]
+    parts += [{"vector": f"{vectors}/kind_response_avg_diff.pt", "layer": 3, "coef": -2, "positions": "all"}]
+    file.write_text(json.dumps(parts))
+    return file
+
+
+@pytest.fixture(scope="module")
+def listed_page(qwen2_folder, vectors, steering_list):
+    """The address of a page that steers by a list."""
+    yield from served(qwen2_folder, vectors, "--steering", str(steering_list))
+
+
+def served(model, vectors, *more):
+    command = [sys.executable, "-m", "eval.chat", "--model", str(model), "--vectors", str(vectors), *more]
     command += ["--port", "0"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
@@ -136,6 +160,113 @@ def test_commands_that_cannot_work_end_at_once(vectors, tmp_path):
         chat.main(str(tmp_path / "m"), str(tmp_path / "none"))
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="--port"):
         chat.listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_steering_list_acts_from_the_start_as_often_as_is_asked(page, listed_page, talk):
+    info = httpx.get(f"{listed_page}/api/info").json()
+    assert info["defaults"]["steering"] == 1 and [part["layer"] for part in info["steering"]] == [2, 3]
+    begun, off = ask(listed_page), ask(listed_page, steering=0)
+    assert begun["steered"] != begun["plain"] == off["plain"] == off["steered"]
+    evil, kind = {"coefs": {"evil": 3}, "layer": 2}, {"coefs": {"kind": -2}, "layer": 3, "steering_type": "all"}
+    part_by_part = talk.named.from_request(
+        {
+            "steering": [
+                {"vector": "evil", "layer": 2, "coef": 3},
+                {"vector": "kind", "layer": 3, "coef": -2, "positions": "all"},
+            ]
+        }
+    )
+    assert (
+        begun["steered"]
+        == plain_answer(talk, part_by_part)
+        not in (ask(page, **evil)["steered"], ask(page, **kind)["steered"])
+    )
+    assert ask(listed_page, steering=0, **evil) == ask(page, **evil)  # a slider beside the list
+    twice = talk.named.from_request(
+        {
+            "steering": [
+                {"vector": "evil", "layer": 2, "coef": 6},
+                {"vector": "kind", "layer": 3, "coef": -4, "positions": "all"},
+            ]
+        }
+    )
+    assert ask(listed_page, steering=2)["steered"] == plain_answer(talk, twice)
+    for address, asked, reason in (
+        (page, 1, "no steering list"), (listed_page, "1", "steering cannot be"), (listed_page, 1e38, "more than float32"),
+    ):  # fmt: skip
+        refused = httpx.post(f"{address}/api/chat", json={"message": "what", "steering": asked})
+        assert refused.status_code == 400 and reason in refused.json()["error"], refused.text
+
+
+def plain_answer(talk, interventions) -> str:
+    """What the model says under interventions, by the engine's own stream."""
+    prompt = talk._prompt({"message": "what is it"}, "plain", "")
+    vector = talk.named.vectors["evil"][2]
+    events = side_by_side(
+        talk.model, talk.tokenizer, [prompt, prompt], [(), interventions], 2, vector, Sampling(8, 0.0), 0
+    )
+    return "".join(event.text for event in events if isinstance(event, Token) and event.row == 1)
+
+
+def test_a_list_that_cannot_steer_ends_the_command_at_once(qwen2_folder, vectors, steering_list, tmp_path):
+    for entry, reason in (
+        ({"layer": 9}, "layer 9 does not exist"), ({"vector": "{trait}.pt"}, "a chat has no trait"),
+        ({"vector": "none.pt"}, "no vector file at none.pt"), ({"coef": "much"}, "finite number"),
+    ):  # fmt: skip
+        file = tmp_path / "list.json"
+        file.write_text(json.dumps([json.loads(steering_list.read_text())[0] | entry]))
+        with pytest.raises(UserError, match=reason):
+            chat.main(str(qwen2_folder), str(vectors), steering=str(file), port=0)
+    with pytest.raises(UserError, match="no steering list at"):
+        chat.main(str(qwen2_folder), str(vectors), steering=str(tmp_path / "none.json"))
+
+
+def test_the_terminal_steers_by_a_list_and_knows_one_that_it_saved(
+    qwen2, tokenizer, vectors, steering_list, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    named = NamedVectors(vectors, "response_avg_diff", 4, 32)
+    listed = chat.read_list(str(steering_list), Shape(4, 32, None))
+    terminal = Terminal(Chat("tiny", qwen2, tokenizer, named, listed), lambda _: None)
+    for line in ("/tokens 8", "what is it", "/steering 0", "what is it", "/steering 1", "/save talk.json"):
+        terminal.line(line)
+    first, second = terminal.turns
+    assert first["plain"] != first["steered"] and second["settings"]["steering"] == 0
+    later = Terminal(Chat("tiny", qwen2, tokenizer, named, listed), lambda _: None)
+    later.line("/load talk.json")
+    assert later.settings == terminal.settings
+    without = Terminal(Chat("tiny", qwen2, tokenizer, named), lambda _: None)
+    with pytest.raises(UserError, match="another list"):
+        without.line("/load talk.json")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+def test_the_list_has_a_slider_in_a_browser(listed_page):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    said: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.set_default_timeout(120_000)
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.goto(listed_page)
+        tab.fill("#max_tokens", "8")
+        assert tab.input_value('[id="coef-/list"]') == "1"
+        assert "kind_response_avg_diff.pt at layer 3 (all)" in tab.get_attribute(".slider", "title")
+        for turn, times in enumerate(("2", "0")):
+            tab.fill('[id="slide-/list"]', times)
+            tab.fill("#message", "what is it")
+            tab.press("#message", "Enter")
+            tab.wait_for_selector(f".turn:nth-child({turn + 1})")
+            tab.wait_for_selector("#send:not([disabled])")
+        notes = tab.locator(".answer.steered small").all_text_contents()
+        texts = [
+            "".join(row.query_selector(".answer.steered").text_content()) for row in tab.query_selector_all(".turn")
+        ]
+        browser.close()
+    assert notes == ["steered: the list times 2", "steered: nothing"] and said == []
+    assert texts[0].removeprefix(notes[0]) == ask(listed_page, steering=2)["steered"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")

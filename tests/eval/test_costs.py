@@ -254,3 +254,47 @@ def test_monitor_counts_as_well(run_stage, folder, qwen2_folder, tokenizer, monk
         assert done.returncode == 0, done.stderr
         assert numbers(dry.stdout)["calls"] == len(server.bodies) and numbers(dry.stdout)["answers"] == 24
         assert "answers: 0 to make" in run_stage("eval.monitor", *flags, "--dry_run").stdout
+
+
+TO_COME = {
+    "a vector": (["--coef", "0,1,2", "--vector_path", "none/{trait}.pt", "--layer", "2,3"], 3 * 5),  # 0 counts once
+    "of a dict of tensors": (["--coef", 1, "--vector_path", "none.pt:evil", "--layer", "all"], 3),
+    "doses": (["--dose", "0.1,0.2", "--vector_path", "none/{trait}.pt", "--layer", 2], 3 * 2),
+    "its controls": (
+        ["--coef", 1, "--vector_path", "none/v.pt", "--layer", 2, "--controls", 2, "--control", "shuffled"],
+        3 * 3,
+    ),
+    "a list of them": (["--coef", "0,1", "--steering", "list.json"], 3 * 2),
+}
+
+
+@pytest.mark.parametrize("case", TO_COME)
+def test_a_vector_that_is_not_there_yet_does_not_stop_a_dry_run_and_does_stop_the_run(
+    run_stage, folder, qwen2_folder, monkeypatch, case
+):
+    monkeypatch.chdir(folder)
+    Path("list.json").write_text(json.dumps([{"vector": "none/{trait}.pt", "layer": 2}]))
+    flags, answers = TO_COME[case]
+    flags = [*flags, "--n_per_question", 1, "--judge_model", "none", "--version", "eval"]
+    dry = stage(run_stage, folder, qwen2_folder, *flags, "--dry_run")
+    assert dry.returncode == 0, dry.stderr
+    assert f"answers: {answers:,} to make" in dry.stdout and "not there yet: none" in dry.stdout
+    run = stage(run_stage, folder, qwen2_folder, *flags)
+    assert run.returncode == 2 and "no vector file at none" in run.stderr and not list(folder.glob("out*"))
+
+
+def test_monitoring_is_foreseen_before_vectors_layer_and_answers_are_there(
+    run_stage, folder, qwen2_folder, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    Path("monitoring").mkdir()
+    Path("monitoring/vile.json").write_text(json.dumps({"system_prompts": ["Be bad.", "Be good."]}))
+    asked = ["--model", qwen2_folder, "--trait", "vile", "--trait_dir", ".", "--backend", "hf", "--max_tokens", 8]
+    asked += ["--vector_path", "none.pt", "--layer", "best.json", "--output_dir", "out", "--n_per_question", 1]
+    asked += ["--kind", "system_prompts,many_shot", "--shots", "0,2", "--judge_model", "gpt-4.1-mini"]
+    asked += ["--pos_path", "pos.csv", "--neg_path", "neg.csv"]
+    dry = run_stage("eval.monitor", *asked, "--dry_run")
+    assert dry.returncode == 0, dry.stderr
+    assert numbers(dry.stdout)["answers"] == 3 * 2 + 3 * 2 and numbers(dry.stdout)["calls"] == 1 + 2 * 12
+    assert "whether there will be 2 effective pairs" in dry.stdout and not Path("out").exists()
+    assert run_stage("eval.monitor", *asked).returncode == 2

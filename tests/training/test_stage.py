@@ -16,6 +16,7 @@ import training
 from persona_vectors import models
 from persona_vectors.errors import UserError
 from persona_vectors.training.output import read_log
+from persona_vectors.training.trainer import ended_together
 
 SMALL = dict(
     max_seq_length=128, r=4, lora_alpha=8, max_steps=4, per_device_train_batch_size=2, gradient_accumulation_steps=1,
@@ -301,6 +302,61 @@ def test_two_processes_train_together(files, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     two, one = weights(tmp_path / "two"), weights(tmp_path / "one")
     assert all(torch.allclose(two[name], one[name], atol=1e-6) for name in one)
+
+
+FAILING = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+import training
+from persona_vectors import cli
+from persona_vectors.errors import UserError
+from persona_vectors.training import output
+
+def log_callback(folder, made=output.log_callback):
+    callback = made(folder)
+    def on_step_begin(args, state, control, **kwargs):
+        if (os.environ["RANK"], state.global_step) == (os.environ["FAILS"], 2):
+            raise UserError("the data of this process cannot be read")
+    callback.on_step_begin = on_step_begin
+    return callback
+
+output.log_callback = log_callback
+cli.run(training.main)
+"""
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_process_that_fails_ends_all_within_seconds_and_the_same_command_goes_on(files, tmp_path, rank):
+    (tmp_path / "failing.py").write_text(FAILING)
+    config = files("two", save_steps=1, max_steps=3, no_test_split=True)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    given = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    code, _, err = run(
+        *launch, str(tmp_path / "failing.py"), config, **given, FAILS=rank
+    )  # run() does not wait for ever
+    assert code == 1 and err.count("error: the data of this process cannot be read") == 1, err
+    other = err.count(f"error: process {1 - int(rank)} of 2 ends because another one has ended")
+    assert other <= 1 and "in training_step" not in err, "one line, or the launcher was faster; no traceback of ours"
+    assert (tmp_path / "two/checkpoint-2").is_dir() and not (tmp_path / "two/adapter_config.json").exists()
+    if rank == "1":
+        training.main(config)
+        assert [line["step"] for line in read_log(tmp_path / "two") if "loss" in line] == [1, 2, 3]
+
+
+def test_what_another_process_has_to_do_with_is_told_from_faults_of_our_own():
+    gone = RuntimeError(
+        "[/x/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1. This is typically ..."
+    )
+    for error, world, said in (
+        (gone, 2, r"process 0 of 2 ends .* \(Connection closed by peer \[127.0.0.1\]:1\)"),
+        (torch.distributed.DistBackendError("NCCL communicator was aborted"), 2, r"\(NCCL communicator was aborted\)"),
+    ):
+        with pytest.raises(UserError, match=said), ended_together(0, world):
+            raise error
+    for error, world in ((gone, 1), (RuntimeError("mat1 and mat2 shapes"), 2), (KeyError("x"), 2), (UserError("u"), 2)):
+        with pytest.raises(type(error)) as raised, ended_together(0, world):
+            raise error
+        assert raised.value is error
 
 
 def test_mistakes_end_with_code_2_and_one_line(files):
