@@ -142,3 +142,16 @@ def test_the_pipelines_tell_the_stages_that_follow(flags, said):
     code = f"source scripts/pipeline.sh; coherence_flags {flags}"
     done = subprocess.run(["bash", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, said), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [("--dtype float32 --n_per_question 2 --trust_remote_code", "--dtype float32 --trust_remote_code"),
+     ("--trait_dir x --dty=bfloat16 --trust_remote_code true", "--dty=bfloat16 --trust_remote_code true"),
+     ("--chat_template=plain --load_in_4bit --seed 1", "--chat_template=plain --load_in_4bit"),
+     ("--trait evil --backend hf --load_in_4bit=true", "--load_in_4bit=true")],
+)  # fmt: skip
+def test_the_pipelines_tell_every_stage_how_weights_are_loaded(flags, said):
+    code = f"source scripts/pipeline.sh; loading_flags {flags}"
+    done = subprocess.run(["bash", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, said.split()), done.stderr
