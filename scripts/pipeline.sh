@@ -62,28 +62,22 @@ some_layers() {
     python -c 'import sys; from persona_vectors import models; n = models.describe(models.resolve(sys.argv[1])).layers; print(*(round(n * k / 10) for k in range(3, 9)), sep=",")' "$1"
 }
 
-# Of the flags of eval_persona those that any stage with an engine takes.
-engine_flags() {
-    local given=("$@")
-    while [ $# -gt 0 ]; do
-        case "$1" in --backend | --batch_size | --max_tokens) echo "$1 $2" ;; esac
-        shift
-    done
-    loading_flags ${given[@]+"${given[@]}"}
-}
-
-# Of the flags of eval_persona those that say how weights are loaded, which any stage that loads a model takes, as they
-# are written: two words or with a =, whole or their beginning.
-loading_flags() {
-    while [ $# -gt 0 ]; do
-        case "$1 ${2:-}" in
-        --dt*=* | --ch*=* | --load_in_4bit=* | --tru*=*) echo "$1" ;;
-        --dt*\ ?* | --ch*\ ?* | "--load_in_4bit "[tTfF]* | --tru*\ [tTfF]*) echo "$1 $2" ;;
-        --load_in_4bit* | --tru*) echo "$1" ;;
-        esac
-        shift
+# handed_on NAMES FLAGS...: those flags whose names fit the pattern NAMES, with their values, as they are written: as two words
+# or with a =, whole or their beginning.
+handed_on() {
+    local names=$1
+    while shift && [ $# -gt 0 ]; do
+        if [[ "$1" =~ ^--($names)(=|$) ]]; then
+            echo "$1"
+            if [[ "$1" != *=* && $# -gt 1 && "$2" != --* ]]; then echo "$2"; fi
+        fi
     done
 }
+LOADING='dt[a-z]*|ch[a-z_-]*|load[_-]in[_-]4bit|tru[a-z_-]*'
+# Of the flags of eval_persona those that say how weights are loaded, which any stage that loads a model takes; and those that
+# any stage with an engine takes.
+loading_flags() { handed_on "$LOADING" "$@"; }
+engine_flags() { handed_on "back[a-z]*|batch[_-]s[a-z]*|max[_-]t[a-z]*|$LOADING" "$@"; }
 
 # best_layer BEST.json OTHERWISE: the layer that eval.select_layer recommends, "all" too; else the other.
 best_layer() {

@@ -46,6 +46,18 @@ def tiny_model(kind: str, seed: int = 0, **changes):
     return model
 
 
+def lora_model(kind: str = "qwen2"):
+    """A tiny model in a LoRA adapter that already changes it, in training mode."""
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(tiny_model(kind), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zero at first: then the gradient of A would be zero, whatever the hooks do
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.train()
+
+
 def tiny_tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of 300 tokens with ChatML, trained on a few sentences."""
     from tokenizers import ByteLevelBPETokenizer

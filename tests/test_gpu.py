@@ -4,8 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers import make_samples, plain_loop, tiny_model, tiny_tokenizer
-from peft import LoraConfig, get_peft_model
+from helpers import lora_model, make_samples, plain_loop, tiny_tokenizer
 
 from persona_vectors.engines import Request, Sampling
 from persona_vectors.engines.hf import HFEngine
@@ -70,15 +69,11 @@ def test_likelihoods_are_those_of_the_cpu(on_gpu):
 @pytest.mark.parametrize("name", ["two", "ablate"])
 def test_a_steered_training_step_has_the_gradients_of_the_cpu(name):
     interventions = [Intervention(i.layer, i.vector, i.coef, "all", kind=i.kind) for i in STEERINGS[name]]
-    grown = get_peft_model(tiny_model("qwen2"), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-    torch.manual_seed(1)
-    for parameter_name, parameter in grown.named_parameters():
-        if "lora_B" in parameter_name:
-            torch.nn.init.normal_(parameter, std=0.05)
+    grown = lora_model()
     found = []
     ids = torch.randint(4, 300, (3, 12), generator=torch.Generator().manual_seed(0))
     for device in ("cpu", "cuda"):
-        model, batch = grown.to(device).train(), ids.to(device)
+        model, batch = grown.to(device), ids.to(device)
         with steered_training(model, interventions):
             model(input_ids=batch, attention_mask=torch.ones_like(batch), labels=batch, use_cache=False).loss.backward()
         found.append({n: p.grad.cpu().clone() for n, p in model.named_parameters() if p.requires_grad})

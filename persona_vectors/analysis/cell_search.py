@@ -1,8 +1,8 @@
 """Search for the layer and the dose that bring out the most of a trait while answers stay coherent.
 
 Bayesian optimisation by Optuna's Gaussian processes: the score is what is raised (or lowered), the floor of coherence and, where
-there is one, the ceiling of KL are constraints (Gardner et al., "Bayesian Optimization with Inequality Constraints", 2014). Cells are asked for in rounds, since a
-model answers many at once. Everything is kept in Optuna's SQLite storage, so that a search goes on where it was stopped.
+there is one, the ceiling of KL are constraints (Gardner et al., "Bayesian Optimization with Inequality Constraints", 2014).
+Cells are asked for in rounds, since a model answers many at once. Everything is kept in Optuna's SQLite storage, so that a search goes on where it was stopped.
 Knows numbers; knows nothing of models or answers.
 """
 
@@ -86,13 +86,8 @@ class CellSearch:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.within, self.min_coherence, self.seed, self.folder, self.max_kl = (
-            within,
-            min_coherence,
-            seed,
-            folder,
-            max_kl,
-        )
+        self.within, self.folder, self.seed = within, folder, seed
+        self.min_coherence, self.max_kl = min_coherence, max_kl
         self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
         made_from = plain({**settings, **vars(within), "min_coherence": min_coherence, "seed": seed})
         studies = {study.study_name: study for study in optuna.get_all_study_summaries(self._storage)}

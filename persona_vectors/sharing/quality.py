@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
-from persona_vectors.files.fingerprints import plain, same
+from persona_vectors.files.fingerprints import same
 from persona_vectors.files.jsonfile import json_object, read_json, to_json
 from persona_vectors.vectors.storage import fingerprint, split_key, vector_name
 
@@ -74,15 +74,14 @@ def compact(card: dict, rows: "Tensor") -> str:
     Raises:
         UserError: it is too long all the same.
     """
-    told = {name: value for name, value in card.items() if name not in ("vector", "model", "mean_norm")}
-    told["model"] = (
-        Path(str(card.get("model", ""))).name if Path(str(card.get("model", ""))).exists() else card["model"]
-    )
+    told = {name: value for name, value in card.items() if name not in ("vector", "mean_norm")}
+    model = str(card.get("model", ""))
+    told["model"] = Path(model).name if Path(model).exists() else model
     if isinstance(card.get("pairs"), dict):
         told["pairs"] = {
             name: value for name, value in card["pairs"].items() if name not in ("read_from", "mean_norms")
         }
-    told = _rounded(told) | {"of": plain(fingerprint("", rows))["id"]}
+    told = _rounded(told) | {"of": fingerprint("", rows).id}
     text = to_json(told)
     if len(text) > LIMIT and isinstance(told.get("sweep"), dict):
         told["sweep"] = {name: value for name, value in told["sweep"].items() if name != "cells"}

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import tiny_model
+from helpers import lora_model, tiny_model
 from peft import LoraConfig, get_peft_model
 
 from persona_vectors.errors import UserError
@@ -30,15 +30,6 @@ STEERINGS = {
         Intervention(4, vector(3), kind="ablate", positions="all"),
     ],
 }
-
-
-def lora_model(kind="qwen2"):
-    model = get_peft_model(tiny_model(kind), LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-    torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:  # zero at first: then the gradient of A would be zero, whatever the hooks do
-            torch.nn.init.normal_(parameter, std=0.05)
-    return model.train()
 
 
 def batch(rows=ROWS, side="right"):
