@@ -10,7 +10,7 @@ fi
 name_of() {
     local name=${1%/}
     name=${name##*/}
-    if [[ "$name" = *.gguf && ! -d "$1" ]]; then name=${name##*:} name=${name%.gguf}; fi
+    if [[ "$name" = *.[gG][gG][uU][fF] && ! -d "$1" ]]; then name=${name##*:} name=${name%.*}; fi
     echo "$name"
 }
 
