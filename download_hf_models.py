@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from persona_vectors import cli
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, suggest
 from persona_vectors.files.atomic import make_folder
 from persona_vectors.models import packaged
 from persona_vectors.models.hub import check_repo, load_hub_settings, sorting_errors
@@ -41,6 +41,9 @@ def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str | None = None, revi
     folder = Path(local_dir or f"models/{model_name}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--local_dir {folder} is a file")
+    if "/" not in model_name and model_name not in packaged.MODELS:
+        if near := suggest(model_name.lower(), packaged.MODELS):
+            raise UserError(f"'{model_name}' is neither owner/name on the hub nor a model from PyPI{near}")
     if model_name in packaged.MODELS:
         if revision != "main":
             raise UserError(f"--revision is for models on the hub: {model_name} is a pinned Python package")

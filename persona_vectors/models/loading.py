@@ -326,12 +326,14 @@ class loading_errors:
             ) from error
         of_files = isinstance(error, (OSError, ValueError, TypeError, KeyError, AttributeError))
         if of_files or type(error).__module__.startswith(("huggingface_hub", "safetensors", "tokenizers")):
-            hint = (
-                "the folder is incomplete or damaged"
-                if Path(self.path.source).exists()
-                else (
+            downloaded = Path("models") / self.path.source  # where download_hf_models.py puts it
+            if Path(self.path.source).exists():
+                hint = "the folder is incomplete or damaged"
+            elif downloaded.is_dir():
+                hint = f"there is a folder {downloaded}: name that"
+            else:
+                hint = (
                     f"download it first: python download_hf_models.py --model_name {self.path.source}; gated models need "
                     "HF_TOKEN in .env"
                 )
-            )
             raise UserError(f"cannot load {self.path.name}: {first_line(error)} ({hint})") from error
