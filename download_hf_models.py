@@ -41,9 +41,9 @@ def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str | None = None, revi
     folder = Path(local_dir or f"models/{model_name}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--local_dir {folder} is a file")
-    if "/" not in model_name and model_name not in packaged.MODELS:
-        if near := suggest(model_name.lower(), packaged.MODELS):
-            raise UserError(f"'{model_name}' is neither owner/name on the hub nor a model from PyPI{near}")
+    near = suggest(model_name.lower(), packaged.MODELS, cutoff=0.8)  # t5-small is one of the hub's, without an owner
+    if near and model_name not in packaged.MODELS:
+        raise UserError(f"'{model_name}' is neither owner/name on the hub nor a model from PyPI{near}")
     if model_name in packaged.MODELS:
         if revision != "main":
             raise UserError(f"--revision is for models on the hub: {model_name} is a pinned Python package")

@@ -148,6 +148,11 @@ def test_a_name_that_is_nearly_right_is_told_the_right_one(name, run_stage):
     refused(run_stage("download_hf_models", "--model_name", name), "did you mean smollm2?")
 
 
+def test_other_names_without_an_owner_are_the_hub_s(run_stage):
+    done = run_stage("download_hf_models", "--model_name", "t5-small", "--local_dir", "models/none")
+    refused(done, "cannot fetch t5-small: HF_HUB_OFFLINE is set")
+
+
 def killed(run) -> None:
     packaged.gguf_conversion.convert = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     run("download_hf_models", "--model_name", "tiny")
