@@ -281,6 +281,24 @@ def test_an_old_python_is_refused_in_one_line(tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.parametrize("can_make_it", [True, False])
+def test_an_environment_without_pip_gets_it(can_make_it, tmp_path):
+    """As uv makes them."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy("scripts/environment.sh", tmp_path / "scripts")
+    (tmp_path / "requirements-cpu.txt").write_text("")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    if not can_make_it:
+        (site,) = (tmp_path / ".venv").glob("lib/python*/site-packages")
+        (site / "sitecustomize.py").write_text("import sys\nsys.modules['ensurepip'] = None\n")
+    command = "source scripts/environment.sh; install() { .venv/bin/python -m pip --version; }; use_environment requirements-cpu.txt"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    if can_make_it:
+        assert done.returncode == 0 and done.stdout.startswith("pip "), done.stderr
+    else:
+        assert done.returncode == 2 and done.stderr.startswith("error: .venv has no pip") and not done.stdout
+
+
 def test_what_the_code_imports_is_in_the_requirements():
     """Tests run beside vLLM, which brings much along; a laptop has requirements-cpu.txt and what that pulls in."""
     from packaging.requirements import Requirement
