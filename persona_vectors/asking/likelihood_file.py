@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from persona_vectors import models
 from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
-from persona_vectors.asking.judge_file import EMPTY
+from persona_vectors.asking.judge_file import EMPTY, answer_of
 from persona_vectors.asking.likelihood_judge import NAME_OF_RATIO
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
@@ -42,14 +42,15 @@ def spoken_of(exchange: Exchange | str) -> Spoken | str:
     """
     if isinstance(exchange, str):
         return exchange
-    if not exchange.answer.strip():
+    answer = answer_of(exchange)
+    if not answer.strip():
         return EMPTY
     if not exchange.question.strip():
         return "no question"
     if isinstance(exchange.prompt, str):
-        return Spoken(exchange.question, exchange.answer, exchange.prompt)
+        return Spoken(exchange.question, answer, exchange.prompt)
     try:
-        return Spoken.after(exchange.prompt, exchange.answer)
+        return Spoken.after(exchange.prompt, answer)
     except UserError as error:
         return str(error)
 
