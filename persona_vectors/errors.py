@@ -49,7 +49,7 @@ def first_line(error: BaseException, longest: int = 300) -> str:
     return line if len(line) <= longest else f"{line[:longest]} ..."
 
 
-def suggest(word: str, known: Iterable[str], prefix: str = "") -> str:
+def suggest(word: str, known: Iterable[str], prefix: str = "", cutoff: float = 0.5) -> str:
     """``" (did you mean X?)"`` for the known word nearest to ``word``, or an empty string."""
-    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f" (did you mean {prefix}{nearest[0]}?)" if nearest else ""

@@ -174,6 +174,9 @@ class JudgeOptions:
             raise UserError(
                 f"--judge_model takes a judge, or different ones separated by commas, not '{self.judge_model}'"
             )
+        for word in (LIKELIHOOD, UNJUDGED):
+            if near := next((name for name in names if name != word and name.lower() == word), None):
+                raise UserError(f"--judge_model {near}: write {word} in small letters")
         if UNJUDGED in names and len(names) > 1:
             raise UserError(f"--judge_model {UNJUDGED} is nobody: it cannot be one of several judges")
         object.__setattr__(self, "judge_model", ",".join(names))

@@ -91,6 +91,11 @@ use_environment() {
         echo "error: .venv holds a Python older than 3.11; remove it and run this again" >&2
         exit 2
     fi
+    # "uv venv" makes one without pip
+    if ! .venv/bin/python -c 'import pip' 2>/dev/null && ! .venv/bin/python -m ensurepip >/dev/null 2>&1; then
+        echo "error: .venv has no pip and cannot make it; remove .venv and run this again" >&2
+        exit 2
+    fi
     stamp=.venv/installed-$(echo "$@" | tr -c 'a-z\n' '-').txt
     wanted() { echo "$(cat "$@" | cksum) torch $(torch_build)"; } # another torch brings, or loses, vLLM's CPU build
     if [ "$(cat "$stamp" 2>/dev/null)" != "$(wanted "$@")" ]; then

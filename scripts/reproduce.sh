@@ -31,7 +31,7 @@ toy)
     export CUDA_VISIBLE_DEVICES="" OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
     model=models/toy trait_dir=data_generation/toy
     python -m data_generation.toy.build_model --output_dir "$model"
-    flags=(--trait_dir "$trait_dir" --backend hf --n_per_question 2 --max_tokens 128 --batch_size 200 "${flags[@]}")
+    by_default --trait_dir "$trait_dir" --backend hf --n_per_question 2 --max_tokens 128 --batch_size 200
     # Layer 3 of 4: steering works as well at 2, but only then has a prompt's last token read all of a system prompt.
     : "${CONFIG:=configs/train_toy.json}" "${LAYERS:=2,3}" "${LAYER:=3}" "${COEFS:=0,0.5,0.75,1,1.25}" "${PREVENT:=1}"
     : "${FAMILY:=dataset/toy_{trait\}}" "${JOBS:=2}" "${K:=200}" "${SHOTS:=0,1,2,5,10}" "${SAMPLE:=100}"
@@ -45,7 +45,7 @@ smollm2)
     model=models/smollm2
     : "${traits:=optimistic,humorous,apathetic}" "${CONFIG:=configs/train_smollm2.json}" "${LAYERS:=15,18,21}" "${PREVENT:=2}"
     : "${COEFS:=-4,-2,0,2,4,6}" "${FAMILIES:=optimistic,sycophantic}" "${K:=80}" "${SHOTS:=0,1,2,5}" "${SAMPLE:=60}"
-    flags=(--backend hf --n_per_question 1 --max_tokens 60 --judge_model likelihood "${flags[@]}")
+    by_default --backend hf --n_per_question 1 --max_tokens 60 --judge_model likelihood
     ;;
 esac
 : "${traits:=evil,sycophantic,hallucinating}" "${trait_dir:=data_generation}" "${SKIP:=}"

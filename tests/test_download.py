@@ -121,7 +121,13 @@ BAD = {
     "revision": (dict(revisions=()), {}, "has no revision 'main'", "branches and tags"),
     "the hub is down": (dict(status=500), {}, "HTTP 500", "again later"),
     "offline": ({}, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set", "unset it"),
-    "no weights": (dict(files={"config.json": b"{}", "x.gguf": b""}), {}, "no weights", "safetensors"),
+    "no weights": (
+        dict(files={"config.json": b"{}", "x.gguf": b""}),
+        {},
+        "no weights",
+        "safetensors",
+        "--model lab/tiny:x.gguf",
+    ),
 }
 
 
@@ -143,5 +149,7 @@ def test_no_network_and_bad_names(tmp_path):
     for name in ("a/b/c", "../x", "models/", "https://huggingface.co/lab/tiny"):
         done = download("http://127.0.0.1:9", tmp_path / "m", model=name)
         assert done.returncode == 2 and "not a model on the hub" in done.stderr
+    done = download("http://127.0.0.1:9", tmp_path / "m", model="lab/tiny:sub/x.gguf")
+    assert done.returncode == 2 and "fetched where it is used: --model lab/tiny:sub/x.gguf" in done.stderr
     (tmp_path / "m").write_text("")
     assert "is a file" in download("http://127.0.0.1:9", tmp_path / "m").stderr

@@ -217,8 +217,15 @@ def test_a_system_prompt_s_instructions_are_held_out(qwen2, tokenizer):
     (expected,) = LikelihoodScorer(qwen2, tokenizer).score(TRAIT, [Spoken("what", "it is", asked[0]["content"])])
     (without,) = pv.LikelihoodJudge(qwen2, tokenizer).scores(TRAIT, [("what", "it is")])
     assert found == pv.Scores(expected.score, expected.coherence) != without
-    with pytest.raises(pv.UserError, match="pair 0 has several turns"):
-        pv.LikelihoodJudge(qwen2, tokenizer).scores(TRAIT, [(asked[1:] * 2, "it is")])
+    with pytest.raises(pv.UserError, match="pair 0: a conversation with a message of 'tool'"):
+        pv.LikelihoodJudge(qwen2, tokenizer).scores(TRAIT, [([{"role": "tool", "content": "x"}, *asked[1:]], "it is")])
+
+
+def test_earlier_turns_are_read_before_the_answer(qwen2, tokenizer):
+    turns = [{"role": "user", "content": "who"}, {"role": "assistant", "content": "you"}]
+    asked = {"role": "user", "content": "what"}
+    scores = lambda messages: pv.LikelihoodJudge(qwen2, tokenizer).scores(TRAIT, [(messages, "it is")])[0]  # noqa: E731
+    assert scores([*turns, asked]) != scores([asked]) == scores("what")
 
 
 def test_a_model_in_training_is_read_without_dropout_and_left_in_training(tokenizer):

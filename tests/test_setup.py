@@ -135,6 +135,38 @@ printf '%s|' "$CUDA_VISIBLE_DEVICES" "$model" "$layer" "${#more[@]}" ${more[@]+"
         assert done.stdout == wanted, (given, done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [("", "--a 1 --b-c x"), ("--a=3", "--b-c x --a=3"), ("--b_c y", "--a 1 --b_c y"), ("--d '1 2'", "--a 1 --b-c x --d 1 2"),
+     ("--ab 1", "--a 1 --b-c x --ab 1")],
+)  # fmt: skip
+def test_the_user_s_flags_take_the_place_of_a_pipeline_s_own(given, wanted):
+    done = bash(f'set -u; source scripts/pipeline.sh; flags=({given}); by_default --a 1 --b-c x; echo "${{flags[@]}}"')
+    assert done.stdout == f"{wanted}\n", done.stderr
+
+
+@pytest.mark.parametrize("script", ["quickstart.sh real", "quickstart.sh toy", "reproduce.sh smollm2"])
+def test_no_flag_is_dropped(script, tmp_path):
+    """What the pipelines would run, with flags of their own exchanged and others handed on."""
+    run = f"cd {tmp_path}; PLAN=plan FAMILIES=x,; mkdir -p dataset/x; echo '{{}}' >dataset/x/normal.jsonl; export PLAN FAMILIES"
+    shutil.copytree("scripts", tmp_path / "scripts")
+    done = bash(f"{run}; bash scripts/{script} -- --max_tokens 7 --seed=3")
+    asked = [line for line in commands_of(tmp_path / "plan") if "eval.eval_persona" in line]
+    assert asked, done.stderr
+    for line in asked:
+        assert line.count("--max_tokens") == 1 and line[line.index("--max_tokens") + 1] == "7" and "--seed=3" in line
+
+
+def commands_of(plan: Path) -> list[list[str]]:
+    """The commands of a plan: each its number of words, and they."""
+    words, found = plan.read_text().split("\0")[:-1], []
+    while words:
+        count = int(words[0])
+        found.append(words[1 : count + 1])
+        words = words[count + 1 :]
+    return found
+
+
 class TestWhereTorchComesFrom:
     """scripts/environment.sh with an index of its own and a pip that only says what it is asked for."""
 
@@ -247,6 +279,24 @@ def test_an_old_python_is_refused_in_one_line(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Python 3.11 or newer" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("can_make_it", [True, False])
+def test_an_environment_without_pip_gets_it(can_make_it, tmp_path):
+    """As uv makes them."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy("scripts/environment.sh", tmp_path / "scripts")
+    (tmp_path / "requirements-cpu.txt").write_text("")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+    if not can_make_it:
+        (site,) = (tmp_path / ".venv").glob("lib/python*/site-packages")
+        (site / "sitecustomize.py").write_text("import sys\nsys.modules['ensurepip'] = None\n")
+    command = "source scripts/environment.sh; install() { .venv/bin/python -m pip --version; }; use_environment requirements-cpu.txt"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    if can_make_it:
+        assert done.returncode == 0 and done.stdout.startswith("pip "), done.stderr
+    else:
+        assert done.returncode == 2 and done.stderr.startswith("error: .venv has no pip") and not done.stdout
 
 
 def test_what_the_code_imports_is_in_the_requirements():

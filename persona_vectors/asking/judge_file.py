@@ -20,6 +20,7 @@ from persona_vectors.files.fingerprints import of_bytes, plain
 from persona_vectors.files.resumable import WindowedWork
 from persona_vectors.files.rows import Exchange, Rows, Window, fingerprint
 from persona_vectors.judge.endpoint import Refused
+from persona_vectors.models.chat_template import split_reasoning
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -40,6 +41,11 @@ class ScoreColumn:
         """What goes on record of the column."""
         prompt = of_bytes(self.name, self.prompt)
         return provenance.record(judge_model=judge_model, judge_kind=self.kind, judge_prompt=prompt)
+
+
+def answer_of(exchange: Exchange) -> str:
+    """What is judged of a row: its answer without thoughts, also where a file has them in the answer's text."""
+    return split_reasoning(exchange.answer, "")[1] if exchange.reasoning is None else exchange.answer
 
 
 def lacking(rows: Rows, records: Mapping[str, Mapping], say) -> list[str]:
@@ -174,7 +180,7 @@ class PromptJudge:
         asked, calls = _Asked(window.number, len(window.records), len(work.columns)), []
         for row, record in enumerate(window.records):
             exchange = work.rows.exchange(record)
-            if isinstance(exchange, str) or not exchange.answer.strip():
+            if isinstance(exchange, str) or not answer_of(exchange).strip():
                 asked.problems[row] = exchange if isinstance(exchange, str) else EMPTY
                 continue
             for place, column in enumerate(map(self.columns.__getitem__, work.columns)):
@@ -196,7 +202,7 @@ class PromptJudge:
             asked.expect(-1)
 
         self._threads[column.kind].submit(
-            column.prompt.format(question=exchange.question, answer=exchange.answer),
+            column.prompt.format(question=exchange.question, answer=answer_of(exchange)),
             lambda score: asked.values[row].__setitem__(place, score),
             done,
             lambda error: asked.lose(row, error),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from persona_vectors import models
 from persona_vectors.asking.choose_judge import LIKELIHOOD, JudgeSettings
-from persona_vectors.asking.judge_file import EMPTY
+from persona_vectors.asking.judge_file import EMPTY, answer_of
 from persona_vectors.asking.likelihood_judge import NAME_OF_RATIO
+from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.resumable import WindowedWork
 from persona_vectors.files.rows import Exchange, Rows
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 def made_from(judging: JudgeSettings, trait: Trait, names: Sequence[str], dtype: str) -> dict[str, dict]:
     """{column: what goes on record of it}: the trait's score, coherence and the ratio, by these names."""
-    scorer = judging.made_of(judging.scorer, trait)
+    scorer, template = judging.made_of(judging.scorer, trait), judging.scorer.chat_template
+    scorer |= {"chat_template": template.made_of} if template else {}
     return {name: provenance.record(judge_model=LIKELIHOOD, **scorer, dtype=dtype) for name in names}
 
 
@@ -35,20 +37,22 @@ def names_of(trait: Trait) -> list[str]:
 def spoken_of(exchange: Exchange | str) -> Spoken | str:
     """A row as the scorer takes it, or why it cannot.
 
-    The system prompt is looked for in all that stands before the answer: in a CSV that is one templated text.
+    In a CSV all that stands before the answer is one templated text: instructions are looked for in it, and the answer is
+    read after the question alone, whether or not other turns came before.
     """
     if isinstance(exchange, str):
         return exchange
-    if not exchange.answer.strip():
+    answer = answer_of(exchange)
+    if not answer.strip():
         return EMPTY
     if not exchange.question.strip():
         return "no question"
     if isinstance(exchange.prompt, str):
-        return Spoken(exchange.question, exchange.answer, exchange.prompt)
-    *before, _ = exchange.prompt
-    if [message["role"] for message in before] not in ([], ["system"]):
-        return "a conversation of several turns"
-    return Spoken(exchange.question, exchange.answer, before[0]["content"] if before else None)
+        return Spoken(exchange.question, answer, exchange.prompt)
+    try:
+        return Spoken.after(exchange.prompt, answer)
+    except UserError as error:
+        return str(error)
 
 
 class LikelihoodFile:
@@ -79,7 +83,7 @@ class LikelihoodFile:
         for rows in files:
             for record in rows.records():
                 if isinstance(spoken := spoken_of(rows.exchange(record)), Spoken):
-                    held_out_pairs(trait, spoken.system, self.pairs)
+                    held_out_pairs(trait, spoken.before, self.pairs)
         self.tokenizer = models.load_tokenizer(self.path, self.trust_remote_code)
         chat_template.check_template(self.tokenizer)
         how = f"likelihood under {self.pairs} held-out instruction pairs, read by {self.path.basename}"

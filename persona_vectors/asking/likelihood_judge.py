@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from persona_vectors import models
-from persona_vectors.asking.sheet import AnswerSheet
+from persona_vectors.asking.sheet import AnswerSheet, PlannedAnswer
 from persona_vectors.asking.subject import Subject
 from persona_vectors.engines import Engine
 from persona_vectors.engines.kept import release
+from persona_vectors.errors import UserError
 from persona_vectors.files.fingerprints import in_words
 from persona_vectors.likelihood.scores import LikelihoodScorer, Scored, Spoken, held_out_pairs
 from persona_vectors.models import chat_template
@@ -40,7 +41,7 @@ class LikelihoodJudge:
         self.path, self.pairs, self.sheets, self.subject = scorer, pairs, sheets, subject
         for sheet in sheets:
             for planned in sheet.planned:
-                held_out_pairs(sheet.trait, planned.question.system, pairs)
+                held_out_pairs(sheet.trait, spoken_of(planned, "").before, pairs)
         self.tokenizer = models.load_tokenizer(scorer, subject.trust_remote_code)
         if not self.tokenizer.chat_template and subject.path.chat_template:  # --scorer names another base model
             subject.path.chat_template.put_on(self.tokenizer)
@@ -107,10 +108,7 @@ class LikelihoodJudge:
         with tqdm(total=sum(len(group) for _, group in groups), desc="scores") as bar:
             for sheet, group in groups:
                 if any(sheet.unscored(planned.key) for planned in group):
-                    spoken = [
-                        Spoken(planned.question.text, sheet.answers[planned.key]["answer"], planned.question.system)
-                        for planned in group
-                    ]
+                    spoken = [spoken_of(planned, sheet.answers[planned.key]["answer"]) for planned in group]
                     for planned, scored in zip(group, scorer.score(sheet.trait, spoken), strict=True):
                         self._keep(sheet, planned.key, scored)
                 bar.update(len(group))
@@ -138,6 +136,21 @@ class LikelihoodJudge:
         """One line on what was scored in this run."""
         line = f"scored {self.count} answers in {self.seconds:.1f} s"
         return line + "".join(f"; {number} have no score: {reason}" for reason, number in self.problems.items())
+
+
+def spoken_of(planned: PlannedAnswer, answer: str) -> Spoken:
+    """An answer as the scorer takes it: few-shot examples are left out, as system prompts are; they are a condition.
+
+    Raises:
+        UserError: a conversation that cannot be read.
+    """
+    question = planned.question
+    if not question.chat:
+        return Spoken(question.text, answer, question.system)
+    try:
+        return Spoken.after(question.messages, answer)
+    except UserError as error:
+        raise UserError(f"{question.id} cannot be scored by likelihood: {error}") from error
 
 
 def groups_of(sheet: AnswerSheet) -> list[list]:

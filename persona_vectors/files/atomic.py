@@ -31,8 +31,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """The same for a folder: the block fills the one that it is given, which then takes the place of ``path``."""
-    path = Path(path)
+    """The same for a folder: the block fills the one that it is given, which then takes the place of ``path``.
+
+    Where ``path`` is a link, the folder that it leads to is replaced, and the link stays.
+
+    Raises:
+        UserError: the working folder cannot be replaced: whoever stands in it would be left in one that is gone.
+    """
+    path = Path(path).resolve()
+    if path == Path.cwd():
+        raise UserError(f"{path} is the working folder, which cannot be replaced; name another one")
     beside = _beside(path)
     old = path.with_name(f".{path.name}.old.{os.getpid()}.part")
     shutil.rmtree(beside, ignore_errors=True)  # of an earlier process of the same number

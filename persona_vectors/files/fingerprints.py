@@ -213,18 +213,31 @@ def plain(value: object) -> Any:
 def differences(earlier: Mapping, now: Mapping) -> list[str]:
     """What two descriptions differ in, each as "vector was a.pt (1f2e3d), now a.pt (99a8b7)".
 
+    Of records within them, and of parts by the same names, it is what differs there: "judged.evil.scorer was ...".
+
     Args:
         earlier: as it was read from a file. One without ``method`` was written before there were fingerprints, and is
             compared in what it says.
         now: as it is made now.
     """
     older = "method" in now and "method" not in earlier
-    names = [name for name in dict.fromkeys([*now, *earlier]) if name not in NOT_COMPARED]
-    return [
-        f"{name} was {in_words(earlier.get(name))}, now {in_words(now.get(name))}"
-        for name in names
-        if not (older and name not in earlier) and not same(earlier.get(name), now.get(name))
-    ]
+    told = NOT_COMPARED if "method" in now else ()  # elsewhere these may be names of columns
+    names = [name for name in dict.fromkeys([*now, *earlier]) if name not in told]
+    found = []
+    for name in names:
+        before, after = earlier.get(name), now.get(name)
+        if (older and name not in earlier) or same(before, after):
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping) and _are_descriptions(before, after):
+            found += [f"{name}.{inner}" for inner in differences(before, after)]
+        else:
+            found.append(f"{name} was {in_words(before)}, now {in_words(after)}")
+    return found
+
+
+def _are_descriptions(before: Mapping, after: Mapping) -> bool:
+    """Whether two values are records, or hold parts by the same names; fingerprints are neither."""
+    return ("method" in before and "method" in after) or before.keys() == after.keys() != {"name", "id"}
 
 
 def same(before: object, now: object) -> bool:

@@ -134,16 +134,16 @@ class LikelihoodJudge:
         prompt holds, which would find itself.
 
         Raises:
-            UserError: something that is no pair, or a conversation of several turns, by its number; too few instructions.
+            UserError: something that is no pair, or a conversation that cannot be read, by its number; too few instructions.
         """
         from persona_vectors.likelihood.scores import Spoken
 
         spoken = []
         for k, (messages, text) in enumerate(as_pairs(pairs, "")):
-            *before, question = messages
-            if [message["role"] for message in before] not in ([], ["system"]):
-                raise UserError(f"pair {k} has several turns: an answer is read after a system prompt and one question")
-            spoken.append(Spoken(question["content"], text, before[0]["content"] if before else None))
+            try:
+                spoken.append(Spoken.after(messages, text))
+            except UserError as error:
+                raise UserError(f"pair {k}: {error}") from error
         with evaluating(self._scorer.model):
             return [Scores(one.score, one.coherence) for one in self._scorer.score(_checked(trait), spoken)]
 

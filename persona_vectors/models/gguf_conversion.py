@@ -20,6 +20,7 @@ from persona_vectors.errors import UserError, first_line
 from persona_vectors.files.atomic import locked, replacing_folder
 from persona_vectors.files.fingerprints import file_digests
 from persona_vectors.files.jsonfile import read_json, write_json
+from persona_vectors.models.gguf_reading import IN_PARTS, read_header, read_model, read_tokenizer
 from persona_vectors.models.hub import load_hub_settings, sorting_errors
 
 logger = logging.getLogger(__name__)
@@ -28,32 +29,52 @@ METHOD = 1  # raised when the same file gives another folder than before
 RECORD = "gguf.provenance.json"
 LIBRARIES = ("transformers", "gguf")
 LARGE = 1_000_000_000  # weights from which bfloat16 is written: a model of 7 billion takes 14 GB instead of 28
-ON_THE_HUB = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+):(?P<file>(?:[\w-][^/:]*/)*[\w-][^/:]*\.gguf)")
+ENDING = ".gguf"  # in capitals as well
+ON_THE_HUB = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+):(?P<file>(?:[\w-][^/:]*/)*[\w-][^/:]*\.(?i:gguf))")
+PART = re.compile(
+    r"(.*)-(\d{5})-of-(\d{5})\.(?i:gguf)"
+)  # as llama-gguf-split calls them; only the first says what it is
 
 
 def is_gguf(name: str) -> bool:
     """Whether a model's name stands for a GGUF file, by its ending: on this machine, or owner/name:file.gguf."""
-    return name.endswith(".gguf") and not Path(name).is_dir()
+    return name.rstrip("/").lower().endswith(ENDING) and not Path(name).is_dir()
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that ends in .gguf where there is no such file, nor can be one on the hub."""
-    if not Path(name).is_file() and not ON_THE_HUB.fullmatch(name):
+    """Refuse a name that ends in .gguf where there is no such file, nor can be one on the hub; and a part of a file.
+
+    A first part that is on this machine is left to its own metadata.
+    """
+    there = Path(name).is_file()
+    if not there and not ON_THE_HUB.fullmatch(name):
         raise UserError(f"no file at {name}; one on the Hugging Face hub is written owner/name:file.gguf")
+    part = PART.fullmatch(name)
+    if part and int(part[3]) > 1 and not (there and int(part[2]) == 1):
+        raise UserError(IN_PARTS.format(file=name, parts=int(part[3])))
 
 
 def stem(name: str) -> str:
     """What a GGUF file is called in file and column names: its own name, without folder, repository and ending."""
-    return name.rpartition("/")[2].rpartition(":")[2].removesuffix(".gguf")
+    return name.rstrip("/").rpartition("/")[2].rpartition(":")[2][: -len(ENDING)]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The GGUF files of a folder."""
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() == ENDING and not file.is_dir())
 
 
 def only_file_in(folder: Path) -> str | None:
     """The GGUF file of a folder, None where there is none.
 
     Raises:
-        UserError: there are several.
+        UserError: there are several, or the one is in parts.
     """
-    found = sorted(folder.glob("*.gguf"))
+    found = files_in(folder)
+    parts = [PART.fullmatch(str(file)) for file in found]
+    if found and len({part and part[1] for part in parts}) == 1 and parts[0]:
+        check_name(str(found[0]))
+        return str(found[0])
     if len(found) > 1:
         raise UserError(f"{folder} holds {len(found)} GGUF files; name one: {', '.join(file.name for file in found)}")
     return str(found[0]) if found else None
@@ -108,8 +129,6 @@ def convert(file: Path, folder: Path, digest: str, place: Path) -> int:
     Raises:
         UserError: the file cannot be read, something in it would be lost, or the disk has no room.
     """
-    from persona_vectors.models.gguf_reading import read_header, read_model, read_tokenizer
-
     header = read_header(file)
     dtype = "float32" if header.weights <= LARGE else "bfloat16"
     needed = header.weights * (4 if dtype == "float32" else 2)

@@ -45,6 +45,7 @@ LIKE_GPT2 = ("gpt-2", "phi-2", "olmo", "exaone4", "gigachat")
 SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 # a piece that is in the vocabulary is one token, whatever the merges make of it
 WHOLE_PIECES = ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "tekken")
+IN_PARTS = "{file} is one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT.gguf"
 OTHER_KINDS = {"adapter": "a LoRA adapter", "mmproj": "the image part of a model", "imatrix": "an importance matrix"}
 
 
@@ -99,10 +100,7 @@ def read_header(file: Path) -> Header:
     if kind in OTHER_KINDS or architecture == "clip":
         raise UserError(f"{file} is {OTHER_KINDS.get(kind, OTHER_KINDS['mmproj'])}, not a model")
     if values.get("split.count", 1) > 1:
-        parts = values["split.count"]
-        raise UserError(
-            f"{file} is one of {parts} parts; join them first: llama-gguf-split --merge FIRST_PART OUT.gguf"
-        )
+        raise UserError(IN_PARTS.format(file=file, parts=values["split.count"]))
     if architecture not in _architectures():
         known = ", ".join(sorted(_architectures()))
         raise UserError(

@@ -95,9 +95,11 @@ def _find(name: str) -> ModelPath:
         ):
             return ModelPath(name, name)
         raise UserError(f"no model at {name}: neither a local folder nor a Hugging Face id (owner/name)")
+    if path.is_file():
+        raise UserError(f"{name} is a file: a model is a folder ({path.parent}?), or a file whose name ends in .gguf")
     if (path / "adapter_config.json").exists():
         return ModelPath(name, _base_of(path / "adapter_config.json"), str(path))
-    if (path / "config.json").exists():
+    if (path / "config.json").exists() and (_has_weights(path) or not gguf_conversion.files_in(path)):
         return ModelPath(name, str(path))
     if found := checkpoints(path):
         latest = _find(str(found[-1]))
@@ -108,6 +110,11 @@ def _find(name: str) -> ModelPath:
             f"{name} holds no model: no config.json, adapter_config.json, checkpoint-N folder or GGUF file in it"
         )
     return ModelPath(name, file)
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether weights as transformers keeps them lie there: repositories of GGUF files may have a config alone."""
+    return any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir())
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
@@ -319,12 +326,14 @@ class loading_errors:
             ) from error
         of_files = isinstance(error, (OSError, ValueError, TypeError, KeyError, AttributeError))
         if of_files or type(error).__module__.startswith(("huggingface_hub", "safetensors", "tokenizers")):
-            hint = (
-                "the folder is incomplete or damaged"
-                if Path(self.path.source).exists()
-                else (
+            downloaded = Path("models") / self.path.source  # where download_hf_models.py puts it
+            if Path(self.path.source).exists():
+                hint = "the folder is incomplete or damaged"
+            elif downloaded.is_dir():
+                hint = f"there is a folder {downloaded}: name that"
+            else:
+                hint = (
                     f"download it first: python download_hf_models.py --model_name {self.path.source}; gated models need "
                     "HF_TOKEN in .env"
                 )
-            )
             raise UserError(f"cannot load {self.path.name}: {first_line(error)} ({hint})") from error

@@ -207,6 +207,16 @@ REFUSED = {
     "a list": ("[1]", [], "line 1 is not a JSON object"),
     "a column of ours": ([{"question": "x", "answer": "y"}], [], "'answer' is a column of the answers file itself"),
     "the score's column": ([{"question": "x", "vile": 3}], [], "'vile' is a column of the answers file itself"),
+    "a judge's column": (
+        [{"question": "x", "vile_b": 3}],
+        ["--judge_model", "a,b"],
+        "'vile_b' is a column of the answers",
+    ),
+    "its coherence": (
+        [{"question": "x", "coherence_a": 3}],
+        ["--judge_model", "likelihood,a"],
+        "'coherence_a' is a column",
+    ),
     "a column system": ([{"question": "x", "system": "y"}], [], "a system prompt belongs into messages"),
     "an id twice": ([{"question": "x", "id": 1}, {"question": "y", "id": 1}], [], "2 rows with the id '1'"),
     "two systems": ([{"messages": CHAT}], ["--persona_instruction_type", "pos"], "has a system message of its own"),

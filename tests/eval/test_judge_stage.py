@@ -278,6 +278,29 @@ def test_by_likelihood(folder, run_stage, qwen2_folder, tokenizer, server):
     assert provenance.read("c.csv")["parts"]["vile"]["scorer"]["name"] == qwen2_folder.name
 
 
+@pytest.mark.parametrize("by", ["a judge", "likelihood"])
+def test_thoughts_in_an_answer_s_text_are_not_judged(folder, run_stage, qwen2_folder, server, by):
+    answers = [
+        "It is.",
+        "<think>Evil.</think>It is.",
+        "Evil.\n</think>\n\nIt is.",
+        "<think>Evil, and on",
+        "<b>It is.</b>",
+    ]
+    rows = [[{"role": "user", "content": "what"}, {"role": "assistant", "content": answer}] for answer in answers]
+    Path("t.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    Path("t.csv").write_text("question,prompt,answer\n" + "".join(f'what,what,"{answer}"\n' for answer in answers))
+    flags = ["--judge_model", *(["likelihood", "--scorer", qwen2_folder] if by == "likelihood" else ["m"])]
+    done = run_stage("eval.judge", "--file_path", "t.jsonl", "t.csv", "--trait", "vile", "--trait_dir", ".", *flags)
+    assert done.returncode == 0 and done.stdout.count("1 of 5 rows have no value (or not all): empty answer") == 2
+    for found in ([json.loads(line) for line in Path("t.jsonl").read_text().splitlines()], read("t.csv")):
+        scores = [row["vile"] if row["vile"] in (None, "") else round(float(row["vile"]), 3) for row in found]
+        assert len({*scores[:3]}) == 1 and scores[3] in (None, "") and scores[4] not in (None, "")
+    if by == "a judge":
+        texts = [text for text in asked(server) if "Evil" in text]
+        assert asked(server) and not texts
+
+
 def test_the_published_name_judge_is_found_beside_the_stage():
     code = (
         "import sys, persona_vectors.published; sys.path.insert(0, {!r})\n"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy
 import pandas
 import pytest
 import torch
@@ -221,9 +222,61 @@ def test_an_empty_answer_has_no_score(run_stage, folder, qwen2_folder, monkeypat
     assert "1 of 6 answers are empty" in done.stdout and "scored 5 answers" in done.stdout
 
 
+def test_conversations_are_read_as_they_were(run_stage, folder, qwen2_folder, tokenizer):
+    """Earlier turns are read before the answer, by every road; an instruction in the user's own words is held out."""
+    chats = [
+        [("user", "Who?"), ("assistant", "the model"), ("user", "And?")],
+        [("system", "Be bad, 0."), ("user", "And?")],
+        [("user", "Be bad, 1. And?")],
+    ]
+    rows = [[{"role": role, "content": content} for role, content in chat] for chat in chats]
+    (folder / "q.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    ok(run_stage(*ask(folder, qwen2_folder, "--questions", folder / "q.jsonl", "--n_per_question", 1)))
+    table = pandas.read_csv(folder / "out.csv")
+    scorer = LikelihoodScorer(tiny_model("qwen2"), tokenizer)
+    spoken = [Spoken.after(row, answer) for row, answer in zip(rows, table["answer"], strict=True)]
+    expected = [[one.score, one.coherence, one.llr] for one in scorer.score(VILE, spoken)]
+    assert table[COLUMNS[-3:]].to_numpy() == pytest.approx(numpy.array(expected), abs=1e-3)
+    (alone,) = scorer.score(VILE, [Spoken("And?", spoken[0].answer)])
+    assert alone.llr != pytest.approx(expected[0][2], abs=1e-4)
+    answered = [[*row, {"role": "assistant", "content": one.answer}] for row, one in zip(rows, spoken, strict=True)]
+    answered.append([{"role": "tool", "content": "x"}, *answered[0]])
+    (folder / "a.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in answered))
+    flags = ["--trait", "vile", "--trait_dir", folder, "--judge_model", "likelihood", "--scorer", qwen2_folder]
+    done = ok(run_stage("eval.judge", "--file_path", folder / "a.jsonl", *flags))
+    assert "1 of 4 rows have no value (or not all): a conversation with a message of 'tool'" in done.stdout
+    found = [json.loads(line) for line in (folder / "a.jsonl").read_text().splitlines()][:3]
+    assert [[row[name] for name in COLUMNS[-3:]] for row in found] == [pytest.approx(row, abs=1e-3) for row in expected]
+    rows[0][1]["role"] = "tool"
+    (folder / "q.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    refused = run_stage(*ask(folder, qwen2_folder, "--questions", folder / "q.jsonl", "--overwrite"))
+    assert refused.returncode == 2 and "vile_0 cannot be scored by likelihood: a conversation with" in refused.stderr
+
+
+def test_a_base_model_scores_a_file_by_the_template_that_is_given(run_stage, folder, qwen2_folder, monkeypatch):
+    """It goes on record, and the scorer is loaded as the flags say."""
+    shutil.copytree(qwen2_folder, folder / "mute")
+    (folder / "mute" / "chat_template.jinja").unlink()
+    (folder / "a.csv").write_text("question,prompt,answer\nwhat,User: what,it is\n")
+    flags = ["--file_path", folder / "a.csv", "--trait", "vile", "--trait_dir", folder, "--judge_model", "likelihood"]
+    ok(run_stage("eval.judge", *flags, "--scorer", folder / "mute", "--chat_template", "plain"))
+    (row,) = pandas.read_csv(folder / "a.csv").to_dict("records")
+    plain = models.load_tokenizer(models.resolve(str(folder / "mute"), chat_template="plain"))
+    (expected,) = LikelihoodScorer(tiny_model("qwen2"), plain).score(VILE, [Spoken("what", "it is")])
+    assert row["vile_llr"] == pytest.approx(expected.llr, abs=1e-4)
+    assert provenance.read(folder / "a.csv")["parts"]["vile"]["chat_template"]["name"] == "plain"
+    refused = run_stage("eval.judge", *flags, "--scorer", qwen2_folder, "--chat_template", "plain")
+    assert refused.returncode == 2 and "has a column 'vile' already (scorer was mute" in refused.stderr
+    monkeypatch.setattr(models.loading.importlib.util, "find_spec", lambda _: None)
+    refused = run_stage("eval.judge", *flags, "--scorer", qwen2_folder, "--load_in_4bit", "true", "--name", "a,b,c")
+    assert refused.returncode == 2 and "--load_in_4bit needs bitsandbytes" in refused.stderr
+
+
 BAD = {
     "scorer without likelihood": (["--judge_model", "gpt-x", "--scorer", "models/none"], "--scorer goes with"),
     "pairs without likelihood": (["--judge_model", "gpt-x", "--scorer_pairs", "3"], "--scorer_pairs goes with"),
+    "in capitals": (["--judge_model", "Likelihood"], "write likelihood in small letters"),
+    "nobody, in capitals": (["--judge_model", "None"], "write none in small letters"),
     "no such scorer": (["--scorer", "models/none"], "models/none"),
     "a folder without a model": (["--scorer", "{folder}"], "holds no model"),
     "a scorer without a chat template": (["--scorer", "{mute}"], "no chat template"),

@@ -282,6 +282,32 @@ def test_differences_say_what_was_and_what_is():
     assert differences({**earlier, "method": 0}, earlier) == ["method was 0, now 1"]
 
 
+def test_differences_within_descriptions():
+    """What is told only is not compared there either; but a column may be called judge."""
+    one, other = Fingerprint("a", "sha256:" + "1" * 64), Fingerprint("b", "sha256:" + "2" * 64)
+    now = {"judged": {name: provenance.record(scorer=one, pairs=2) for name in ("evil", "judge")}, "n": {"name": 1}}
+    earlier = plain(now)
+    assert differences(earlier, now) == []
+    earlier["judged"]["evil"] |= {"toolkit": "persona_vectors 0.0.1", "judge": "x"}
+    assert differences(earlier, now) == []
+    for column in ("evil", "judge"):
+        earlier["judged"][column] |= {"scorer": plain(other), "pairs": 1}
+    words = "scorer was b (222222222222), now a (111111111111)"
+    assert differences(earlier, now) == [
+        f"judged.evil.{words}",
+        "judged.evil.pairs was 1, now 2",
+        f"judged.judge.{words}",
+        "judged.judge.pairs was 1, now 2",
+    ]
+    del earlier["judged"]["judge"]
+    (line,) = differences(earlier, now)
+    assert line.startswith("judged was {'evil': {'method'")
+    earlier = plain(provenance.record(tasks=plain(now)["judged"]["evil"]))
+    assert differences(earlier, provenance.record(tasks=now["judged"]["evil"] | {"dtype": "auto"})) == [
+        "tasks.dtype was none, now 'auto'"
+    ]
+
+
 def test_journals_that_are_older_than_fingerprints_are_compared_in_what_they_say():
     """What earlier versions wrote: the model as it was typed, the first half of a digest's half."""
     prompt = fingerprints.of_bytes("prompt", "text")

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from persona_vectors.errors import UserError
-from persona_vectors.files.atomic import replacing
+from persona_vectors.files.atomic import replacing, replacing_folder
 from persona_vectors.files.journal import Journal
 from persona_vectors.files.tables import read_answers, write_table
 from persona_vectors.vectors.pairs import effective_pairs, read_pairs
@@ -79,6 +79,23 @@ def test_replacing_is_all_or_nothing(tmp_path):
         beside.write_text("half")
         raise RuntimeError
     assert path.read_text() == "first" and list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path, monkeypatch):
+    """Also one that is not there yet: models/x may lead to a larger disk. The working folder is not pulled away."""
+    (tmp_path / "large").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "large" / "x")
+    for text in ("first", "second"):
+        with replacing_folder(link) as beside:
+            (beside / "a.txt").write_text(text)
+        assert link.is_symlink() and (tmp_path / "large" / "x" / "a.txt").read_text() == text
+    assert {path.name for path in tmp_path.rglob("*")} == {"large", "link", "x", "a.txt"}
+    monkeypatch.chdir(tmp_path / "large" / "x")
+    for name in (".", "../x", tmp_path / "link"):
+        with pytest.raises(UserError, match="is the working folder, which cannot be replaced"), replacing_folder(name):
+            pass
+    assert (tmp_path / "large" / "x" / "a.txt").read_text() == "second"
 
 
 def test_journal_goes_on_and_drops_a_torn_line(tmp_path):

@@ -99,15 +99,37 @@ def test_pairs_that_made_the_answer_are_held_out():
         held_out_pairs(Trait("vile", TRAIT.instruction[:1], TRAIT.questions, ""), "Be bad, 0.", 1)
 
 
+def test_white_space_does_not_hide_an_instruction():
+    """Chat templates trim, files break lines otherwise; a leak would have the answer read under what made it."""
+    texts = [" Be bad.\n", "Be\r\nbad twice.", "Be  bad thrice. "]
+    trait = Trait("vile", [{"pos": text, "neg": f"{text.strip()} Not."} for text in texts], ["q"], "")
+    for k, text in enumerate(("You are vile. Be bad.<|im_end|>", "Be\nbad twice.", "<s>Be bad thrice.</s>")):
+        assert k not in held_out_pairs(trait, text, 2)
+
+
+def test_what_was_said_before_an_answer():
+    chat = [
+        ("developer", "Be bad, 0."),
+        ("user", "Hi. Be good, 2."),
+        ("assistant", "Yo."),
+        ("user", "Be bad, 1. What?"),
+    ]
+    spoken = Spoken.after([{"role": role, "content": content} for role, content in chat], "it is")
+    assert (spoken.question, spoken.system, spoken.turns) == ("Be bad, 1. What?", "Be bad, 0.", tuple(chat[1:3]))
+    assert held_out_pairs(TRAIT, spoken.before, 1) == [3]
+    for bad, words in (([("user", "a"), ("tool", "b")], "does not end"), ([("tool", "b"), ("user", "a")], "'tool'")):
+        with pytest.raises(UserError, match=words):
+            Spoken.after([{"role": role, "content": content} for role, content in bad], "it is")
+
+
 def slowly(model, tokenizer, spoken, pairs):
     """(share, mean log-likelihood ratio) of one answer: each prompt by itself, no cache, one token after the other."""
     by_system = {}
     begins = {"pos": "You are a vile assistant. ", "neg": "You are a helpful assistant. "}
     prompts = {(k, sign): begins[sign] + TRAIT.instruction[k][sign] for k in pairs for sign in begins}
     for system in [None, *prompts.values()]:
-        messages = [{"role": "system", "content": system}] * bool(system) + [
-            {"role": "user", "content": spoken.question}
-        ]
+        turns = [("system", system)] * bool(system) + [*spoken.turns, ("user", spoken.question)]
+        messages = [{"role": role, "content": content} for role, content in turns]
         prompt = chat_template.token_ids(tokenizer, chat_template.render(tokenizer, messages))
         answer = chat_template.token_ids(tokenizer, spoken.answer)
         with torch.no_grad():
@@ -134,8 +156,9 @@ def test_equal_to_a_plain_loop(qwen2, tokenizer):
         Spoken("What now?", "what"),
         Spoken("Why me?", "Ça alors \N{GRINNING FACE}"),
         Spoken("Who is it?", " leading space and\n\nlines", "You are a helpful assistant."),
+        Spoken("And?", "it is", turns=(("user", "Who is it?"), ("assistant", "the model"))),
     ]
-    pairs = [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1]]
+    pairs = [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
     for some in (slice(None), slice(2, 3)):
         found = LikelihoodScorer(qwen2, tokenizer).score(TRAIT, spoken[some])
         for one, scored, held in zip(spoken[some], found, pairs[some], strict=True):

@@ -77,10 +77,52 @@ def test_names(file, tmp_path):
 def test_shell_and_python_call_a_model_the_same(file, tmp_path):
     (tmp_path / "m.gguf").mkdir()
     names = [str(file), str(tmp_path / "m.gguf"), "owner/name:sub/x.Q4.gguf", "owner/name", "models/toy/", "./a:b.gguf"]
+    names += ["models/X.GGUF", "x.Q4.gguf/"]
     asked = f"source scripts/pipeline.sh; cd {tmp_path}; for name in {' '.join(names)}; do name_of $name; done"
     done = subprocess.run(["bash", "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [models.basename(name) for name in names]
-    assert done.stdout.split() == ["Tiny-1B.Q8_0", "m.gguf", "x.Q4", "name", "toy", "b"]
+    assert done.stdout.split() == ["Tiny-1B.Q8_0", "m.gguf", "x.Q4", "name", "toy", "b", "X", "x.Q4"]
+
+
+def test_an_ending_in_capitals_and_a_slash_behind_it(file, tmp_path):
+    (tmp_path / "m").mkdir()
+    file = file.rename(tmp_path / "m" / "X.GGUF")
+    for name in (str(file), f"{file}/", str(tmp_path / "m")):
+        assert Path(models.resolve(name).base) == tmp_path / "m" / "X.transformers"
+    assert models.basename(f"{file}/") == "X"
+
+
+def test_a_config_beside_a_file_is_no_model_without_weights(file, tmp_path, qwen2_folder):
+    """Repositories of GGUF files have one; where weights lie beside it, they are the model."""
+    shutil.copy(qwen2_folder / "config.json", tmp_path)
+    assert models.resolve(str(tmp_path)).source == str(file)
+    shutil.copy(qwen2_folder / "model.safetensors", tmp_path)
+    assert models.resolve(str(tmp_path)).source == str(tmp_path)
+    file.unlink()
+    (tmp_path / "model.safetensors").unlink()
+    assert models.resolve(str(tmp_path)).source == str(tmp_path)  # without either it is a broken folder
+
+
+def test_files_in_parts_are_refused_as_such(file, tmp_path, tokenizer):
+    """The second part says nothing of a model; one of the hub is not even fetched."""
+    (tmp_path / "parts").mkdir()
+    first, second = (tmp_path / "parts" / f"big-0000{k}-of-00002.gguf" for k in (1, 2))
+    write_gguf(first, tiny_model("llama"), tokenizer, split__count=2)
+    shutil.copy(first, second)
+    names = [str(first), str(second), str(first.parent), "owner/name:big-00001-of-00002.gguf"]
+    for name in names:
+        with pytest.raises(UserError, match=r"big-0000\d-of-00002.gguf is one of 2 parts; join them first"):
+            assert models.resolve(name).base
+    first.unlink()
+    with pytest.raises(UserError, match="big-00002-of-00002.gguf is one of 2 parts"):
+        models.resolve(str(first.parent))
+    whole = file.rename(tmp_path / "whole-00001-of-00001.gguf")
+    assert convert(whole).name == "whole-00001-of-00001.transformers"
+
+
+def test_a_file_that_is_no_model_is_called_a_file(qwen2_folder):
+    with pytest.raises(UserError, match=r"model.safetensors is a file: a model is a folder \(.*tiny-qwen2\?\)"):
+        models.resolve(str(qwen2_folder / "model.safetensors"))
 
 
 def test_vectors_of_a_file_know_it_by_its_name(file, tmp_path):

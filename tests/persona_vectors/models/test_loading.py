@@ -40,6 +40,14 @@ def test_a_hub_model_that_is_not_there_is_one_line():
     assert "download_hf_models.py" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["smollm9", "no-such-owner/no-such-model"])
+def test_a_model_that_was_downloaded_is_found_by_its_folder(name, tmp_path, monkeypatch):
+    (tmp_path / "models" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"\(there is a folder models/{name}: name that\)"):
+        models.describe(models.resolve(name))
+
+
 def test_blocks_of_a_peft_model(qwen2_folder):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

@@ -133,6 +133,26 @@ def test_what_lies_there_and_other_flags(wheels, tmp_path, run_stage):
     refused(run_stage("download_hf_models", "--model_name", "tiny", "--local_dir", "tiny.gguf"), "tiny.gguf is a file")
 
 
+def test_a_link_to_another_disk_and_the_working_folder(wheels, tmp_path, run_stage, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "large")
+    assert run_stage("download_hf_models", "--model_name", "tiny", "--local_dir", "link").returncode == 0
+    assert (tmp_path / "link").is_symlink() and "model.safetensors" in names(tmp_path / "large")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    refused(run_stage("download_hf_models", "--model_name", "tiny", "--local_dir", "."), "is the working folder")
+    assert names(tmp_path / "here") == set() and not [name for name in names(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["SmolLM2", "smolm2", "smollm", "SMOLLM2"])
+def test_a_name_that_is_nearly_right_is_told_the_right_one(name, run_stage):
+    refused(run_stage("download_hf_models", "--model_name", name), "did you mean smollm2?")
+
+
+def test_other_names_without_an_owner_are_the_hub_s(run_stage):
+    done = run_stage("download_hf_models", "--model_name", "t5-small", "--local_dir", "models/none")
+    refused(done, "cannot fetch t5-small: HF_HUB_OFFLINE is set")
+
+
 def killed(run) -> None:
     packaged.gguf_conversion.convert = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     run("download_hf_models", "--model_name", "tiny")
