@@ -170,7 +170,9 @@ def test_the_page_in_a_browser(files, run_stage, monkeypatch):
         tab.keyboard.type("85")  # the field has the focus
         tab.keyboard.press("Enter")
         done(tab, 1)
-        assert tab.text_content("#answers .text") != first  # the count changes with the item: what is typed now is for this one
+        assert (
+            tab.text_content("#answers .text") != first
+        )  # the count changes with the item: what is typed now is for this one
         tab.fill("#slider", "20")
         tab.click("#next")
         done(tab, 2)
