@@ -13,8 +13,7 @@ def recommend(cells, min_coherence: float, lowest: bool = False, max_kl: float |
     """The coherent cell with the highest trait score (or the ``lowest``), and the coefficients of its layer that stay coherent.
 
     ``layer`` is None where no steered cell is coherent. ``coef_range`` is [lowest, highest] around 0. Where doses are known:
-    ``dose`` and ``dose_range`` the same, and ``broken_from``: per layer the smallest dose, in absolute value, at which the
-    mean coherence was lower than ``min_coherence``. With ``max_kl`` the cells have a column kl, those above it are taken for
+    ``dose`` and ``dose_range`` the same, and where coherence broke (:func:`broken_doses`). With ``max_kl`` the cells have a column kl, those above it are taken for
     incoherent ones, and ``max_kl`` and the best cell's ``kl`` are told.
 
     Example:
@@ -27,7 +26,7 @@ def recommend(cells, min_coherence: float, lowest: bool = False, max_kl: float |
     }
     dosed = "dose" in cells and cells["dose"].any()
     if dosed:
-        result["broken_from"] = broken_from(
+        result |= broken_doses(
             zip(cells["layer"].map(layer_name), cells["dose"], cells["coherence_mean"], strict=True), min_coherence
         )
     is_coherent = (cells["coherence_mean"] >= min_coherence) | (min_coherence == 0)
@@ -55,23 +54,27 @@ def recommend(cells, min_coherence: float, lowest: bool = False, max_kl: float |
     }
 
 
-def broken_from(
+def broken_doses(
     cells: Iterable[tuple[int | str, float | None, float | None]], min_coherence: float
-) -> dict[str, float]:
-    """Per layer the smallest dose, in absolute value, of a steered cell whose mean coherence is lower than ``min_coherence``.
+) -> dict[str, dict[str, float]]:
+    """Per layer the steered cells nearest to 0, on either side of it, whose mean coherence is lower than ``min_coherence``.
 
     Args:
         cells: (layer, dose, mean coherence); one without a dose, or a coherence, tells nothing.
 
+    Returns:
+        ``broken_from``: the smallest positive doses, by layer; ``broken_below``: the negative ones nearest to 0.
+
     Example:
-        >>> broken_from([(20, 0.4, 90.0), (20, 0.8, 60.0), (20, 1.2, 10.0)], 75)
-        {'20': 0.8}
+        >>> broken_doses([(20, 0.4, 90.0), (20, 0.8, 60.0), (20, 1.2, 10.0), (20, -0.4, 30.0)], 75)
+        {'broken_from': {'20': 0.8}, 'broken_below': {'20': -0.4}}
     """
-    least: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {"broken_from": {}, "broken_below": {}}
     for layer, dose, coherence in cells:
         if dose and dose == dose and coherence is not None and coherence < min_coherence:
-            least[str(layer)] = min(abs(float(dose)), least.get(str(layer), math.inf))
-    return least
+            side = found["broken_from" if dose > 0 else "broken_below"]
+            side[str(layer)] = min(float(dose), side.get(str(layer), math.inf * dose), key=abs)
+    return found
 
 
 def in_words(best: dict) -> str:
@@ -80,7 +83,8 @@ def in_words(best: dict) -> str:
     Example:
         in_words(recommend(cells, 75) | {"trait": "evil"})  # "evil: best at layer 20, coefficient 1.5 (dose 0.31): ..."
     """
-    broken = ", ".join(f"{dose:.3g} at layer {layer}" for layer, dose in best.get("broken_from", {}).items())
+    sides = [best.get(side, {}) for side in ("broken_from", "broken_below")]
+    broken = ", ".join(f"{dose:.3g} at layer {layer}" for side in sides for layer, dose in side.items())
     warning = (
         f"\n  do not steer beyond: coherence fell below {best['min_coherence']:g} from dose {broken}" if broken else ""
     )

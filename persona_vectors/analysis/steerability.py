@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from persona_vectors.analysis.comparison import compare
-from persona_vectors.analysis.recommendation import broken_from
+from persona_vectors.analysis.recommendation import broken_doses
 from persona_vectors.analysis.sweeps import NAMES, layer_name, layer_number
 from persona_vectors.errors import UserError
 
@@ -36,8 +36,8 @@ def steerability(
         against the sign of the coefficient), ``over_controls`` (the score less that of the controls; None without any), and
         ``works``: coherent, and gain and advantage over the controls have the coefficient's sign in all of their
         interval. ``layers``: per layer ``per_dose``, the mean slope over the coherent cells, and ``wrong_way``, the share
-        of negative slopes. ``broken_from``: per layer the smallest dose at which coherence was lower than
-        ``min_coherence``. ``controls``: of which kinds they are, as ["random"]. An interval is {value, low, high}; low and high are None of fewer than three questions.
+        of negative slopes. ``broken_from`` and ``broken_below``: where coherence broke
+        (:func:`persona_vectors.analysis.recommendation.broken_doses`). ``controls``: of which kinds they are, as ["random"]. An interval is {value, low, high}; low and high are None of fewer than three questions.
 
     Raises:
         UserError: no questions, or no unsteered answers.
@@ -86,7 +86,7 @@ def steerability(
         "cells": cells,
         "layers": layers,
         "min_coherence": min_coherence,
-        "broken_from": broken_from(((cell["layer"], cell["dose"], cell["coherence"]) for cell in cells), min_coherence),
+        **broken_doses(((cell["layer"], cell["dose"], cell["coherence"]) for cell in cells), min_coherence),
         "controls": sorted(controlled["control"].str.replace(r" \d+$", "", regex=True).unique()),
     }
 

@@ -35,21 +35,19 @@ def beyond(grid: Grid, trait: str) -> str:
     """
     if grid.vector_path is None or trait not in grid.vectors:
         return ""
-    doses: dict[str, float] = {}
+    doses: dict[tuple[str, bool], float] = {}  # by layer and whether below 0, the longest
     for cell in grid.cells_of(trait):
         if cell.dose:
-            doses[str(cell.layer)] = max(abs(cell.dose), doses.get(str(cell.layer), 0.0))
+            place = (str(cell.layer), cell.dose < 0)
+            doses[place] = max(cell.dose, doses.get(place, 0.0), key=abs)
     path, rows, positions = grid.path_for(trait), grid.vectors[trait].vectors, grid.positions
     for file, told in _told(path, rows, positions) if doses else ():
-        found, floor = told.get("broken_from"), told.get("min_coherence")
-        limits = (
-            {layer: limit for layer, limit in found.items() if _is_number(limit)} if isinstance(found, dict) else {}
-        )
-        past = [
-            f"{dose:.3g} at layer {layer} (from {limits[layer]:.3g} on)"
-            for layer, dose in doses.items()
-            if layer in limits and dose >= limits[layer] * (1 - ROUNDED)
-        ]
+        floor, past = told.get("min_coherence"), []
+        for (layer, negative), dose in doses.items():
+            found = told.get("broken_below" if negative else "broken_from")
+            limit = found.get(layer) if isinstance(found, dict) else None
+            if _is_number(limit) and abs(dose) >= abs(limit) * (1 - ROUNDED):
+                past.append(f"{dose:.3g} at layer {layer} (from {limit:.3g} on)")
         if past:
             below = f" below {floor:g}" if _is_number(floor) else ""
             return f"{file} says that coherence fell{below} at such doses: {', '.join(past)}"

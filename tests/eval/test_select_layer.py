@@ -208,7 +208,7 @@ def test_doses_are_told_and_where_coherence_broke(folder, run_stage):
     pandas.concat(cells).to_csv("sweep.csv", index=False)
     done = run_stage("eval.select_layer", "--file_path", "sweep.csv", "--trait", "evil")
     best = best_of(done, folder / "sweep_best.json")
-    assert best["broken_from"] == {"16": 0.9, "20": 0.6}
+    assert best["broken_from"] == {"16": 0.9, "20": 0.6} and best["broken_below"] == {}
     assert (best["layer"], best["dose"], best["dose_range"]) == (20, 0.3, [0.3, 0.3])
     assert best["coef"] == pytest.approx(0.3 / 0.4)
     assert "coefficient 0.75 (dose 0.3)" in done.stdout
@@ -225,12 +225,14 @@ def test_doses_are_told_and_where_coherence_broke(folder, run_stage):
 
 def test_where_nothing_is_coherent_the_doses_are_told_all_the_same(folder, run_stage):
     cell = scores(20, 1.5).assign(coef=1.5, layer=20, dose=0.8, coherence=20.0)
-    pandas.concat([cell, scores(20, 0).assign(coef=0, layer=20, dose=0)]).to_csv("sweep.csv", index=False)
+    down = cell.assign(coef=-0.5, dose=-0.3)
+    pandas.concat([cell, down, scores(20, 0).assign(coef=0, layer=20, dose=0)]).to_csv("sweep.csv", index=False)
     done = run_stage("eval.select_layer", "--file_path", "sweep.csv", "--trait", "evil")
     assert best_of(done, folder / "sweep_best.json") == {
         "trait": "evil", "layer": None, "coef": None, "unsteered": 46.5, "min_coherence": 75.0, "broken_from": {"20": 0.8},
+        "broken_below": {"20": -0.3},
     }  # fmt: skip
-    assert "try smaller coefficients" in done.stdout and "from dose 0.8 at layer 20" in done.stdout
+    assert "try smaller coefficients" in done.stdout and "from dose 0.8 at layer 20, -0.3 at layer 20" in done.stdout
 
 
 def test_doses_with_controls_of_both_kinds_and_without_coherence(folder, run_stage):

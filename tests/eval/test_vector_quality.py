@@ -310,8 +310,8 @@ def test_a_card_goes_with_its_vector(made, run_stage, qwen2_folder, tmp_path, ca
     table.to_csv("sweep.csv", index=False)
     assert card(run_stage, qwen2_folder, "--sweep", "sweep.csv").returncode == 0
     whole = json.loads((tmp_path / "vile_response_avg_diff_quality.json").read_text())
-    assert list(whole["sweep"]["broken_from"]) == ["2"]
-    assert whole["sweep"]["broken_from"]["2"] == pytest.approx(whole["dose_of_1"][2])
+    assert whole["sweep"]["broken_from"] == {}  # at coefficient -1 alone
+    assert whole["sweep"]["broken_below"] == {"2": pytest.approx(-whole["dose_of_1"][2])}
     capsys.readouterr()
 
     share_vectors.export("vile_response_avg_diff.pt", "out", format="safetensors", model_name=str(qwen2_folder))

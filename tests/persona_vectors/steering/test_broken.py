@@ -14,7 +14,7 @@ from persona_vectors.steering.sweep import Grid
 from persona_vectors.vectors.storage import fingerprint
 
 ROWS = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
-BROKEN = {"broken_from": {"2": 0.5, "3": 2.0}, "min_coherence": 70.0}
+BROKEN = {"broken_from": {"2": 0.5, "3": 2.0}, "broken_below": {"2": -0.7}, "min_coherence": 70.0}
 BY_ROW = [0.5] * 5
 CARD = {"trait": "evil", "model": "m", "verdict": "works", "dose_of_1": BY_ROW, "sweep": BROKEN,
         "pairs": {name: BY_ROW for name in quality.BY_LAYER}}  # fmt: skip
@@ -47,7 +47,9 @@ def test_each_file_that_tells_is_named(folder):
     assert said(folder).startswith(f"{folder}/evil_sweep_best.json says")
     put(folder / "evil_response_avg_diff_quality.json", CARD)
     assert said(folder).startswith(f"{folder}/evil_response_avg_diff_quality.json says")
-    assert said(folder, doses=(-0.9,)) and said(folder, doses=(0.5,))  # whatever the sign; at the dose itself too
+    assert said(folder, doses=(0.5,))  # at the dose itself too
+    assert "-0.9 at layer 2 (from -0.7 on)" in said(folder, doses=(-0.9, 0.4, -0.8))  # each sign has its own
+    assert said(folder, doses=(-0.6, 0.4)) == "" == said(folder, doses=(-3.0,), layers=(3,))
     assert said(folder, doses=(0.49,)) == "" == said(folder, layers=(1,))
     assert "0.9 at layer 2 (from 0.5 on)" in said(folder, layers=(1, 2, 3)) and "layer 3" not in said(
         folder, layers=(2, 3)
