@@ -6,7 +6,7 @@ eval.select_layer or eval.search, where their records prove that they are of thi
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
@@ -76,5 +76,5 @@ def _told(path: str, rows: "Tensor", positions: str) -> Iterator[tuple[Path, dic
         yield file.with_suffix(".safetensors"), card["sweep"]
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
