@@ -22,7 +22,9 @@ from persona_vectors.engines import choose_backend
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import make_folder
 from persona_vectors.files.fingerprints import of_json
+from persona_vectors.models.chat_template import check_template
 from persona_vectors.options import Backend, ModelOptions, SteeringOptions
+from persona_vectors.steering.broken import beyond
 from persona_vectors.steering.intervention import most_ablated
 from persona_vectors.vectors.storage import vector_name
 
@@ -83,9 +85,10 @@ def main(
     settings |= {} if backend == "hf" else {"backend": backend}  # a record without one is of hf
     sheet = CapabilitySheet(output, grid.cells_of(name), tasks, {**models.made_of(path), **settings})
     if not overwrite and sheet.is_done and sheet.take_up():
-        print(f"{sheet.path} exists and is not made again (--overwrite does that):\n{in_words(read(sheet.path))}")
-        return
-    make_folder(Path(sheet.path).parent)
+        return show(sheet)
+    if apply_chat_template or not {"kl", "refusals"}.isdisjoint(tasks):
+        check_template(models.load_tokenizer(path, loading.trust_remote_code))
+    begin(sheet, warning=beyond(grid, name))
     most = max(most_ablated(grid.interventions(name, cell)) for cell in sheet.cells)
     subject = Subject(
         path, loading.dtype, loading.trust_remote_code, batch_size, harness, asked, max_tokens, limit,
@@ -96,6 +99,18 @@ def main(
         about = {"model": model, "vector": grid.vector_path, "positions": grid.positions, "limit": limit}
         table = sheet.write({**about, "requests": asked, "refusals_begin": texts.OPENINGS})
     print(f"{in_words(table)}\nwrote {output}.csv, {output}.json, {output}.png")
+
+
+def show(sheet: CapabilitySheet) -> None:
+    """Print what is there already."""
+    print(f"{sheet.path} exists and is not made again (--overwrite does that):\n{in_words(read(sheet.path))}")
+
+
+def begin(sheet: CapabilitySheet, warning: str) -> None:
+    """Make the output's folder, and say what a steering is warned of."""
+    if warning:
+        print(f"warning: {warning}")
+    make_folder(Path(sheet.path).parent)
 
 
 def check(vector_path: str | None, limit: float | None) -> None:

@@ -42,22 +42,26 @@ def main(
     steering: str | None = None,
     mitigation: str | None = None,
     output: str | None = None,
+    quality: str | None = None,
 ):
     """Write the report of a reproduction.
 
     Args:
         model: the model's name, for the title.
         trait: trait(s), in the order to show.
-        folder: what scripts/reproduce.sh filled: monitoring/, shift.*, screening/, selected/, similarity*, quality/.
+        folder: what scripts/reproduce.sh filled: monitoring/, shift.*, screening/, selected/, similarity*.
         steering: beginning of eval.select_layer's files, those on what steering costs among them; {trait} is filled in.
         mitigation: beginning of eval.mitigation's files.
         output: HTML to write; by default report.html in the folder.
+        quality: beginning of eval.vector_quality's files, <vector>_quality beside the vector; {trait} is filled in. By default
+            quality/{trait} in the folder.
     """
     traits, root = list(trait), Path(folder)
     if not root.is_dir():
         raise UserError(f"no folder {folder}; scripts/reproduce.sh makes it")
     output = Path(output or root / "report.html")
-    unknown = refuse_mixed_results(traits, root, steering, mitigation)
+    quality = quality or str(root / "quality" / "{trait}")
+    unknown = refuse_mixed_results(traits, root, steering, mitigation, quality)
     if unknown:
         print(f"{len(unknown)} of these results have no record of what they were made from: {', '.join(unknown)[:400]}")
 
@@ -66,7 +70,7 @@ def main(
     sections = [
         made(steering_section, traits, steering),
         made(costs_section, traits, steering),
-        made(worth_section, traits, root / "quality"),
+        made(worth_section, traits, quality),
         made(monitoring_section, traits, root / "monitoring"),
         made(similarity_section, root),
         made(finetuning_section, traits, root),

@@ -27,6 +27,7 @@ from persona_vectors.vectors import pairs as pairing
 from persona_vectors.vectors.storage import check_fit, fingerprint, short_names
 
 FEW_PAIRS = 50  # directions of fewer are unstable
+OWN_PAIRS = 0.9  # cosine of a vector with the direction of the pairs that it is made of, at least
 READ = "pairs"  # what was read from the model, in the card and in its record
 
 
@@ -82,7 +83,7 @@ def main(
     table = pairing.read_pairs(pos_path, neg_path, trait, pair_by, of_pairs)
     pairs = pairing.effective_pairs(table, trait, threshold, of_pairs)
     vector = {"vector": plain(fingerprint(first, vectors[first]))}
-    answers = read_answers_of(sweep, trait, models.made_of(path) | vector, first, min_coherence)
+    answers = read_answers_of(sweep, trait, models.made_of(path) | vector, first, min_coherence, shape.layers)
     prompted = read_scored(prompt_path, trait, min_coherence) if prompt_path else None
     if prompted is not None and "question" not in prompted:
         raise UserError(f"{prompt_path} has no column 'question'")
@@ -118,13 +119,16 @@ def read_vectors(files) -> dict:
     return {file: load_vectors(file) for file in files}
 
 
-def read_answers_of(sweep, trait: str, made_of: dict, vector: str, min_coherence: float):
-    """The sweep's answers, or None; a sweep of another model or vector is refused."""
+def read_answers_of(sweep, trait: str, made_of: dict, vector: str, min_coherence: float, layers: int):
+    """The sweep's answers, or None; a sweep of another model or vector, or of layers that the model lacks, is refused."""
     if not sweep:
         return None
-    from persona_vectors.analysis.sweeps import read_sweep
+    from persona_vectors.analysis.sweeps import NAMES, read_sweep
 
     answers = read_sweep(sweep, trait, min_coherence)
+    for layer, file in answers[["layer", "file"]].drop_duplicates().itertuples(index=False, name=None):
+        if layer not in NAMES and not 1 <= layer <= layers:
+            raise UserError(f"{file} steers layer {layer}, which does not exist: this model has layers 1..{layers}")
     records = {file: provenance.result_of(file, trait) for file in answers["file"].unique()}
     for file, record in records.items():
         if record and "steering" in record:
@@ -189,8 +193,9 @@ def of_sweep(answers, prompted, trait: str, dose_of_1: list[float], min_coherenc
     from persona_vectors.analysis.steerability import against_prompt, best_cell, steerability
 
     found = steerability(answers, trait, lambda layer: dose_of_1[layer], min_coherence, seed)
-    best = found["best"] = best_cell(found)
-    prompt = None if prompted is None else against_prompt(answers, prompted, trait, best, seed)
+    found["best"] = best_cell(found)
+    raising = best_cell(found, raises=True)  # which is what the prompt asks for
+    prompt = None if prompted is None else against_prompt(answers, prompted, trait, raising, seed)
     return {"sweep": found, "prompt": prompt}
 
 
@@ -210,6 +215,10 @@ def verdict(card: dict, min_coherence: float) -> str:
             f"pairs agree most at layer {best} (mean cosine {read['pair_cosine'][best]:.2f}, held-out AUC "
             f"{read['auc'][best]:.2f}, halves {read['half_cosine'][best]:.2f})"
         )
+        if (own := read["agreement"][best]) is not None and own < OWN_PAIRS:
+            said.append(
+                f"these pairs are not what the vector is made of: cosine {own:+.2f} with their own direction there"
+            )
     else:
         said.append("one question alone tells nothing of others")
     if read["count"] < FEW_PAIRS:
@@ -246,7 +255,7 @@ def draw(card: dict, path: str, min_coherence: float) -> None:
     from persona_vectors.plots import new_figure, save_figure
 
     read, swept = card[READ], "sweep" in card
-    figure, axes = new_figure(columns=3 + 2 * swept, width=3.6)
+    figure, axes = new_figure(columns=2, rows=2 + swept, width=3.6)  # two columns fit the report's page
     layers = range(len(card["norm"]))
     for name, label in (("pair_cosine", "cosine of two pairs"), ("auc", "held-out AUC"), ("half_cosine", "halves")):
         axes[0].plot(layers, read[name], marker=".", label=label)
@@ -260,6 +269,8 @@ def draw(card: dict, path: str, min_coherence: float) -> None:
     axes[2].set(title="dose of coefficient 1", xlabel="layer", ylim=(0, None))
     if swept:
         draw_sweep(card, axes[3], axes[4], min_coherence)
+    for axis in axes[3 + 2 * swept :]:
+        axis.set_visible(False)
     for axis in axes:
         axis.title.set_fontsize(8)
         if axis.get_legend_handles_labels()[0]:

@@ -100,7 +100,7 @@ for trait in ${traits//,/ }; do
     python -m eval.vector_quality --model "$model" --trait "$trait" --vector_path "$(of_traits "$vectors" "$trait")" \
         ${others:+--against $others} --pos_path "eval_persona_extract/$name/${trait}_pos_instruct.csv" \
         --neg_path "eval_persona_extract/$name/${trait}_neg_instruct.csv" ${swept[@]+"${swept[@]}"} \
-        --output "$root/quality/$trait" $(coherence_flags "${flags[@]}") $(loading_flags "${flags[@]}")
+        $(coherence_flags "${flags[@]}") $(loading_flags "${flags[@]}") # the card lies beside the vector, and travels with it
 done
 
 step "monitoring"
@@ -134,5 +134,5 @@ fi
 
 step "report"
 python -m eval.report --model "$name" --trait "$traits" --folder "$root" --steering "$sweep" \
-    --mitigation "output/mitigation/$name/mitigation" --output "$root/report.html"
+    --mitigation "output/mitigation/$name/mitigation" --quality "${vectors%.pt}_quality" --output "$root/report.html"
 if [ -z "${PLAN:-}" ]; then echo "done in $((SECONDS - started)) s"; fi

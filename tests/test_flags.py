@@ -77,7 +77,7 @@ TABLE = """
         batch_size=64 tensor_parallel_size= data_parallel_size= gpu_memory_utilization= dtype=auto
         trust_remote_code=false chat_template= load_in_4bit=false token_budget= overwrite=false
     eval.report:
-        model trait folder steering= mitigation= output=
+        model trait folder steering= mitigation= output= quality=
     eval.search:
         model trait vector_path output_path dose=0.1,1.2 layer= trials=16 min_coherence=75 max_kl=
         steering_type=response n_questions= max_tokens=1000 seed=0 enable_thinking=false n_per_question=10

@@ -77,7 +77,12 @@ def test_the_price_and_the_worth_of_each_trait(clone):
     card, other = of(lines, "eval.vector_quality")
     assert f"--against {vectors.format(trait='kind')} --pos_path eval_persona_extract/m/evil_pos_instruct.csv" in card
     assert f"--sweep {sweep.format(trait='evil')}.csv --prompt_path output/reproduce/m/prompted/evil.csv" in card
-    assert card.endswith("--output output/reproduce/m/quality/evil --load_in_4bit") and "quality/kind" in other
+    assert (
+        card.endswith("--prompt_path output/reproduce/m/prompted/evil.csv --load_in_4bit")
+        and f"--vector_path {vectors.format(trait='kind')}" in other
+    )
+    (report,) = of(lines, "eval.report")
+    assert "--quality persona_vectors/m/{trait}_response_avg_diff_quality " in report  # where a card lies by itself
     order = [lines.index(one) for one in (evil, selected, prompted, card, of(lines, "eval.monitor")[0])]
     assert order == sorted(order)
 

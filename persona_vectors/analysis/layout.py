@@ -11,19 +11,22 @@ from persona_vectors.files.jsonfile import json_object
 from persona_vectors.sharing.formats import name_of
 
 
-def refuse_mixed_results(traits: list[str], folder: Path, steering: str | None, mitigation: str | None) -> list[str]:
+def refuse_mixed_results(
+    traits: list[str], folder: Path, steering: str | None, mitigation: str | None, quality: str
+) -> list[str]:
     """Compare the records of a report's results; returns the files that are there and have none.
 
     Args:
         folder: the output folder of scripts/reproduce.sh.
         steering: path prefix of the sweep's files; {trait} is filled in.
         mitigation: path prefix of eval.mitigation's files.
+        quality: path prefix of eval.vector_quality's files; {trait} is filled in.
 
     Raises:
         UserError: two results come from different base models, or from different vectors of one trait.
 
     Example:
-        unrecorded = refuse_mixed_results(["evil"], Path("output/reproduce/toy"), None, None)
+        unrecorded = refuse_mixed_results(["evil"], Path("output/reproduce/toy"), None, None, "{trait}_quality")
     """
     models: dict = {}
     vectors: dict = defaultdict(dict)
@@ -41,7 +44,7 @@ def refuse_mixed_results(traits: list[str], folder: Path, steering: str | None, 
             for ending in (".csv", "_best.json", "_tradeoff.csv"):
                 path = steering.replace("{trait}", trait) + ending
                 vectors[trait][path] = see(path, provenance.result_of(path))
-        card = folder / "quality" / f"{trait}.json"
+        card = f"{quality.replace('{trait}', trait)}.json"
         vectors[trait][card] = see(card, provenance.result_of(card))
         for file in sorted(folder.glob(f"monitoring/{trait}_*.csv")):
             see(file, provenance.result_of(file))

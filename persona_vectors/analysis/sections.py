@@ -139,8 +139,8 @@ def costs_section(traits: list[str], pattern: str | None) -> Section:
     return section
 
 
-def worth_section(traits: list[str], folder: Path) -> Section:
-    """What vectors are worth: the cards of eval.vector_quality."""
+def worth_section(traits: list[str], pattern: str) -> Section:
+    """What vectors are worth: the cards of eval.vector_quality, whose files begin with ``pattern``."""
     section = Section(
         "What the vectors are worth",
         "What foretells how steerable a trait is: the cosine between single pairs' differences and the separation of held-out "
@@ -149,7 +149,8 @@ def worth_section(traits: list[str], folder: Path) -> Section:
     )
     rows = []
     for trait in traits:
-        card = read_json(folder / f"{trait}.json")
+        prefix = pattern.replace("{trait}", trait)
+        card = read_json(Path(f"{prefix}.json"))
         if not card:
             section.missing.append(f"{trait}: not made (eval.vector_quality)")
             continue
@@ -163,8 +164,8 @@ def worth_section(traits: list[str], folder: Path) -> Section:
             *([prompt["score"], (prompt["steering_less_prompt"] or {}).get("value")] if prompt else [None, None]),
         ])  # fmt: skip
         section.said.append(f"{trait}: {card['verdict']}")
-        section.figures.append((f"{trait}: the card", folder / f"{trait}.png"))
-        section.files.append(folder / f"{trait}.json")
+        section.figures.append((f"{trait}: the card", Path(f"{prefix}.png")))
+        section.files.append(Path(f"{prefix}.json"))
     columns = ["trait", "pairs", "layer", "pair cosine", "held-out AUC", "halves", "gain of the best cell", "95 %"]
     columns += ["share moved the wrong way", "score by the prompt", "steering less prompt"]
     section.tables += [("Vectors", columns, rows)] if rows else []

@@ -1,12 +1,14 @@
 """How well a vector steers, from a sweep's answers: gain, gain per dose, questions moved the wrong way, and the controls.
 
-All intervals are of 95 %, by bootstrap over questions (:mod:`persona_vectors.analysis.comparison`). A question's slope is that
+All intervals are of 95 %, by bootstrap over questions (:mod:`persona_vectors.analysis.comparison`), those of shares of questions
+Wilson's: where no question of twenty moves the wrong way, no draw of them does, and up to 16 % may. A question's slope is that
 of its score over the dose, through its unsteered score; a question whose slope is negative moves the wrong way, as up to half of
 them do for some vectors (arXiv 2407.12404). Knows tables of answers; knows nothing of models.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy
@@ -14,6 +16,7 @@ import numpy
 from persona_vectors.analysis.comparison import compare
 from persona_vectors.analysis.recommendation import broken_doses
 from persona_vectors.analysis.sweeps import NAMES, layer_name, layer_number
+from persona_vectors.capability.values import of_share
 from persona_vectors.errors import UserError
 
 Interval = dict[str, float | None]  # value, low, high
@@ -69,7 +72,7 @@ def steerability(
                 "score": float(steered[trait].mean()),
                 "coherence": _mean(steered["coherence"]),
                 "gain": difference(unsteered, steered, trait, seed),
-                "wrong_way": mean_of(moved * numpy.sign(coef) < 0, seed),
+                "wrong_way": share_of(moved * numpy.sign(coef) < 0),
                 "over_controls": difference(controls, steered, trait, seed) if len(controls) else None,
             }
             cell["works"] = _works(cell, min_coherence)
@@ -80,7 +83,7 @@ def steerability(
         if slopes:
             squares = sum(dose * dose for dose, _ in slopes)
             slope = (sum(dose * moved for dose, moved in slopes) / squares).dropna()
-            layers[str(layer_name(layer))] = {"per_dose": mean_of(slope, seed), "wrong_way": mean_of(slope < 0, seed)}
+            layers[str(layer_name(layer))] = {"per_dose": mean_of(slope, seed), "wrong_way": share_of(slope < 0)}
     return {
         "unsteered": float(own.loc[own["coef"] == 0, trait].mean()),
         "cells": cells,
@@ -104,16 +107,28 @@ def difference(a: Any, b: Any, trait: str, seed: int = 0) -> Interval | None:
 
 
 def mean_of(values: Any, seed: int = 0) -> Interval | None:
-    """The mean of one number (or truth) a question, a pandas Series, with its interval; None of nothing.
+    """The mean of one number a question, a pandas Series, with its interval; None of nothing.
 
     Example:
-        mean_of(slope < 0)  # {"value": 0.12, "low": 0.05, "high": 0.2}
+        mean_of(slope)  # {"value": 41.2, "low": 33.0, "high": 49.5}
     """
     if not len(values):
         return None
-    numbers = values.astype(float)
-    found = compare(numpy.zeros(len(numbers)), values.index, numbers, values.index, seed)
+    found = compare(numpy.zeros(len(values)), values.index, values.astype(float), values.index, seed)
     return {"value": found.difference, "low": found.low, "high": found.high}
+
+
+def share_of(truths: Any) -> Interval | None:
+    """The share of questions of which something is true, a pandas Series, with its interval; None of nothing.
+
+    Example:
+        share_of(slope < 0)  # {"value": 0.12, "low": 0.04, "high": 0.3}
+    """
+    if not len(truths):
+        return None
+    share = float(truths.mean())
+    low, high = of_share(share, len(truths)) if len(truths) > 2 else (None, None)
+    return {"value": share, "low": low, "high": high}
 
 
 def _works(cell: dict, min_coherence: float) -> bool:
@@ -147,7 +162,7 @@ def against_prompt(answers: Any, prompted: Any, trait: str, best: dict | None, s
 
     Args:
         prompted: answers with scores and questions.
-        best: the cell that they are compared with, or None.
+        best: the cell that they are compared with, one that raises the trait as the prompt does, or None.
 
     Returns:
         ``score``, ``coherence``, and ``steering_less_prompt``, an interval or None.
@@ -164,9 +179,11 @@ def against_prompt(answers: Any, prompted: Any, trait: str, best: dict | None, s
     }
 
 
-def best_cell(found: dict) -> dict | None:
-    """Of the cells that work, the one with the largest gain in the direction of its coefficient; None where none works."""
-    working = [cell for cell in found["cells"] if cell["works"]]
+def best_cell(found: dict, raises: bool = False) -> dict | None:
+    """Of the cells that work, or of those that raise the trait, the one with the largest gain in the direction of its
+    coefficient; None where none works.
+    """
+    working = [cell for cell in found["cells"] if cell["works"] and (cell["coef"] > 0 or not raises)]
     return max(working, key=lambda cell: abs(cell["gain"]["value"]), default=None)
 
 
@@ -180,12 +197,18 @@ def in_words(found: dict, prompt: dict | None = None, min_coherence: float = 75.
     said = []
     coherent = [cell for cell in found["cells"] if is_coherent(cell, min_coherence)]
     control = f"a {' or '.join(found['controls'])} vector"
-    if best is None:
+    if not found["cells"]:
+        said.append("not known to work: the sweep has no steered answers with a score")
+    elif coherent and all(cell["gain"] is None or cell["gain"]["low"] is None for cell in coherent):
+        said.append("not known to work: fewer than three questions tell nothing of others")
+    elif best is None:
         why = "in its 95 % interval, no cell moves the trait" if coherent else "no steered cell is coherent"
         said.append(f"does not work: {why}{f' more than {control} does' * _has_controls(coherent)}")
     else:
         working = [cell for cell in found["cells"] if cell["works"]]
         said.append(f"works at {_layers(working)}{_doses(working)}")
+        if not any(_beyond_chance(cell, len(coherent)) for cell in working):
+            said.append(f"but of {len(coherent)} coherent cells chance alone makes one as good")
         wrong = best["wrong_way"]
         if wrong is not None:
             said.append(
@@ -214,6 +237,13 @@ def in_words(found: dict, prompt: dict | None = None, min_coherence: float = 75.
     return "; ".join(said)
 
 
+def _beyond_chance(cell: dict, cells: int) -> bool:
+    """Whether a cell would work with intervals that are wide enough for all ``cells`` at once (Bonferroni)."""
+    wider = NormalDist().inv_cdf(1 - 0.025 / cells) / NormalDist().inv_cdf(0.975)
+    intervals = [cell["gain"], *([cell["over_controls"]] if cell["over_controls"] else [])]
+    return all(abs(i["value"]) > wider * (i["high"] - i["low"]) / 2 for i in intervals)
+
+
 def _has_controls(cells: Sequence[dict]) -> bool:
     return any(cell["over_controls"] for cell in cells)
 
@@ -233,11 +263,11 @@ def _layers(cells: Sequence[dict]) -> str:
 
 
 def _doses(cells: Sequence[dict]) -> str:
+    """The doses of cells: ", dose -0.4 to -0.2 and 0.3", those that lower apart from those that raise."""
     doses = [cell["dose"] for cell in cells if cell["dose"] is not None]
-    if not doses:
-        return ""
-    low, high = min(doses), max(doses)
-    return f", dose {low:.2g}" if low == high else f", dose {low:.2g} to {high:.2g}"
+    sides = [side for side in ([d for d in doses if d < 0], [d for d in doses if d >= 0]) if side]
+    words = [" to ".join(dict.fromkeys(f"{end:.2g}" for end in (min(side), max(side)))) for side in sides]
+    return f", dose {' and '.join(words)}" if words else ""
 
 
 def _share(interval: Interval) -> str:

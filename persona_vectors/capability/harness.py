@@ -10,6 +10,7 @@ Imports lm_eval: see :mod:`persona_vectors.capability.tasks` for what is known w
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,10 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
 
-from persona_vectors.engines.base import Request
+from persona_vectors.engines.base import OVERFLOW, Request
+from persona_vectors.engines.hf import Finite
 from persona_vectors.engines.vllm.scoring import Text, read_texts
+from persona_vectors.errors import UserError
 from persona_vectors.steering.intervention import Intervention
 from persona_vectors.steering.steer import steer
 from persona_vectors.steering.tokens import prompts_told
@@ -45,6 +48,14 @@ class Steerable(HFLM):
         self.interventions: Sequence[Intervention] = ()
         self._whole_texts = False
 
+    def _check(self, requests: Sequence[tuple]) -> None:
+        """Refuse continuations that are empty, or longer than what the model takes: what is cut off would count for nothing."""
+        for _, _, continuation in requests:
+            if not 0 < len(continuation) <= self.max_length:
+                raise UserError(
+                    f"an answer of {len(continuation)} tokens is to be scored: it takes 1 to {self.max_length} of this model"
+                )
+
     def loglikelihood_rolling(self, *args: Any, **kwargs: Any) -> list[float]:
         self._whole_texts = True
         try:
@@ -56,7 +67,8 @@ class Steerable(HFLM):
 class SteeredLM(Steerable):
     """lm-eval's own model class, whose requests can be steered.
 
-    Without interventions it does what :class:`lm_eval.models.huggingface.HFLM` does, and no more.
+    Without interventions it does what :class:`lm_eval.models.huggingface.HFLM` does; only logits that are NaN or infinite, by
+    which any answer would be as good as any other, are refused.
 
     Args:
         model: a loaded decoder-only model of transformers, wrapped by PEFT or not.
@@ -73,8 +85,9 @@ class SteeredLM(Steerable):
         self._prompts: dict[tuple[int, ...], int] | None = None
 
     def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> list[tuple[float, bool]]:
+        self._check(requests)
         if not self.interventions:
-            return super()._loglikelihood_tokens(requests, *args, **kwargs)
+            return self._numbers(super()._loglikelihood_tokens(requests, *args, **kwargs))
         scores: dict[int, tuple[float, bool]] = {}
         with steer(self.model, self.interventions):
             for numbers, prompts in self._rounds(requests):
@@ -84,7 +97,13 @@ class SteeredLM(Steerable):
                 finally:
                     self._prompts = None
                 scores |= zip(numbers, found, strict=True)
-        return [scores[k] for k in range(len(requests))]
+        return self._numbers([scores[k] for k in range(len(requests))])
+
+    def _numbers(self, scores: list[tuple[float, bool]]) -> list[tuple[float, bool]]:
+        """Log-likelihoods as they are; those that are NaN, of logits that are NaN or infinite, are refused."""
+        if any(math.isnan(score) for score, _ in scores):
+            raise UserError(OVERFLOW.format(dtype=str(self.model.dtype).removeprefix("torch.")))
+        return scores
 
     def _rounds(self, requests: Sequence[tuple]) -> list[tuple[list[int], dict[tuple[int, ...], int]]]:
         """Requests by number, and how many columns of each text are its prompt; nearly always all in one round.
@@ -114,7 +133,7 @@ class SteeredLM(Steerable):
 
     def _model_generate(self, *args: Any, **kwargs: Any) -> Tensor:
         with steer(self.model, list(self.interventions)):
-            return super()._model_generate(*args, **kwargs)
+            return super()._model_generate(*args, **kwargs, logits_processor=[Finite(self.model.dtype)])
 
 
 class SteeredVLLM(Steerable):
@@ -138,6 +157,7 @@ class SteeredVLLM(Steerable):
         super().__init__(stands_for_it, engine.tokenizer, UNDER_WAY, backend="causal", max_length=engine.longest - 2)
 
     def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = False, **_: Any) -> list[tuple[float, bool]]:
+        self._check(requests)
         keys: list[tuple[int, ...]] = []
         texts: dict[tuple[int, ...], Text] = {}
         for _, context, continuation in requests:

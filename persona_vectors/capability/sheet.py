@@ -4,6 +4,7 @@ A measurement is a cell of the grid and a task. Unsteered ones (coefficient 0) a
 made once and shown at each. Each is in the journal as soon as it is done.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -133,15 +134,18 @@ def read(path: str | Path) -> "pandas.DataFrame":
 
 
 def in_words(table: "pandas.DataFrame") -> str:
-    """The table for a terminal: a row per measure, a column per cell, with standard errors."""
+    """The table for a terminal: a row per measure, a column per cell with its dose where it is known, with standard errors."""
+    doses = table["dose"] if "dose" in table else [math.nan] * len(table)
     wide = table.assign(
         told=[
             "-" if v != v or v is None else f"{v:.4g}" + ("" if e is None or e != e else f" +- {e:.2g}")
             for v, e in zip(table["value"], table["standard_error"], strict=True)
         ],
         cell=[
-            "unsteered" if not coef else " ".join(map(str, [f"{coef:g} at {layer}", control])).strip()
-            for coef, layer, control in table[["coef", "layer", "control"]].itertuples(index=False, name=None)
+            "unsteered"
+            if not coef
+            else f"{coef:g} at {layer}{f' (dose {dose:.3g})' if dose == dose else ''} {control}".strip()
+            for coef, layer, control, dose in zip(*(table[n] for n in ("coef", "layer", "control")), doses, strict=True)
         ],
         what=[t if t == m else f"{t} {m}" for t, m in zip(table["task"], table["measure"], strict=True)],
     ).drop_duplicates(["what", "cell"])

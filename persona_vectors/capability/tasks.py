@@ -5,6 +5,7 @@ lm_eval is an extra, imported when a task is asked for.
 
 import json
 import logging
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -78,7 +79,7 @@ class Tasks:
             found = self.manager.load([name])
         except Exception as error:  # of files, networks, hubs, packages that a task needs
             hint = "; without a network its data has to be on this machine" if isinstance(error, OSError) else ""
-            raise UserError(f"task {name} cannot be loaded: {first_line(error, 240)}{hint}") from error
+            raise UserError(f"task {name} cannot be loaded: {_told(error)}{hint}") from error
         return [found["groups"][name]] if name in found["groups"] else list(found["tasks"].values())
 
     def _leaves(self, name: str) -> Iterator[Any]:
@@ -142,31 +143,54 @@ class Tasks:
     ) -> tuple[list[Value], dict]:
         """The values of a task, and lm-eval's own results, those of the parts of a group included.
 
+        What :func:`lm_eval.simple_evaluate` gives, seeds and all, without its report on the machine, which takes seconds.
+
         Args:
             limit: only the first so many questions of each task; below 1, this share of them.
             chat: put questions into the model's chat template.
 
         Raises:
-            UserError: lm-eval refuses the task.
+            UserError: lm-eval refuses the task, or fails at it; logits that are no numbers.
         """
-        from lm_eval import simple_evaluate
+        from lm_eval.evaluator import evaluate
 
         cut: list[str] = []
         try:
             with _cuts_into(cut):
-                results = simple_evaluate(
-                    model=scorer, tasks=self.loaded[name], task_manager=self.manager, num_fewshot=self.num_fewshot,
-                    limit=limit, apply_chat_template=chat, log_samples=False, batch_size=scorer.batch_size,
-                )  # fmt: skip
-        except ValueError as error:
-            raise UserError(f"lm-eval refuses task {name}: {first_line(error, 240)}") from error
+                results = evaluate(scorer, self._seeded(name), limit=limit, log_samples=False, apply_chat_template=chat)
+        except (UserError, RuntimeError):  # memory, or a defect of ours
+            raise
+        except Exception as error:  # of whatever a task's file, or its code, does to questions and answers
+            raise UserError(f"lm-eval cannot run task {name}: {_told(error)}") from error
         kept = ("results", "groups", "n-shot", "n-samples", "versions", "higher_is_better")
         details = json.loads(_json({key: results[key] for key in kept if key in results}))
         if cut:
             logger.warning(f"{name}: {len(cut)} times a text was longer than the model takes and was cut on the left")
         details["cut_on_the_left"] = len(cut)
         asked = [name] if name in details.get("groups", {}) else details["n-samples"]
-        return [value for one in asked for value in values_of(one, details)], details
+        values = [value for one in asked for value in values_of(one, details)]
+        if not values:
+            raise UserError(f"task {name} gives no number: none of its metrics is one")
+        return values, details
+
+    def _seeded(self, name: str) -> Any:
+        """A task as lm-eval runs it: with its number of examples, and every draw from the same seeds each time."""
+        import random
+
+        import numpy
+        import torch
+        from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
+
+        random.seed(DEFAULT_RANDOM_SEED)
+        numpy.random.seed(DEFAULT_OTHER_SEED)
+        torch.manual_seed(DEFAULT_OTHER_SEED)
+        loaded = self.manager.load(self.loaded[name])
+        for leaf in loaded["tasks"].values():
+            own = leaf.get_config("num_fewshot")
+            if own is None or (own != 0 and self.num_fewshot is not None):  # a task that says 0 means it
+                leaf.set_config(key="num_fewshot", value=self.num_fewshot or 0)
+            leaf.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+        return loaded
 
 
 @contextmanager
@@ -209,6 +233,14 @@ def values_of(name: str, details: Mapping) -> list[Value]:
         error = float(error) if isinstance(error, int | float) else None
         values.append(Value(name, metric if kind == "none" else f"{metric} ({kind})", float(value), error, int(n)))
     return values
+
+
+def _told(error: Exception) -> str:
+    """An error of a library in one line; with its kind where that is a programming error, whose text alone says little."""
+    if isinstance(error, OSError | ValueError | ImportError):
+        return first_line(error, 240)
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}: {first_line(error, 240) if str(error) else last.line}"
 
 
 def _json(value: object) -> str:

@@ -63,8 +63,8 @@ SHARES = (
 def interval(task: str, measure: str, value: float, error: float, n: float) -> tuple[float, float]:
     """The ends of a measure's 95 % interval; NaN where none can be told.
 
-    Shares have Wilson's (1927), which is wide enough where none, or all, of few questions count; perplexities that of their
-    logarithm; kl does not go below 0; all others are value +- 1.96 standard errors.
+    Shares have :func:`of_share`; perplexities that of their logarithm; kl does not go below 0; all others are value +- 1.96
+    standard errors.
 
     Example:
         >>> [round(end, 3) for end in interval("refusals", "harmless refused", 0.0, 0.0, 20)]
@@ -73,9 +73,7 @@ def interval(task: str, measure: str, value: float, error: float, n: float) -> t
     if value is None or value != value:
         return math.nan, math.nan
     if measure.startswith(SHARES) and 0 <= value <= 1 and n:
-        z = 1.96**2 / n
-        half = math.sqrt(z * (value * (1 - value) + z / 4))
-        return max(0.0, (value + z / 2 - half) / (1 + z)), min(1.0, (value + z / 2 + half) / (1 + z))
+        return of_share(value, n)
     if error is None or error != error:
         return math.nan, math.nan
     if "perplexity" in measure and value > 0:
@@ -83,3 +81,15 @@ def interval(task: str, measure: str, value: float, error: float, n: float) -> t
         return value / factor, value * factor
     low, high = value - 1.96 * error, value + 1.96 * error
     return (max(0.0, low), high) if task == "kl" else (low, high)
+
+
+def of_share(share: float, n: float) -> tuple[float, float]:
+    """The ends of the 95 % interval of a share of n questions: Wilson's (1927), wide enough where none, or all, of few count.
+
+    Example:
+        >>> [round(end, 3) for end in of_share(0.0, 20)]
+        [0.0, 0.161]
+    """
+    z = 1.96**2 / n
+    half = math.sqrt(z * (share * (1 - share) + z / 4))
+    return max(0.0, (share + z / 2 - half) / (1 + z)), min(1.0, (share + z / 2 + half) / (1 + z))

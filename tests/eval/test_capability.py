@@ -15,10 +15,12 @@ from persona_vectors.capability.harness import SteeredLM
 from persona_vectors.capability.sheet import COLUMNS
 from persona_vectors.capability.subject import Subject, first
 from persona_vectors.engines.hf import HFEngine
+from persona_vectors.files import provenance
 from persona_vectors.files.journal import Journal
+from persona_vectors.files.jsonfile import write_json
 from persona_vectors.sharing.formats import About, norms_text, save_both
 from persona_vectors.vectors.shuffled import save_shuffled
-from persona_vectors.vectors.storage import random_like
+from persona_vectors.vectors.storage import fingerprint, random_like
 
 CHOICE = """
 task: tiny_choice
@@ -167,6 +169,13 @@ def test_doses_and_shuffled_controls(run_stage, world, tmp_path):
     for row in table[table["dose"] != 0].itertuples():
         assert row.dose == 0.5 == pytest.approx(row.coef * float(rows[row.layer].norm()) / (row.layer + 2), rel=1e-4)
     assert len(table) == 6
+    assert "(dose 0.5) shuffled 1" in done.stdout and f"{table['coef'].max():g} at " in done.stdout
+    best = {"broken_from": {"2": 0.4}, "min_coherence": 75}
+    with provenance.writing(tmp_path / "t_best.json", provenance.record(vector=fingerprint(vector, rows))):
+        write_json(tmp_path / "t_best.json", best)
+    command = ["eval.capability", "--model", "tiny", "--vector_path", vector, "--layer", 2, "--tasks", "perplexity"]
+    warned = run_stage(*command, "--limit", 1, "--dose", 0.5, "--output", tmp_path / "p")
+    assert "coherence fell below 75 at such doses: 0.5 at layer 2 (from 0.4 on)" in warned.stdout.splitlines()[0]
 
 
 def test_a_group_is_told_by_its_aggregate_and_its_parts_are_in_the_record(run_stage, world, tmp_path):
@@ -265,6 +274,44 @@ def test_what_does_not_fit_is_refused_before_a_model_is_loaded(run_stage, world,
     done = run_stage("eval.capability", *model, *vector, *flags, "--output", tmp_path / "x")
     assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.glob("x*"))
+
+
+ENDS_IN_ONE_LINE = {
+    "longer than the model": (ANSWER.replace("max_gen_toks: 4", "max_gen_toks: 5000"), "AssertionError: Invalid conf"),
+    "examples that are not there": (CHOICE + "num_fewshot: 50\n", "Sample larger than population"),
+    "no metric": (CHOICE.partition("metric_list")[0] + "metric_list: []\n", "gives no number"),
+}
+
+
+@pytest.mark.parametrize("case", ENDS_IN_ONE_LINE)
+def test_a_task_that_fails_is_one_line_and_what_was_measured_is_kept(run_stage, world, tmp_path, case):
+    text, words = ENDS_IN_ONE_LINE[case]
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "t.yaml").write_text(text.replace("DATA", f"{world}/tasks/questions.jsonl"))
+    name = text.split()[1]
+    command = [*BASE, "--coef", 1, "--task_dir", tmp_path / "tasks", "--limit", 1, "--output", tmp_path / "o"]
+    done = run_stage(*command, "--tasks", f"perplexity,{name}")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    (said,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert f"task {name}" in said and words in said
+    kept = Journal(tmp_path / "o.csv", Journal.settings_of(tmp_path / "o.csv")).records
+    assert [record["key"] for record in kept] == ["2|1.0|perplexity"]
+
+
+def test_a_model_without_a_chat_template_is_refused_before_it_is_loaded(run_stage, world, tmp_path, monkeypatch):
+    tiny_model("qwen2").save_pretrained(tmp_path / "base")
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path / "base")
+    command = ["eval.capability", "--model", tmp_path / "base", *TASKS, "--limit", 1, "--output", tmp_path / "o"]
+    with monkeypatch.context() as unloaded:
+        unloaded.setattr(HFEngine, "__init__", lambda *_: pytest.fail("a model was loaded"))
+        for more in (["--tasks", "kl,tiny_choice"], ["--tasks", "tiny_choice", "--apply_chat_template"]):
+            done = run_stage(*command, *more)
+            assert (
+                done.returncode == 2 and done.stderr.count("has no chat template") == done.stderr.count("error: ") == 1
+            )
+    assert run_stage(*command, "--tasks", "tiny_choice").returncode == 0
 
 
 def test_without_lm_eval(run_stage, tmp_path, monkeypatch):

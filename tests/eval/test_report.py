@@ -56,9 +56,18 @@ def folder(tmp_path):
     return root
 
 
-def make(run_stage, root):
+def make(run_stage, root, *more):
     done = run_stage(
-        "eval.report", "--model", "toy", "--trait", "evil", "--folder", root, "--steering", f"{root}/{{trait}}_steering"
+        "eval.report",
+        "--model",
+        "toy",
+        "--trait",
+        "evil",
+        "--folder",
+        root,
+        "--steering",
+        f"{root}/{{trait}}_steering",
+        *more,
     )
     assert done.returncode == 0, done.stderr
     return (root / "report.html").read_text(), done.stdout
@@ -151,6 +160,11 @@ def test_what_steering_costs_and_what_vectors_are_worth(run_stage, folder):
         in page
     )
     assert "<td>0.05</td><td>55.5</td><td>6.25</td></tr>" in page
+    for ending in ("json", "png"):  # where eval.vector_quality puts it by itself
+        (folder / "quality" / f"evil.{ending}").rename(folder / f"evil_v_quality.{ending}")
+    beside, said = make(run_stage, folder, "--quality", f"{folder}/{{trait}}_v_quality")
+    assert "6 of 9 sections" in said and beside.count('src="data:image/png;base64,') == 6
+    assert "evil: not made (eval.vector_quality)" in make(run_stage, folder)[0]
 
 
 def test_a_price_that_is_not_known_or_no_longer_is_said(run_stage, folder):

@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy
 import pandas
 import pytest
 import torch
@@ -13,6 +14,7 @@ from persona_vectors.analysis.sweeps import LISTED
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_json
+from persona_vectors.plots import DPI
 from persona_vectors.sharing.formats import read_norms
 from persona_vectors.vectors.norms import mean_norms
 from persona_vectors.vectors.separation import auc, d_prime, held_out
@@ -126,9 +128,43 @@ def test_a_sweep_in_numbers():
     words = steerability.in_words(
         found, steerability.against_prompt(table, table.assign(evil=95.0), "evil", cells[20, 2.0])
     )
-    assert words.startswith("works at layers 16, 20, dose -0.2 to 0.4; 0% [0%, 0%] of questions move the wrong way")
+    assert words.startswith(
+        "works at layers 16, 20, dose -0.2 and 0.2 to 0.4; 0% [0%, 16%] of questions move the wrong way"
+    )
     assert "no better than a random vector at layer 16, dose 0.1" in words
     assert "the prompt alone reaches 95.0 (coherence" in words and "steering -3.0 from there" in words
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_intervals_of_shares_cover_as_often_as_they_say(share):
+    """Those by bootstrap over 20 questions cover a share of .02 in 31 % of draws: without one wrong question they are a point."""
+    draws = numpy.random.default_rng(0).random((400, 20)) < share
+    found = [steerability.share_of(pandas.Series(draw)) for draw in draws]
+    assert sum(one["low"] <= share <= one["high"] for one in found) / len(found) > 0.92
+    assert steerability.share_of(pandas.Series([], dtype=bool)) is None
+    assert steerability.share_of(pandas.Series([True, True]))["low"] is None
+
+
+def test_what_chance_makes_is_said_to_be_chance():
+    """Of fifteen cells of a vector that does nothing, one works in its 95 % interval every third time."""
+    draw, said = numpy.random.default_rng(0), []
+    for _ in range(25):
+        noise = lambda: draw.normal(0, 12, 20).tolist()  # noqa: E731
+        table = sweep({(layer, coef): noise() for layer in (2, 3, 4) for coef in (0.5, 1.0, 1.5, 2.0, 2.5)})
+        said.append(steerability.in_words(steerability.steerability(table, "evil", lambda layer: 0.2)))
+    works = [words for words in said if words.startswith("works")]
+    assert (
+        len(works) >= 4 and sum("but of 15 coherent cells chance alone" in words for words in works) >= len(works) - 2
+    )
+    strong = steerability.steerability(sweep({(2, 1.0): 40, (3, 1.0): noise()}), "evil", lambda layer: 0.2)
+    assert "chance" not in steerability.in_words(strong)
+
+
+def test_the_prompt_is_compared_with_what_raises_the_trait():
+    found = steerability.steerability(sweep({(2, -1.0): -25, (2, 1.0): 8}), "evil", lambda layer: 0.2)
+    assert steerability.best_cell(found)["coef"] == -1 and steerability.best_cell(found, raises=True)["coef"] == 1
+    lowered = steerability.steerability(sweep({(2, -1.0): -25}), "evil", lambda layer: 0.2)
+    assert steerability.best_cell(lowered, raises=True) is None
 
 
 def test_incoherent_cells_count_for_nothing():
@@ -179,6 +215,13 @@ def test_answers_without_coherence_count_where_none_is_asked_for():
 def test_few_questions_have_no_interval_and_prove_nothing():
     found = steerability.steerability(sweep({(20, 1.0): 50}, questions=2), "evil", lambda _: 0.2)
     assert found["cells"][0]["gain"] == {"value": 50.0, "low": None, "high": None} and not found["cells"][0]["works"]
+    assert steerability.in_words(found).startswith("not known to work: fewer than three questions")
+
+
+def test_a_sweep_without_steered_scores_is_not_a_vector_that_fails():
+    table = sweep({(20, 1.0): 50})
+    found = steerability.steerability(table.assign(evil=table["evil"].where(table["coef"] == 0)), "evil", lambda _: 0.2)
+    assert steerability.in_words(found).startswith("not known to work: the sweep has no steered answers with a score")
 
 
 @pytest.mark.parametrize(
@@ -247,11 +290,15 @@ def test_a_card(made, run_stage, qwen2_folder, qwen2, tmp_path):
     assert (found["pairs"]["count"], found["pairs"]["questions"], found["pairs_of"]) == (12, 4, 12)
     assert found["prompt"]["score"] == 88.0 and "works at layer 2" in found["verdict"]
     assert "12 pairs are few" in found["verdict"] and found["verdict"] in done.stdout
-    assert (tmp_path / "vile_response_avg_diff_quality.png").stat().st_size > 20000
+    assert "are not what the vector is made of" not in found["verdict"]
+    figure = (tmp_path / "vile_response_avg_diff_quality.png").read_bytes()
+    assert len(figure) > 20000 and int.from_bytes(figure[16:20]) * 96 / DPI < 700  # two fit into a page of 70 rem
     assert read_norms("vile_response_avg_diff.pt") == pytest.approx(norms.tolist(), rel=1e-4)  # --record_norms
     again = card(run_stage, qwen2_folder)
     assert "they are not read again" in again.stdout and "not steered with yet" in again.stdout
     assert json.loads((tmp_path / "vile_response_avg_diff_quality.json").read_text())["pairs"] == found["pairs"]
+    stranger = card(run_stage, qwen2_folder, "--output", "stranger", vector="other_response_avg_diff.pt")
+    assert "these pairs are not what the vector is made of: cosine " in stranger.stdout
     several = card(run_stage, qwen2_folder, "--seed", 1, vector="vile_response_avg_diff.pt,other_response_avg_diff.pt")
     assert "not read again" not in several.stdout  # other halves
     seeds = json.loads((tmp_path / "vile_response_avg_diff_quality.json").read_text())["seed_cosine"]
@@ -266,6 +313,8 @@ def test_a_card(made, run_stage, qwen2_folder, qwen2, tmp_path):
         (["--against", "wide.pt"], "wide.pt is 7 wide but the model's residual stream is 32"),
         (["--sweep", "pos.csv"], "pos.csv has no column 'layer'"),
         (["--sweep", "sweep.csv", "--prompt_path", "none.csv"], "no answers file at none.csv"),
+        (["--sweep", "deep.csv"], "deep.csv steers layer 5, which does not exist: this model has layers 1..4"),
+        (["--sweep", "embedding.csv"], "embedding.csv steers layer 0, which does not exist"),
         (["--sweep", "listed.csv"], "listed.csv was steered by a list of vectors"),
         (["--sweep", "foreign.csv"], "do not belong together: vector of the one is"),
         (["--threshold", "95"], "none of 12 pairs is effective"),
@@ -273,6 +322,8 @@ def test_a_card(made, run_stage, qwen2_folder, qwen2, tmp_path):
 )
 def test_refusals_come_before_the_model_is_read(made, run_stage, qwen2_folder, monkeypatch, flags, refusal):
     save_vectors(torch.ones(5, 7), "wide.pt")
+    for name, layer in (("deep", 5), ("embedding", 0)):
+        pandas.read_csv("sweep.csv").assign(layer=layer).to_csv(f"{name}.csv", index=False)
     with provenance.writing("foreign.csv", provenance.record(vector=of_json("v", 1))):
         pandas.read_csv("sweep.csv").to_csv("foreign.csv", index=False)
     with provenance.writing("listed.csv", provenance.record(steering=[])):

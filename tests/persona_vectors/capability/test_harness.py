@@ -10,6 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from persona_vectors.capability.harness import SteeredLM
+from persona_vectors.errors import UserError
 from persona_vectors.models.decoder import find_blocks
 from persona_vectors.steering.intervention import POSITIONS, Intervention
 from persona_vectors.steering.steer import steer
@@ -109,6 +110,26 @@ def test_a_context_that_is_cut_on_the_left(tokenizer):
     context, continuation = list(range(10, 60)), [5, 9, 17]
     found = scorer._loglikelihood_tokens([(("", ""), context, continuation)], disable_tqdm=True)
     assert same(found, [by_hand(model, context[-(33 - 3) :], continuation, acts)])
+
+
+def test_scores_that_are_no_numbers_are_refused(tokenizer):
+    scorer = SteeredLM(tiny_model("qwen2").half(), tokenizer, batch_size=2)
+    assert ask(scorer, "loglikelihood", PAIRS[:2])
+    scorer.interventions = [Intervention(2, vector(1), 60000.0)]
+    with pytest.raises(UserError, match="overflow in float16"):
+        ask(scorer, "loglikelihood", PAIRS[:2])
+    with pytest.raises(UserError, match="overflow in float16"):
+        ask(scorer, "loglikelihood_rolling", [(TEXTS[1],)])
+    with pytest.raises(UserError, match="overflow in float16"):
+        ask(scorer, "generate_until", [("what is it", {"until": ["x"], "max_gen_toks": 2})])
+
+
+@pytest.mark.parametrize("length", [0, 17])
+def test_an_answer_that_does_not_fit_is_not_cut(tokenizer, length):
+    scorer = SteeredLM(tiny_model("qwen2", max_position_embeddings=16), tokenizer, batch_size=2)
+    assert scorer._loglikelihood_tokens([(("", ""), [5], [7] * 16)], disable_tqdm=True)
+    with pytest.raises(UserError, match=f"an answer of {length} tokens .* 1 to 16 "):
+        scorer._loglikelihood_tokens([(("", ""), [5], [7] * length)], disable_tqdm=True)
 
 
 @pytest.mark.parametrize("positions", ["response", "all"])
