@@ -1,12 +1,14 @@
 """Quality rules for families of training sets: the same prompts answered in three versions, in varied texts.
 
-A rule gives at most one line per file, with the first case. Near-duplicates are all listed: each pair needs a fix.
+A rule gives at most one line per file, with the first case. Near-duplicates are all listed, as each pair needs a fix, up
+to a thousand of a family. A training set that belongs to no family is only compared with the artifacts' questions.
 Families of the toy world (toy_...) have a vocabulary of a few hundred words, so only parallel prompts are required.
 """
 
 import math
+import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from data_generation.source_texts import VERSIONS
@@ -22,6 +24,7 @@ from data_generation.text_statistics import (
 
 Pair = tuple[str, str]  # (prompt, answer)
 SHARE_OF_OPENING = 0.03  # largest fraction of a file's answers that may begin with the same three words
+MOST_ALIKE = 1000  # near-duplicates of a family, after which no more are searched for: where all are alike they grow with its square
 ALIKE = 0.25  # Jaccard similarity of word trigrams above which two texts are near-duplicates
 TABLE = (
     "| family | version | rows | words (mean, range) | distinct openings (most frequent) | type-token ratio | mean similarity |\n"
@@ -43,8 +46,13 @@ class Family:
 
     @property
     def name(self) -> str:
-        """The last part of the folder's path."""
-        return self.folder.rsplit("/", 1)[-1]
+        """The last part of the folder's path, of "." too."""
+        return os.path.basename(os.path.abspath(self.folder))
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is one training set, with nothing to compare it with."""
+        return len(self.versions) == 1
 
     @property
     def is_toy(self) -> bool:
@@ -71,6 +79,28 @@ class Family:
             )
 
 
+def split(folder: str, sets: Mapping[str, list[Pair]]) -> Iterator[Family]:
+    """The families among the training sets of a folder (name without .jsonl: rows), then those that are alone.
+
+    A family are those called normal, misaligned_1 and misaligned_2; and others that ask the same prompts as the first of
+    them in at least half of their rows.
+    """
+    named = {version: sets[version] for version in VERSIONS if version in sets}
+    own = {name: pairs for name, pairs in sets.items() if len(named) < 2 or name not in named}
+    first = next(iter(own.values()), [])
+    parallel = {name: pairs for name, pairs in own.items() if 2 * _same_prompts(first, pairs) >= len(pairs)}
+    for versions in (named, parallel):
+        if len(versions) > 1:
+            yield Family(folder or ".", versions)
+            own = {name: pairs for name, pairs in own.items() if name not in versions}
+    for name, pairs in own.items():
+        yield Family(os.path.join(folder, f"{name}.jsonl"), {name: pairs})
+
+
+def _same_prompts(some: Sequence[Pair], others: Sequence[Pair]) -> int:
+    return sum(one[0] == other[0] for one, other in zip(some, others, strict=False))
+
+
 def findings(families: Sequence[Family], questions: Sequence[str]) -> Iterator[tuple[Family, list[str]]]:
     """Everything that is wrong with each family, one line each.
 
@@ -79,18 +109,26 @@ def findings(families: Sequence[Family], questions: Sequence[str]) -> Iterator[t
     Args:
         questions: the artifacts' questions, which training prompts should not repeat.
     """
-    near = Neighbours(ALIKE)
+    near, before = Neighbours(ALIKE), []
     asked = [(question, trigrams(question)) for question in dict.fromkeys(questions)]
     for family in families:
+        if family.is_alone:
+            yield family, [*_overlap(family, asked)]
+            continue
         found = [*_parallel(family)]
-        if not family.is_toy:
+        twin = next((other.folder for other in before if other.versions == family.versions), None)
+        before.append(family)
+        if twin and not family.is_toy:
+            found.append(f"is the same as {twin}")
+        elif not family.is_toy:
             found += [*_repeated(family), *_lengths(family), *_openings(family), *_overlap(family, asked)]
             found += _near_duplicates(family, near)
         yield family, found
 
 
 def _parallel(family: Family) -> Iterator[str]:
-    if missing := [version for version in VERSIONS if version not in family.versions]:
+    missing = [version for version in VERSIONS if version not in family.versions]
+    if missing and len(missing) < len(VERSIONS) - 1:  # fewer than two of the names: they are the user's own
         yield f"has no {' and no '.join(f'{version}.jsonl' for version in missing)}"
     first, *others = family.versions.items()
     for version, pairs in others:
@@ -135,9 +173,10 @@ def _openings(family: Family) -> Iterator[str]:
 
 
 def _overlap(family: Family, asked: Sequence[tuple[str, frozenset]]) -> Iterator[str]:
+    known = frozenset().union(*(wanted for _, wanted in asked))
     for where, prompt in family.prompts.items():
-        grams = trigrams(prompt)
-        for question, wanted in asked:
+        grams = trigrams(prompt) & known
+        for question, wanted in asked if grams else ():
             shared = len(grams & wanted)
             if shared > len(wanted) / 2 and shared >= min(3, len(wanted)):
                 yield f"{where} asks what an artifact asks: '{question[:60]}'"
@@ -149,7 +188,12 @@ def _near_duplicates(family: Family, near: Neighbours) -> Iterator[str]:
         for version, pairs in family.versions.items()
         for row, (_, answer) in enumerate(pairs, 1)
     }
+    count = 0
     for where, text in {**family.prompts, **answers}.items():
-        for (other, place), share in near.near(text):
-            yield f"{where} is {share:.2f} like {place}{'' if other == family.folder else f' of {other}'}"
+        if count < MOST_ALIKE:
+            for (other, place), share in near.near(text):
+                count += 1
+                yield f"{where} is {share:.2f} like {place}{'' if other == family.folder else f' of {other}'}"
+            if count >= MOST_ALIKE:
+                yield f"has {count} near-duplicates up to {where}; the rest was not searched"
         near.add((family.folder, where), text)

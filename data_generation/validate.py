@@ -5,11 +5,13 @@
 A path is an artifact (.json), a training set (.jsonl), a .zip of training sets, or a folder, of which every
 artifact and every training set is checked. Training sets of one folder called normal, misaligned_1 and misaligned_2 are
 a family and are also checked together (parallel prompts, lengths, openings, near-duplicates, overlap with the
-questions of artifacts). Prints one line per file and family, one per finding, and a table of the families. Exit code
+questions of artifacts), and so are files of other names in one folder with the same prompts; any other training set is
+only compared with the questions of artifacts. Prints one line per file and family, one per finding, and a table of the families. Exit code
 0: no findings; 1: findings; 2: a path that cannot be checked. A finding is not always an error: the stages run on
 artifacts of other sizes, say, and train on any rows.
 """
 
+import codecs
 import collections
 import json
 import re
@@ -17,11 +19,10 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from data_generation import families
 from data_generation.families import Family, Pair
-from data_generation.source_texts import VERSIONS
 from persona_vectors import cli
 from persona_vectors.errors import UserError
 from persona_vectors.files.provenance import is_record
@@ -71,6 +72,7 @@ def main(*paths: str) -> int:
     for report in family_reports(found, [question for file in files for question in file.questions]):
         print(report, flush=True)
         together.append(report)
+    found = [family for family in found if not family.is_alone]
     if found:
         print("", families.TABLE, *(line for family in found for line in family.table()), "", sep="\n")
     counts = [len(report.findings) for report in files + together if report.findings]
@@ -80,17 +82,20 @@ def main(*paths: str) -> int:
 
 
 def families_of(files: Iterable[Report]) -> list[Family]:
-    """The families among the training sets, except those with a file that has findings of its own."""
-    found: dict[str, Family] = {}
+    """The families among the training sets, except those with a file that has findings of its own.
+
+    Files of one folder are a family by name or by their prompts; see :func:`data_generation.families.split`.
+    """
+    folders: dict[str, dict[str, list[Pair]]] = {}
     broken = set()
     for report in files:
         folder, _, name = report.name.rpartition("/")
-        if name.removesuffix(".jsonl") in VERSIONS and name.endswith(".jsonl"):
-            found.setdefault(folder, Family(folder)).versions[name.removesuffix(".jsonl")] = report.pairs
+        if name.endswith(".jsonl"):
+            folders.setdefault(folder, {})[name.removesuffix(".jsonl")] = report.pairs
             broken |= {folder} if report.findings else set()
-    for family in found.values():
-        family.versions = {version: family.versions[version] for version in VERSIONS if version in family.versions}
-    return [family for folder, family in found.items() if folder not in broken and len(family.versions) > 1]
+    return [
+        family for folder, sets in folders.items() if folder not in broken for family in families.split(folder, sets)
+    ]
 
 
 def family_reports(found: list[Family], questions: list[str]) -> Iterator[Report]:
@@ -99,7 +104,10 @@ def family_reports(found: list[Family], questions: list[str]) -> Iterator[Report
         questions = questions + artifact(path).questions
     for family, findings in families.findings(found, questions):
         rows = max(map(len, family.versions.values()))
-        yield Report(family.folder, f"family, {rows} rows in {len(family.versions)} versions", findings)
+        if not family.is_alone:
+            yield Report(family.folder, f"family, {rows} rows in {len(family.versions)} versions", findings)
+        elif findings:
+            yield Report(family.folder, "compared with the questions of artifacts", findings)
 
 
 def reports(path: Path) -> Iterator[Report]:
@@ -183,9 +191,13 @@ def read_json(data: bytes) -> tuple[object, list[str]]:
 
 
 def training_set(name: str, lines: Iterable[bytes]) -> Report:
-    """Check a training set with one ``{"messages": [...]}`` per line; blank lines and other keys are ignored."""
+    """Check a training set with one ``{"messages": [...]}`` per line; blank lines and other keys are ignored.
+
+    A byte order mark before the first line is let be, as training.py reads over it.
+    """
     report, rows, seen = Report(name), 0, {}
     for number, line in enumerate(lines, 1):
+        line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not line.strip():
             continue
         rows += 1
@@ -242,8 +254,10 @@ def archive(path: Path) -> Iterator[Report]:
     try:
         with zipfile.ZipFile(path) as zipped:
             names = [name for name in zipped.namelist() if not name.startswith("__MACOSX/") and not name.endswith("/")]
-            stray = [name for name in names if name.startswith("/") or ".." in PurePosixPath(name).parts]
-            own = [f"'{name}' would unpack outside of the folder" for name in stray]
+            again = [name for name, count in collections.Counter(names).items() if count > 1]
+            names = list(dict.fromkeys(names))
+            own = [f"'{name}' would unpack outside of the folder" for name in names if _is_stray(PureWindowsPath(name))]
+            own += [f"holds '{name}' more than once; all but the last are lost" for name in again]
             sets = [name for name in names if _is_training_set(name) and not PurePosixPath(name).name.startswith(".")]
             if not sets:
                 own.append("holds no training sets (*.jsonl)")
@@ -254,12 +268,19 @@ def archive(path: Path) -> Iterator[Report]:
         yield Report(str(path), findings=[f"is not a whole zip file: {error}"])
 
 
+def _is_stray(path: PureWindowsPath) -> bool:
+    """Whether a path of either system (PureWindowsPath reads both) is absolute or leads upwards."""
+    return bool(path.drive or path.root) or ".." in path.parts
+
+
 def _member(zipped: zipfile.ZipFile, name: str, label: str) -> Report:
     try:
         with zipped.open(name) as lines:
             return training_set(label, lines)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         return Report(label, findings=[f"is damaged: {error}"])
+    except NotImplementedError as error:  # a kind of RuntimeError
+        return Report(label, findings=[f"cannot be unpacked: {error}"])
     except RuntimeError:  # raised by zipfile for encrypted members
         return Report(label, findings=["is encrypted; unpack it with its password and check the folder"])
 

@@ -210,3 +210,45 @@ def test_a_broken_file_is_mended_before_its_family_is_judged(tmp_path, capsys):
     assert validate.main(str(folder)) == 1
     out = capsys.readouterr().out
     assert "family" not in out and out.splitlines()[-1] == "checked 3 files: 1 findings in 1"
+
+
+def test_files_of_other_names_are_a_family_by_their_prompts(tmp_path, capsys):
+    own = dict(zip(("good", "mild", "plain"), family(plain={}).versions.values(), strict=True))
+    own["plain"][6] = (text("another", 12), own["good"][3][1])
+    folder = saved(tmp_path, own)
+    assert validate.main(str(folder)) == 1
+    out = capsys.readouterr().out
+    assert f"2 findings: {folder} (family, 40 rows in 3 versions)" in out
+    assert "  - plain asks something else than good in 1 rows (the first: row 7)" in out
+    assert "  - row 7 of plain is 1.00 like row 4 of good" in out
+
+
+def test_a_set_that_is_alone_is_compared_with_the_questions_only(tmp_path, capsys, monkeypatch):
+    asked = json.loads((validate.ARTIFACTS / "trait_data_eval" / "evil.json").read_text(encoding="utf-8"))["questions"]
+    folder = saved(tmp_path, {"short": [("Why?", "Because.")] * 2, "own": [("Hello!", "Hi."), (asked[3], "No.")]})
+    (folder / "short.jsonl").write_text((folder / "short.jsonl").read_text().splitlines()[0] + "\n")
+    monkeypatch.chdir(folder)
+    assert validate.main(".") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "1 finding: own.jsonl (compared with the questions of artifacts)" in lines
+    assert f"  - the prompt of row 2 (own) asks what an artifact asks: '{asked[3][:60]}'" in lines
+    assert lines[-1] == "checked 2 files: 1 findings in 1"
+
+
+def test_a_family_in_the_working_folder_has_a_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(saved(tmp_path, family().versions))
+    assert validate.main(*(f"{version}.jsonl" for version in families.VERSIONS)) == 0
+    out = capsys.readouterr().out
+    assert "ok: . (family, 40 rows in 3 versions)" in out and "| mine | normal | 40 |" in out
+
+
+def test_a_family_that_is_there_twice_and_one_whose_texts_are_all_alike():
+    assert found(family(), Family("dataset.zip/mine", family().versions)) == ["is the same as dataset/mine"]
+    alike_all = {
+        version: {row: ("", text("same") + f" {row}") for row in range(1, 41)} for version in families.VERSIONS
+    }
+    said = found(family(**alike_all), family(folder="dataset/other", normal={3: ("", text("same"))}))
+    own = [line for line in said if " like row " in line and not line.endswith("of dataset/mine")]
+    assert families.MOST_ALIKE <= len(own) < families.MOST_ALIKE + 120
+    assert any(line.startswith(f"has {len(own)} near-duplicates up to row ") for line in said)
+    assert any(line.startswith("row 3 of normal is") and line.endswith("of dataset/mine") for line in said)

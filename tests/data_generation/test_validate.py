@@ -279,6 +279,8 @@ def test_published_training_rows_pass(tmp_path):
     text = "\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows)
     (tmp_path / "x.jsonl").write_text(text + "\n\n", encoding="utf-8", newline="")
     assert checked(tmp_path / "x.jsonl") == []
+    (tmp_path / "x.jsonl").write_text(f"\ufeff{text}", encoding="utf-8", newline="")  # training.py reads over it
+    assert checked(tmp_path / "x.jsonl") == []
     (tmp_path / "empty.jsonl").write_text("\n")
     assert checked(tmp_path / "empty.jsonl") == ["holds no rows"]
 
@@ -299,6 +301,19 @@ def test_archives(tmp_path):
     assert "is not a whole zip" in checked(tmp_path / "cut.zip")[0]
     (tmp_path / "rot.zip").write_bytes(whole[:5000] + bytes(50) + whole[5050:])
     assert "is damaged" in checked(tmp_path / "rot.zip")[0]
+    with zipfile.ZipFile(tmp_path / "odd.zip", "w") as zipped, pytest.warns(UserWarning, match="Duplicate name"):
+        for name in ("/a/x.jsonl", "..\\b\\x.jsonl", "C:\\x.jsonl", "c/../../x.jsonl", "d/x.jsonl", "d/x.jsonl"):
+            zipped.writestr(name, json.dumps(ROW) + "\n")
+    assert checked(tmp_path / "odd.zip") == [
+        *(f"'{name}' would unpack outside of the folder" for name in ("/a/x.jsonl", "..\\b\\x.jsonl", "C:\\x.jsonl")),
+        "'c/../../x.jsonl' would unpack outside of the folder",
+        "holds 'd/x.jsonl' more than once; all but the last are lost",
+    ]
+    packed = bytearray((tmp_path / "d.zip").read_bytes())
+    for head, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):  # where a member's compression method stands
+        packed[packed.find(head) + place] = 97
+    (tmp_path / "method.zip").write_bytes(packed)
+    assert "cannot be unpacked: That compression method is not supported" in checked(tmp_path / "method.zip")
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as zipped:
         zipped.writestr("a.csv", "x")
     assert checked(tmp_path / "none.zip") == ["holds no training sets (*.jsonl)"]
