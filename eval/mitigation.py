@@ -222,23 +222,29 @@ def over_seeds(runs):
 
 def in_words(table) -> list[str]:
     """The table as lines of Markdown."""
-    heads = ["trait", "model", "coefficient", "trait score (range over seeds)", "coherence (range)"]
+    heads = ["trait", "model", "coefficient", "trait score", "coherence"]
+    if (table["seeds"] > 1).any():
+        heads[3:] = ["trait score (range over seeds)", "coherence (range)"]
     costs = [name.removesuffix("_low") for name in table if name.endswith("_low")]
     costs = [name for name in costs if name not in NUMBERS]
     heads += ["training loss", "test loss", *costs]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in table.to_dict("records"):
         known = {name: value for name, value in row.items() if value == value}  # NaN: an arm that was not trained
-        ranges = [
-            f"{row[m]:.1f} ({row[f'{m}_low']:.1f}-{row[f'{m}_high']:.1f})" if m in known else ""
-            for m in ("score", "coherence")
-        ]
+        scores = [_ranged(row, name, ".1f") if name in known else "" for name in ("score", "coherence")]
         coef = f"{-row['coef'] if row['arm'] == 'inference' else row['coef']:g}" if row["coef"] else ""
         losses = f"{known['loss_first']:.3f} -> {known['loss_last']:.3f}" if "loss_first" in known else ""
         test = f"{known['test_loss']:.3f}" if "test_loss" in known else ""
-        prices = [f"{row[m]:.3g} ({row[f'{m}_low']:.3g}-{row[f'{m}_high']:.3g})" if m in known else "" for m in costs]
-        lines.append(f"| {' | '.join([row['trait'], ARMS[row['arm']], coef, *ranges, losses, test, *prices])} |")
+        prices = [_ranged(row, name, ".3g") if name in known else "" for name in costs]
+        lines.append(f"| {' | '.join([row['trait'], ARMS[row['arm']], coef, *scores, losses, test, *prices])} |")
     return lines
+
+
+def _ranged(row: dict, name: str, form: str) -> str:
+    """A mean and its range over the seeds; of one seed there is none."""
+    if row["seeds"] == 1:
+        return f"{row[name]:{form}}"
+    return f"{row[name]:{form}} ({row[f'{name}_low']:{form}}-{row[f'{name}_high']:{form}})"
 
 
 def draw(table, path: str) -> None:

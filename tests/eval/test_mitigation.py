@@ -62,6 +62,10 @@ def test_the_table_holds_every_arm_with_means_and_ranges(tmp_path, capsys):
         "| evil | preventative steering | 0.5 | 43.0 (40.0-46.0) | 80.0 (80.0-80.0) | 2.000 -> 1.000 | 2.000 |" in out
     )
     assert "| evil | steering at inference | -0.5 |" in out and "| evil | base model |  | 5.0" in out
+    shutil.rmtree(tmp_path / "evil/seed1")  # of one seed there is no range
+    mitigation.report(str(tmp_path), output=str(tmp_path / "one"))
+    out = capsys.readouterr().out
+    assert "range" not in out and "| evil | preventative steering | 0.5 | 40.0 | 80.0 | 2.000 -> 1.000 | 2.000 |" in out
 
 
 def test_an_empty_folder_is_refused(tmp_path):
