@@ -109,15 +109,17 @@ class CellSearch:
         self._study = self._load()
 
     def _load(self) -> Any:
-        """The study with a sampler that draws the same after the same trials, whether or not the run was stopped."""
+        """The study with a sampler that draws the same after the same trials, wherever the run was stopped."""
         import optuna
 
-        done = len(optuna.load_study(study_name="cells", storage=self._storage).trials)
+        study = optuna.load_study(study_name="cells", storage=self._storage)
         with _quiet():
-            sampler = optuna.samplers.GPSampler(
-                seed=self.seed + done, n_startup_trials=ROUND, constraints_func=lambda trial: trial.user_attrs["lacks"]
+            study.sampler = optuna.samplers.GPSampler(
+                seed=self.seed + self._asked(study),
+                n_startup_trials=ROUND,
+                constraints_func=lambda trial: trial.user_attrs["lacks"],
             )
-        return optuna.load_study(study_name="cells", storage=self._storage, sampler=sampler)
+        return study
 
     @property
     def number(self) -> int:
@@ -129,22 +131,32 @@ class CellSearch:
 
         A dose has three decimals; cells of one round may be the same.
         """
-        from optuna.trial import TrialState
+        from optuna.trial import Trial, TrialState
 
-        for trial in self._study.get_trials(states=[TrialState.RUNNING]):
-            if "round" not in trial.user_attrs:  # stopped while it was asked for
+        running = self._study.get_trials(states=[TrialState.RUNNING])
+        begun = [trial for trial in running if "round" not in trial.user_attrs]  # stopped while it was asked for
+        first = [trial for trial in begun if "fixed_params" in trial.system_attrs]  # of FIRST, which come once
+        for trial in begun:
+            if trial not in first:  # it is drawn again, from the same seed
                 self._study.tell(trial.number, state=TrialState.FAIL)
-        if self._study.get_trials(states=[TrialState.RUNNING]):
-            return self._cells(self.number)
-        asked = len([trial for trial in self._study.trials if "round" in trial.user_attrs])
-        number, self._study = self.number + 1, self._load()
-        for _ in range(min(ROUND, trials - asked)):
+        number = self.number + (len(begun) == len(running))
+        own = len(self._cells(number))
+        sizes = self._study.user_attrs.get("sizes", {})  # of the rounds that were begun
+        if (not own and not begun) or str(number) not in sizes:
+            sizes |= {str(number): own or max(0, min(ROUND, trials - self._asked(self._study)))}
+            self._study.set_user_attr("sizes", sizes)
+        for _ in range(sizes[str(number)] - own):
+            self._study = self._load()
             with _quiet():
-                trial = self._study.ask()
+                trial = Trial(self._study, first.pop()._trial_id) if first else self._study.ask()
                 trial.suggest_int("layer", *self.within.layers)
                 trial.suggest_float("dose", *self.within.sizes)
             trial.set_user_attr("round", number)
         return self._cells(number)
+
+    @staticmethod
+    def _asked(study: Any) -> int:
+        return sum("round" in trial.user_attrs for trial in study.trials)
 
     def _cells(self, number: int) -> list[tuple[int, float]]:
         return [self._cell(trial) for trial in self._study.trials if trial.user_attrs.get("round") == number]

@@ -61,6 +61,41 @@ def test_a_search_that_was_stopped_asks_what_it_would_have_asked(searched, tmp_p
     assert [*first, stopped] == whole[:2] and not again.round(8)
 
 
+@pytest.mark.parametrize(
+    ("place", "stop"), [("suggest_int", 0), ("suggest_float", 2), ("suggest_float", 5), ("set_user_attr", 5)]
+)
+def test_stopped_while_a_round_is_asked_for(searched, tmp_path, monkeypatch, place, stop):
+    """Wherever a run is killed, the cells are those of a run that was not, and a round begun for fewer cells stays as it is."""
+    import optuna
+
+    _, whole = searched
+    done, plain = [], getattr(optuna.trial.Trial, place)
+
+    def killed(self, *args, **kwargs):
+        if len(done) == stop:
+            raise KeyboardInterrupt
+        done.append(args)
+        return plain(self, *args, **kwargs)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(optuna.trial.Trial, place, killed)
+        with pytest.raises(KeyboardInterrupt):
+            rounds_of(CellSearch(tmp_path, WITHIN, 75, {"model": "a"}), 8)
+    rounds_of(CellSearch(tmp_path, WITHIN, 75, {"model": "a"}), 8)
+    search = CellSearch(tmp_path, WITHIN, 75, {"model": "a"})
+    assert not search.round(8) and [search._cells(number) for number in (1, 2)] == whole[:2]
+
+
+def test_a_round_of_fewer_cells_that_was_stopped_is_not_made_longer(tmp_path):
+    search = CellSearch(tmp_path, WITHIN, 75, {"model": "a"})
+    search.tell({cell: world(cell) for cell in search.round(5)})
+    (last,) = search.round(5)
+    again = CellSearch(tmp_path, WITHIN, 75, {"model": "a"})
+    assert again.round(12) == [last]
+    again.tell({last: world(last)})
+    assert len(again.round(12)) == ROUND
+
+
 def test_it_is_taken_up_only_for_what_it_was_begun_with(searched):
     folder, _ = searched
     assert not CellSearch(folder, WITHIN, 75, {"model": "a"}).round(12)
