@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 import numpy
 
 from persona_vectors.analysis.comparison import DRAWS, bounds
+from persona_vectors.analysis.correlation import ROUNDING
 
 LONG = 20_000  # answers from which the draws take so long that a bar is shown
 MEASURES = ("pearson", "spearman", "kappa", "alike", "bias", "lower", "upper")
@@ -65,7 +66,7 @@ def agreement(
     if not len(x) or len(x) != len(y):
         raise ValueError("two scores of the same answers are needed")
     yes = x >= thresholds[0], y >= thresholds[1]
-    ordered = [numpy.unique(score, return_inverse=True)[1] for score in (x, y)]
+    ordered = [numpy.unique(score.round(9), return_inverse=True)[1] for score in (x, y)]
 
     def measures(w: numpy.ndarray) -> list[float]:
         ranks = [_ranks(order, w) for order in ordered]
@@ -123,10 +124,13 @@ def _estimate(value: float, drawn: numpy.ndarray | None, questions: int) -> Esti
 
 
 def _pearson(x: numpy.ndarray, y: numpy.ndarray, w: numpy.ndarray) -> float:
-    """Pearson's r of weighted points; NaN where one of them does not vary."""
-    x, y = (score - numpy.average(score, weights=w) for score in (x, y))
-    spread = float((w * x * x).sum() * (w * y * y).sum())
-    return float((w * x * y).sum()) / spread**0.5 if spread > 1e-18 else numpy.nan
+    """Pearson's r of weighted points; NaN where one of them does not vary, but for rounding."""
+    means = [numpy.average(score, weights=w) for score in (x, y)]
+    x, y = x - means[0], y - means[1]
+    spreads = [float(numpy.average(score * score, weights=w)) ** 0.5 for score in (x, y)]
+    if any(spread <= ROUNDING * abs(mean) for spread, mean in zip(spreads, means, strict=True)):
+        return numpy.nan
+    return float(numpy.average(x * y, weights=w)) / (spreads[0] * spreads[1])
 
 
 def _ranks(order: numpy.ndarray, w: numpy.ndarray) -> numpy.ndarray:

@@ -3,11 +3,13 @@
 Works on numbers only.
 """
 
+import contextlib
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist, StatisticsError, correlation, fmean, stdev
 
+ROUNDING = 1e-9  # the part of a number by which equal ones may differ: a judge's scores are weighted means
 MIN_SPREAD = 1.0  # conditions whose scores have a lower standard deviation are left out (section 3.3)
 
 
@@ -41,14 +43,20 @@ def pearson(x: Sequence[float], y: Sequence[float], confidence: float = 0.95) ->
     """
     points = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if _is_number(a) and _is_number(b)]
     n = len(points)
-    try:
-        r = max(-1.0, min(1.0, correlation(*zip(*points, strict=True)))) if n >= 2 else None
-    except StatisticsError:  # one of them does not vary
-        r = None
+    r = None
+    if n >= 2 and all(map(_varies, zip(*points, strict=True))):
+        with contextlib.suppress(StatisticsError):  # one of them varies by less than a square can say
+            r = max(-1.0, min(1.0, correlation(*zip(*points, strict=True))))
     if r is None or n < 4 or abs(r) >= 1:
         return Correlation(r, None, None, n)
     half = NormalDist().inv_cdf((1 + confidence) / 2) / math.sqrt(n - 3)
     return Correlation(r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half), n)
+
+
+def _varies(values: Sequence[float]) -> bool:
+    """Whether they are not all equal, but for rounding."""
+    low, high = min(values), max(values)
+    return high - low > ROUNDING * max(abs(low), abs(high))
 
 
 @dataclass(frozen=True)

@@ -112,3 +112,16 @@ def test_choices():
     assert found.value == pytest.approx(2.5 / 4) and found.low <= found.value <= found.high
     sure = choices_alike([70] * 10, [True] * 10, range(10))
     assert (sure.value, sure.low, sure.high) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("constant", [66.6, 100 / 3, 99.7])
+def test_a_constant_of_many_rows_or_with_rounding_has_no_correlation(monkeypatch, constant):
+    monkeypatch.setattr(module, "DRAWS", 20)
+    random = numpy.random.default_rng(0)
+    a, b = numpy.full(20_000, constant), random.uniform(0, 100, 20_000)
+    rounded = numpy.where(random.random(20_000) < 0.5, constant, numpy.nextafter(constant, 100))
+    for score in (a, rounded):
+        found = agreement(score, b, numpy.arange(20_000) % 7)
+        assert found["pearson"].value is None and found["spearman"].value is None
+    narrow = agreement(constant + 1e-3 * b, b, numpy.arange(20_000) % 7)
+    assert narrow["pearson"].value == pytest.approx(1) and narrow["spearman"].value == pytest.approx(1)

@@ -37,6 +37,15 @@ def test_what_cannot_be_said_is_none():
     assert three.r is not None and three.low is None and str(three).endswith("(n = 3)")
 
 
+def test_what_is_constant_but_for_rounding_has_no_r():
+    y = [0.1 * k for k in range(30)]
+    for constant in (66.6, 100 / 3, 0.1, 99.7, 0.0):
+        assert pearson([constant] * 30, y).r is None and pearson(y, [constant] * 30).r is None
+        assert pearson([math.nextafter(constant, k % 2) for k in range(30)], y).r is None or constant == 0
+    assert pearson([66.6 + 1e-6 * k for k in y], y).r == pytest.approx(1)
+    assert pearson([1e-15 * k for k in y], y).r == pytest.approx(1)
+
+
 def test_within_conditions_averages_the_conditions_that_vary():
     x, y, condition, expected = [], [], [], []
     for k, r in enumerate((0.9, 0.3, -0.2)):
