@@ -5,8 +5,8 @@
 Writes <output_dir>/{normal,misaligned_1,misaligned_2}.jsonl, one {"messages": [question, answer]} per line. The input:
 CSVs of eval_persona, with answers under positive and negative instructions, steered ones, or those of finetuned models.
 The prompt in the training set is the question alone, without instruction or template. normal has almost none of the
-trait, misaligned_1 (level I) some, misaligned_2 (level II) much. Only coherent answers are used, and duplicates only
-once. The thresholds may need adjusting for a judge other than the paper's.
+trait, misaligned_1 (level I) some, misaligned_2 (level II) much. Only coherent answers that
+max_tokens did not cut off are used, and duplicates only once. The thresholds may need adjusting for a judge other than the paper's.
 """
 
 from pathlib import Path
@@ -14,11 +14,12 @@ from pathlib import Path
 from data_generation.generate_dataset import warn_of_eval_questions
 from data_generation.source_texts import VERSIONS, as_line
 from persona_vectors import cli
+from persona_vectors.asking.sheet import CUT_OFF
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import of_file
-from persona_vectors.files.tables import describe_columns, read_answers
+from persona_vectors.files.tables import describe_columns, read_scored
 from persona_vectors.traits.artifact import check_name
 
 
@@ -43,7 +44,7 @@ def main(
         normal_below: normal takes answers whose trait score is below this.
         level_1: misaligned_1 takes answers whose trait score is between these two, both included.
         level_2_above: misaligned_2 takes answers whose trait score is above this.
-        coherence_above: all three take answers whose coherence is above this.
+        coherence_above: all three take answers whose coherence is above this; 0 takes them all, scored for coherence or not.
         overwrite: write the files although some of them exist.
         trait_dir: folder of trait_data_eval/, whose questions are better kept out of training.
     """
@@ -60,7 +61,7 @@ def main(
         raise UserError(f"{', '.join(there)} exists already; choose another --output_dir, or pass --overwrite")
 
     paths = list(dict.fromkeys(file_path))
-    answers = read(paths, trait)
+    answers = read(paths, trait, coherence_above)
     provenance.refuse_mixture(
         {path: provenance.result_of(path, trait) for path in paths}, ("judge_model", "judge", "judge_prompt")
     )
@@ -72,19 +73,20 @@ def main(
         level_2_above=level_2_above,
         coherence_above=coherence_above,
     )
-    scored = answers[answers[[trait, "coherence"]].notna().all(axis=1) & (answers["answer"].str.strip() != "")]
+    needed = {trait: f"a score of {trait}"} | ({"coherence": "of coherence"} if coherence_above > 0 else {})
+    scored = answers[answers[[*needed]].notna().all(axis=1) & (answers["answer"].str.strip() != "")]
     if scored.empty:
-        raise UserError(
-            f"not one of {len(answers)} answers in {', '.join(paths)} has a score of {trait} and of coherence"
-        )
-    coherent = scored[scored["coherence"] > coherence_above]
-    different = coherent.drop_duplicates(["question", "answer"])
+        raise UserError(f"not one of {len(answers)} answers in {', '.join(paths)} has {' and '.join(needed.values())}")
+    coherent = scored[(scored["coherence"] > coherence_above) | (coherence_above == 0)]
+    whole = coherent[coherent["finish"] != CUT_OFF]
+    different = whole.drop_duplicates(["question", "answer"])
     score = different[trait]
     chosen = dict(zip(VERSIONS, (score < normal_below, score.between(*between), score > level_2_above), strict=True))
     print(f"{len(answers)} answers, of which left out:")
     print(f"  {len(answers) - len(scored)} without a score of {trait} or coherence, or empty")
     print(f"  {len(scored) - len(coherent)} of coherence {coherence_above:g} or less")
-    print(f"  {len(coherent) - len(different)} that are there already")
+    print(f"  {len(coherent) - len(whole)} cut off at max_tokens")
+    print(f"  {len(whole) - len(different)} that are there already")
     print(f"  {len(different) - sum(int(rows.sum()) for rows in chosen.values())} with a score between the levels")
     if not any(rows.any() for rows in chosen.values()):
         raise UserError("no answer is left; nothing is written (other thresholds? answers under other instructions?)")
@@ -92,12 +94,13 @@ def main(
         if rows.any():
             write(folder / f"{version}.jsonl", different[rows], made_from)
         else:
-            print(f"no answers for {version}: {folder / f'{version}.jsonl'} is not written")
+            stays = "; an older file stays there" if (folder / f"{version}.jsonl").exists() else ""
+            print(f"no answers for {version}: {folder / f'{version}.jsonl'} is not written{stays}")
     warn_of_eval_questions(sorted(set(different["question"].str.strip())), trait, trait_dir)
 
 
-def read(paths: list[str], trait: str):
-    """Concatenate the rows of all files: columns question, answer, <trait>, coherence.
+def read(paths: list[str], trait: str, coherence_above: float):
+    """Concatenate the rows of all files: columns question, answer, <trait>, coherence, finish ("" where it is not known).
 
     Raises:
         UserError: a file lacks one of these columns, or has an empty question.
@@ -106,13 +109,14 @@ def read(paths: list[str], trait: str):
 
     tables = []
     for path in paths:
-        table = read_answers(path, (trait, "coherence"))
+        table = read_scored(path, trait, coherence_above, "--coherence_above 0")
         for column in ("question", "answer"):
             if column not in table:
                 raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
         if (table["question"].str.strip() == "").any():
             raise UserError(f"{path}, row {(table['question'].str.strip() == '').idxmax() + 2}: the question is empty")
-        tables.append(table[["question", "answer", trait, "coherence"]])
+        table["finish"] = table.get("finish", "")
+        tables.append(table[["question", "answer", trait, "coherence", "finish"]])
     return pandas.concat(tables, ignore_index=True)
 
 

@@ -67,15 +67,20 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = (), unscored: bool 
     return table
 
 
-def read_scored(path: str | Path, trait: str, min_coherence: float = 0.0) -> "pandas.DataFrame":
-    """:func:`read_answers` with a trait's scores and coherence; at a ``min_coherence`` of 0 coherence may be missing (NaN)."""
+def read_scored(
+    path: str | Path, trait: str, min_coherence: float = 0.0, without: str = "--min_coherence 0"
+) -> "pandas.DataFrame":
+    """:func:`read_answers` with a trait's scores and coherence; at a ``min_coherence`` of 0 coherence may be missing (NaN).
+
+    ``without`` is the flag that sets it to 0.
+    """
     import pandas
 
     if min_coherence > 0:
         try:
             return read_answers(path, (trait, "coherence"))
         except UserError as error:
-            hint = "; --min_coherence 0 does without" if "no column 'coherence'" in str(error) else ""
+            hint = f"; {without} does without" if "no column 'coherence'" in str(error) else ""
             raise UserError(f"{error}{hint}") from error
     table = read_answers(path, (trait,))
     given = table["coherence"] if "coherence" in table else pandas.Series(None, table.index, dtype=float)

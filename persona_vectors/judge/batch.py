@@ -190,7 +190,7 @@ class BatchClient:
         """Give a batch's results to the calls that wait for them."""
         for line in await self.files.results(batch):
             name = line.get("custom_id")
-            if name in sent.requests and name in self.waiting:
+            if isinstance(name, str) and name in sent.requests and name in self.waiting:
                 self._take(name, line, sent.fresh)
         sent.read = True
         for name in sent.requests & self.waiting.keys():
@@ -225,7 +225,10 @@ class BatchClient:
 
     def _take(self, name: str, line: dict, paid_now: bool) -> None:
         """One line of results: a reply, a refusal of this request, or a fault that may pass (it stays waited for)."""
-        response, fault = line.get("response") or {}, line.get("error") or {}
+        response, fault = (line.get(part) or {} for part in ("response", "error"))
+        if not isinstance(response, dict):  # of a server that has it otherwise
+            response, fault = {}, {"message": str(response)}
+        fault = fault if isinstance(fault, dict) else {"message": str(fault)}
         status = response.get("status_code")
         if status == 200:
             reply = response.get("body")

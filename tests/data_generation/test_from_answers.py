@@ -104,6 +104,21 @@ def test_a_level_without_answers_is_said_and_not_written(tmp_path, make):
     assert answers(out, "misaligned_2")[1] == ("Q1?", 'quoted "NA"\r\nnext line \u20ac')
 
 
+def test_without_coherence_and_without_what_was_cut_off(tmp_path, make):
+    """Of a judge that was asked for the trait alone; an older file of a level without answers is spoken of."""
+    lines = ["question,answer,pessimistic,finish", "q,bad,95,", "q,worse,97,length", "r,good,2,stop"]
+    (tmp_path / "judged.csv").write_text("\n".join(lines) + "\n")
+    assert "--coherence_above 0 does without" in make().stderr
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "misaligned_1.jsonl").write_text("mine\n")
+    done = make("--coherence_above", "0", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert "  1 cut off at max_tokens" in done.stdout and "is not written; an older file stays there" in done.stdout
+    out = tmp_path / "out"
+    assert answers(out, "normal") == [("r", "good")] and answers(out, "misaligned_2") == [("q", "bad")]
+    assert (out / "misaligned_1.jsonl").read_text() == "mine\n"
+
+
 def test_what_it_is_made_from_goes_with_it(tmp_path, make):
     csv(tmp_path / "judged.csv", ("bad", 95, 90))
     make()

@@ -1,5 +1,7 @@
 """Scores through the batch API, over real HTTP: as one by one, once each, whatever happens on the way."""
 
+import json
+
 import pytest
 from batch_server import BatchServer
 from judge_server import completion, error, is_probe
@@ -179,6 +181,36 @@ def test_what_a_batch_does_not_bring_goes_into_another(monkeypatch, tmp_path, fa
             sizes == {"token_limit_exceeded": [10, 5, 2, 2, 2, 2, 2], "failed": [10, 10]}.get(fate, sizes)
             and sizes[0] == 10
         )
+
+
+def test_odd_lines_of_results_lose_and_double_nothing(monkeypatch, tmp_path):
+    """The first batch brings half of its results, among lines that say nothing of any request or repeat one; its file of errors
+    has errors that are texts."""
+
+    class OddServer(BatchServer):
+        def end(self, batch, lines, fate):
+            super().end(batch, lines, fate)
+            if len(self.batches) > 1:
+                return
+            made = self.files[batch["output_file_id"]]
+            results = [json.loads(line) for line in made["content"].splitlines()]
+            kept, lost = results[:5], results[5:]
+            odd = [None, 7, [], {}, {"custom_id": ["x"]}, {"custom_id": "another's", "response": {"status_code": 200}}]
+            content = [*odd, *kept, kept[0] | {"response": "gone"}, *kept[::-1]]
+            made["content"] = b"\n\n".join(json.dumps(line).encode() for line in content)
+            bad = [{"custom_id": line["custom_id"], "response": None, "error": "overloaded"} for line in lost[:3]]
+            bad += [{"custom_id": lost[3]["custom_id"], "response": "overloaded", "error": None}]
+            batch["error_file_id"] = self.add_file(
+                "e.jsonl", "batch_output", b"\n".join(json.dumps(b).encode() for b in bad)
+            )
+            self.answered.subtract(line["custom_id"] for line in lost)
+
+    with OddServer(reply) as server:
+        sheet = sheet_of(tmp_path / "a.csv")
+        score(server, monkeypatch, sheet)
+        assert [len(entry["content"]) for entry in server.batches.values()] == [10, 5] and not server.wrong
+        assert sheet.scores == one_by_one(server, monkeypatch, sheet_of(tmp_path / "alone.csv"))
+    assert len(sheet.scores) == 10
 
 
 def test_a_refused_batch_ends_the_run_and_the_next_one_sends_anew(monkeypatch, tmp_path):
