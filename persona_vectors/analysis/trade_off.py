@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CELL = ["layer", "coef", "control"]
 COLUMNS = [*CELL, "what", "value", "low", "high", "n"]
+PER_NAT = "points per nat of KL"
 SOME = 4  # cells that are named where several are missing
 STEERED_BY = ("model", "adapter", "vector", "positions", "steering", "shuffled")  # what both tables must have in common
 
@@ -52,7 +53,8 @@ def read_costs(path: str, sweep: Mapping[str, Mapping | None]) -> "pandas.DataFr
 
 
 def trade_off(answers: "pandas.DataFrame", costs: "pandas.DataFrame", trait: str) -> "pandas.DataFrame":
-    """One row per cell and measure at the layers that both tables steer: the scores first, then what they cost.
+    """One row per cell and measure at the layers that both tables steer: the scores first, then what they cost, and where the KL
+    was measured the points of trait score gained over the unsteered answers for each nat of it.
 
     Args:
         answers: of :func:`persona_vectors.analysis.sweeps.read_sweep`.
@@ -84,6 +86,7 @@ def trade_off(answers: "pandas.DataFrame", costs: "pandas.DataFrame", trait: str
                 own = pandas.concat([unsteered.drop_duplicates("what").assign(layer=layer), own])
             found.append(own)
     table = pandas.concat(found)
+    table = pandas.concat([table, *(_per_nat(own, trait) for _, own in table.groupby("layer"))])
     table = table[table["value"].notna().groupby(table["what"]).transform("any")]  # no coherence, for instance
     table["coef"] = table["coef"].map(lambda coef: float(f"{coef:.6g}"))
     if table["dose"].notna().any():
@@ -96,6 +99,18 @@ def trade_off(answers: "pandas.DataFrame", costs: "pandas.DataFrame", trait: str
         ["layer", "what", "control", "coef"], key=lambda c: c.map(order) if c.name == "what" else c
     )
     return table.assign(layer=table["layer"].map(layer_name)).reset_index(drop=True)
+
+
+def _per_nat(table: "pandas.DataFrame", trait: str) -> "pandas.DataFrame":
+    """Rows of :data:`PER_NAT` of one layer's steered cells that have a score and a KL above 0; without intervals."""
+    scores = table[table["what"] == f"{trait} score"]
+    unsteered = scores.loc[scores["coef"] == 0, "value"].mean()
+    rows = _steered(scores).assign(coef=lambda t: t["coef"].map(lambda coef: float(f"{coef:.6g}")))
+    kl = table[table["what"] == "kl"].assign(coef=lambda t: t["coef"].map(lambda coef: float(f"{coef:.6g}")))
+    rows = rows.merge(kl[["coef", "control", "value"]], on=["coef", "control"], suffixes=("", "_kl"))
+    rows = rows[rows["value_kl"] > 0]
+    gained = (rows["value"] - unsteered) / rows["value_kl"]
+    return rows.drop(columns="value_kl").assign(what=PER_NAT, value=gained, low=float("nan"), high=float("nan"))
 
 
 def _steered(table: "pandas.DataFrame") -> "pandas.DataFrame":
@@ -175,7 +190,7 @@ def in_words(price: Mapping[str, Mapping]) -> str:
     said = []
     for what, found in price.items():
         number = {name: "-" if value is None else f"{value:.3g}" for name, value in found.items()}
-        start = "" if what == "kl" else f"{number['unsteered']} -> "
+        start = "" if what in ("kl", PER_NAT) else f"{number['unsteered']} -> "
         ends = "" if found["low"] is None or found["high"] is None else f" [{number['low']}, {number['high']}]"
         controls = ", ".join(f"{kind} {mean}" for kind, mean in list(number.items())[4:])
         said.append(f"{what} {start}{number['value']}{ends}{controls and f' ({controls})'}")

@@ -5,7 +5,7 @@ import json
 import pandas
 import pytest
 
-from persona_vectors.analysis.trade_off import COLUMNS, TradeOff
+from persona_vectors.analysis.trade_off import COLUMNS, PER_NAT, TradeOff
 from persona_vectors.capability.figure import axis_of, named, with_intervals
 from persona_vectors.capability.values import interval
 from persona_vectors.errors import UserError
@@ -72,7 +72,9 @@ def test_figure_table_and_price(folder, run_stage, doses):
     best = json.loads((folder / "sweep_best.json").read_text())
     price = best.pop("price")
     assert best == plain, "what was there before is as it was"
-    assert list(price) == ["kl", "perplexity", "refusals: harmless refused", "mmlu: acc"]
+    assert list(price) == ["kl", "perplexity", "refusals: harmless refused", "mmlu: acc", PER_NAT]
+    nothing = {"low": None, "high": None, "unsteered": None}
+    assert price[PER_NAT] == {"value": 20.0, **nothing, "random": 0.0}, "(60 - 20) / 2 nats"
     assert price["kl"] == {"value": 2.0, "low": 2 - 1.96 * 0.2, "high": 2 + 1.96 * 0.2, "unsteered": 0.0, "random": 0.2}
     assert (price["perplexity"]["value"], price["perplexity"]["unsteered"], price["perplexity"]["random"]) == (
         20,
@@ -80,18 +82,19 @@ def test_figure_table_and_price(folder, run_stage, doses):
         11,
     )
     assert "it costs: kl 2 [1.61, 2.39] (random 0.2), perplexity 10 -> 20 [18.1, 22.1] (random 11)" in done.stdout
+    assert "points per nat of KL 20 (random 0)" in done.stdout
     assert "not in" not in done.stdout and "no record" not in done.stdout
 
     table = pandas.read_csv(folder / "sweep_tradeoff.csv", keep_default_na=False)
     assert list(table.columns) == [*COLUMNS, *(["dose"] if doses else [])]
     assert list(table["what"].unique()) == ["evil score", "coherence", *price]
-    assert len(table) == len(CELLS) * 6 and axis_of(table)[0] == ("dose" if doses else "coef")
+    assert len(table) == len(CELLS) * 6 + len(CELLS) - 2 and axis_of(table)[0] == ("dose" if doses else "coef")
     at = table.set_index(["what", "layer", "coef", "control"]).sort_index()
     assert (
         at.loc[("evil score", 20, 2.0, ""), "value"].item() == 60
         and at.loc[("kl", 16, 1.0, "random 2"), "value"].item() == 0.1
     )
-    assert at.loc[("evil score", 20, 2.0, ""), "high"].item() == pytest.approx(60 + 1.96 * 2**0.5 / 2**0.5)
+    assert float(at.loc[("evil score", 20, 2.0, ""), "high"]) == pytest.approx(60 + 1.96 * 2**0.5 / 2**0.5)
     record = provenance.result_of(folder / "sweep_best.json")
     assert record["capability"]["name"] == "cap.csv" and provenance.result_of(folder / "sweep_tradeoff.csv") == record
     assert (folder / "sweep_tradeoff.png").stat().st_size > 15_000
