@@ -17,7 +17,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from persona_vectors import cli, models
 from persona_vectors.errors import UserError
@@ -29,6 +29,10 @@ from persona_vectors.files.rows import open_rows
 from persona_vectors.files.tables import write_table
 from persona_vectors.options import EngineOptions, GenerationOptions, ReadingOptions
 from persona_vectors.vectors.storage import KINDS, check_fit, chosen_layer, fingerprint, load_vectors, vector_name
+
+if TYPE_CHECKING:
+    from persona_vectors.analysis.base_answers import BaseAnswers
+    from persona_vectors.asking.foresee import Foreseen
 
 ESTIMATES = ("full", "sample", "prompt_last")
 ENDS = ("high", "low", "random")
@@ -52,6 +56,11 @@ class EstimateOptions:
     def __post_init__(self) -> None:
         if self.estimate == "prompt_last" and self.base_answers:
             raise UserError("--estimate prompt_last takes no base answers; leave --base_answers out")
+
+    def check(self, sets: dict[str, str]) -> None:
+        """Refuse one file of base answers for several sets."""
+        if self.base_answers and len(sets) > 1 and "{set}" not in self.base_answers:
+            raise UserError("several sets need {set} in --base_answers")
 
     @property
     def drawn(self) -> int | None:
@@ -96,6 +105,7 @@ def main(
     engine: EngineOptions,
     reading: ReadingOptions,
     overwrite: bool = False,
+    dry_run: bool = False,
 ):
     """Screen training sets by projection difference.
 
@@ -108,14 +118,17 @@ def main(
         shift_path: table of eval.finetuning_shift, to correlate sets with the shifts of models trained on them.
         shift_model: name in that table of the model trained on a set; {set} is filled in.
         overwrite: begin anew although outputs exist.
+        dry_run: print how many base answers are missing, and their tokens, and stop: no model is loaded.
     """
     if estimating.estimate == "sample" and (choosing.select or choosing.filter_above is not None):
         raise UserError("--select and --filter_above need every row's difference; --estimate sample has not")
     sets = set_names(file_path)
-    if estimating.base_answers and len(sets) > 1 and "{set}" not in estimating.base_answers:
-        raise UserError("several sets need {set} in --base_answers")
+    estimating.check(sets)
     path = reading.resolve(model_name)
     shape = models.describe(path, reading.trust_remote_code)
+    making = generator(path, shape, generation, reading, engine)
+    if dry_run:
+        return foresee(sets, output_dir, estimating, making, generation.seed, overwrite)
     vectors, layers, traits = read_vectors(vector_path, layer, shape)
 
     from persona_vectors.analysis import screening, selection
@@ -123,9 +136,8 @@ def main(
 
     shifts = selection.read_shifts(shift_path, shift_model, list(sets)) if shift_path else {}
     columns = screening.difference_columns(path.basename, vectors, layers, traits, estimating.estimate)
-    projecting = FileProjector(
-        path, reading.dtype, reading.trust_remote_code, reading.token_budget, generation.enable_thinking
-    )
+    loaded = (path, reading.dtype, reading.trust_remote_code, reading.token_budget)
+    projecting = FileProjector(*loaded, generation.enable_thinking)
     drawn, seed = estimating.drawn, generation.seed
     settings = projecting.common | {"seed": seed} | estimating.settings(generation.max_tokens)
     named = {name: of_file(file) for name, file in sets.items()}
@@ -139,7 +151,7 @@ def main(
         for name, file in sets.items()
     }
     lacking = {name: screening.lacking(projecting, open_rows(file), columns) for name, file in files.items()}
-    add_base_answers(files, estimating, path, shape, generation, reading, engine)
+    add_base_answers(files, estimating, making)
     for name, file in files.items():
         screening.project_set(projecting, open_rows(file), lacking[name], shape.max_length)
 
@@ -163,32 +175,51 @@ def read_vectors(paths: Sequence[str], layer: str, shape: models.Shape) -> tuple
     return vectors, layers, traits
 
 
-def add_base_answers(
-    files: dict[str, str],
-    estimating: EstimateOptions,
+def generator(
     path: models.ModelPath,
     shape: models.Shape,
     generation: GenerationOptions,
     reading: ReadingOptions,
     engine: EngineOptions,
-) -> None:
+) -> "BaseAnswers":
+    """What makes base answers."""
+    from persona_vectors.analysis.base_answers import BaseAnswers
+
+    return BaseAnswers(
+        path, shape, engine.settings(), reading.dtype, generation.max_tokens, generation.enable_thinking,
+        reading.trust_remote_code,
+    )  # fmt: skip
+
+
+def add_base_answers(files: dict[str, str], estimating: EstimateOptions, making: "BaseAnswers") -> None:
     """Join the base answers that are given to the set files, or generate them; --estimate prompt_last needs none."""
-    from persona_vectors.analysis import screening
+    from persona_vectors.analysis.base_answers import join_base_answers
 
     if estimating.base_answers:
         for name, file in files.items():
-            screening.join_base_answers(file, estimating.base_answers.replace("{set}", name))
+            join_base_answers(file, estimating.base_answers.replace("{set}", name))
     elif estimating.estimate != "prompt_last":
-        generator = screening.BaseAnswers(
-            path,
-            shape,
-            engine.settings(),
-            reading.dtype,
-            generation.max_tokens,
-            generation.enable_thinking,
-            reading.trust_remote_code,
-        )
-        generator.fill(generator.lacking([open_rows(file) for file in files.values()]))
+        making.fill(making.lacking([open_rows(file) for file in files.values()]))
+
+
+def foresee(
+    sets: dict[str, str],
+    output_dir: str,
+    estimating: EstimateOptions,
+    making: "BaseAnswers",
+    seed: int,
+    overwrite: bool,
+) -> "Foreseen":
+    """The base answers that are missing, which is printed; none where they are given, or not needed."""
+    generated = not estimating.base_answers and estimating.estimate != "prompt_last"
+    copies = {file: f"{output_dir}/{name}.jsonl" for name, file in sets.items()} if generated else {}
+    found = making.foresee(copies, estimating.drawn, seed, overwrite)
+    there = f" ({found.there:,} are there)" if found.there else ""
+    print(
+        f"base answers: {found.answers:,} to make{there}: {found.prompt_tokens:,} tokens of prompts, {found.answer_tokens} tokens "
+        "of answers; no judge is asked"
+    )
+    return found
 
 
 def choose(

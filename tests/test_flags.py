@@ -75,7 +75,7 @@ TABLE = """
         file_path vector_path layer model_name output_dir base_answers= estimate=full sample=200 select= k=500
         filter_above= shift_path= shift_model={set} max_tokens=1000 seed=0 enable_thinking=false backend=auto
         batch_size=64 tensor_parallel_size= data_parallel_size= gpu_memory_utilization= dtype=auto
-        trust_remote_code=false chat_template= load_in_4bit=false token_budget= overwrite=false
+        trust_remote_code=false chat_template= load_in_4bit=false token_budget= overwrite=false dry_run=false
     eval.report:
         model trait folder steering= mitigation= output= quality=
     eval.search:

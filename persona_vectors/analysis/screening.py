@@ -1,12 +1,9 @@
-"""Projection differences of training sets: copies with base answers, their projections, and what comes of them.
+"""Projection differences of training sets: copies of them, their projections, and what comes of them.
 
-Section 6 and appendix I. dP of a row = (a(x, y) - a(x, y')) . v / |v|, y: the row's answer, y': the base model's own.
-Knows set files and engines; choosing rows by dP is :mod:`persona_vectors.analysis.selection`'s.
+Section 6 and appendix I. dP of a row = (a(x, y) - a(x, y')) . v / |v|, y: the row's answer, y': the base model's own, which
+:mod:`persona_vectors.analysis.base_answers` adds. Knows set files; choosing rows by dP is :mod:`persona_vectors.analysis.selection`'s.
 """
 
-import contextlib
-import functools
-import random
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,25 +11,20 @@ from pathlib import Path
 
 import numpy
 
-from persona_vectors import models
-from persona_vectors.asking.subject import EngineSettings
-from persona_vectors.engines import Request, Sampling, request_seed
+from persona_vectors.analysis.base_answers import BASE_ANSWER, drawn
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import Fingerprint, differences, of_file
 from persona_vectors.files.journal import Journal
-from persona_vectors.files.jsonfile import json_object, parse_json, read_json, to_json
+from persona_vectors.files.jsonfile import json_object, read_json, to_json
 from persona_vectors.files.resumable import WindowedWork, ahead, missing, tidy
 from persona_vectors.files.rows import Exchange, JsonlRows, fingerprint, open_rows
-from persona_vectors.models.loading import ModelPath, Shape, load_tokenizer
 from persona_vectors.vectors.project_file import FileProjector, of_rows, windows_bar
 from persona_vectors.vectors.projection import Column, Projector, made_from
 from persona_vectors.vectors.samples import make_samples
 from persona_vectors.vectors.storage import fingerprint as vector_fingerprint
 from persona_vectors.vectors.storage import vector_name
-
-BASE_ANSWER = "base_answer"
 
 
 def check_older(folder: str, now: Mapping, overwrite: bool) -> None:
@@ -61,123 +53,15 @@ def copy_set(source: str, target: str, sample: int | None, seed: int, overwrite:
     rows = open_rows(source)
     if not isinstance(rows, JsonlRows):
         raise UserError(f"{source}: a training set is a JSONL file with messages")
-    chosen = None
-    if sample is not None:
-        count = sum(1 for _ in rows.records())
-        chosen = set(random.Random(f"{seed}|{source}").sample(range(count), min(sample, count)))
     Journal.path_of(target).unlink(missing_ok=True)  # work on an earlier copy means nothing to this one
     shutil.rmtree(f"{target}.parts", ignore_errors=True)
     writing = provenance.writing(target, made_from)
     with writing, replacing(target) as beside, open(beside, "w", encoding="utf-8") as file:
-        for number, record in enumerate(rows.records()):
-            if chosen is None or number in chosen:
-                content = json_object(record)
-                content = {"unreadable": record} if content is None else content
-                file.write(to_json({**content, "row": number}) + "\n")
+        for number, record in drawn(rows, source, sample, seed):
+            content = json_object(record)
+            content = {"unreadable": record} if content is None else content
+            file.write(to_json({**content, "row": number}) + "\n")
     return target
-
-
-def join_base_answers(path: str, given: str) -> None:
-    """Add base answers from a file that has a line per row of the set: base_answer, answer or messages."""
-    rows = open_rows(path)
-    if not Path(given).is_file():
-        raise UserError(f"no base answers at {given}")
-    records = {BASE_ANSWER: provenance.record(base_answers=of_file(given))}
-    if not missing(rows, records):
-        return
-
-    def answers(file) -> Iterator[list]:
-        lines = enumerate(line for line in file if line.strip())
-        at, line = -1, ""
-        for record in rows.records():
-            wanted = parse_json(record, path)["row"]
-            while at < wanted:
-                at, line = next(lines, (-1, ""))
-                if at < 0:
-                    raise UserError(f"{given} has no line for row {wanted} of the set; it needs one per row")
-            yield [_given_answer(line, given, at)]
-
-    try:
-        records[BASE_ANSWER]["file"] = fingerprint(rows)
-        with provenance.writing(path, parts=records), open(given, encoding="utf-8") as file:
-            rows.write_extended([BASE_ANSWER], answers(file))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{given} is not UTF-8: {error}") from error
-
-
-def _given_answer(line: str, path: str, number: int) -> str:
-    content = json_object(line)
-    if content is None:
-        raise UserError(f"{path}, line {number + 1}, is not a JSON object")
-    answer = content.get(BASE_ANSWER, content.get("answer"))
-    if answer is None and "messages" in content:
-        exchange = JsonlRows.exchange(line)
-        answer = exchange.answer if isinstance(exchange, Exchange) else None
-    if not isinstance(answer, str):
-        raise UserError(f"{path}, line {number + 1}, has no base_answer, answer or messages")
-    return answer
-
-
-@dataclass
-class BaseAnswers:
-    """The base model's own greedy answers to the prompts of set files, added as ``base_answer``."""
-
-    path: ModelPath
-    shape: Shape
-    engine: EngineSettings
-    dtype: str
-    max_tokens: int
-    enable_thinking: bool = False
-    trust_remote_code: bool = False
-
-    @functools.cached_property
-    def made_from(self) -> dict:
-        """What the answers depend on, besides the prompts."""
-        settings = {"max_tokens": self.max_tokens, "dtype": self.dtype, "enable_thinking": self.enable_thinking}
-        return provenance.record(**models.made_of(self.path), **settings)
-
-    def lacking(self, files: list[JsonlRows]) -> list[JsonlRows]:
-        """The files that have none.
-
-        Raises:
-            UserError: one has those of another model, or made with other settings.
-        """
-        return [rows for rows in files if missing(rows, {BASE_ANSWER: self.made_from})]
-
-    def fill(self, files: list[JsonlRows]) -> None:
-        """Generate for files that lack them; windows of rows are on disk as they are done."""
-        if not files:
-            return
-        chosen = self.engine.choose(self.path)
-        most_rows = 1024 if chosen.backend == "vllm" else 256  # a kill loses one window, a batch is drawn from one
-        columns = {BASE_ANSWER: self.made_from}
-        works = [WindowedWork(rows, columns, self.made_from, most_rows) for rows in files]
-        sizes = [work.begin() for work in works]
-        tokenizer = load_tokenizer(self.path, self.trust_remote_code)
-        longest = self.shape.max_length or 8192
-        with contextlib.closing(chosen.open(self.path, self.dtype, self.trust_remote_code, longest)) as engine:
-            for work, size in zip(works, sizes, strict=True):
-                with windows_bar(work, size, f"base answers, {work.rows.path.stem}") as bar:
-                    for window in work.unfinished():
-                        made = self._answer(engine, tokenizer, work.rows, window.records, longest, bar)
-                        work.keep(window.number, *made)
-                work.report(*work.finish())
-
-    def _answer(self, engine, tokenizer, rows, records: list, longest: int, bar) -> tuple[list, list[str]]:
-        exchanges = [rows.exchange(record) for record in records]
-        exchanges = [Exchange(e.prompt, "") if isinstance(e, Exchange) else e for e in exchanges]
-        samples, problems = make_samples(tokenizer, exchanges, longest - 1, False, self.enable_thinking)
-        requests = [
-            Request(str(k), sample.prompt_ids, seed=request_seed(0, str(k)))
-            for k, sample in enumerate(samples)
-            if sample is not None
-        ]
-        answers: list = [[None] for _ in records]
-        bar.update(len(records) - len(requests))
-        for answer in engine.generate(requests, Sampling(self.max_tokens, temperature=0.0)) if requests else ():
-            answers[int(answer.key)] = [answer.text]
-            bar.update()
-        return answers, problems
 
 
 @dataclass(frozen=True, eq=False)

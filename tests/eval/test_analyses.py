@@ -11,6 +11,8 @@ import torch
 from helpers import tiny_model
 from judge_server import JudgeServer, completion, is_probe
 
+from persona_vectors.errors import UserError
+from persona_vectors.files.resumable import WindowedWork
 from persona_vectors.vectors.storage import save_vectors
 
 TRAIT = {
@@ -324,6 +326,47 @@ def test_projection_differences_selections_and_screening(run_stage, folder, qwen
     )
     assert other.returncode == 2 and "base_answer in out/data_good.jsonl" in other.stderr
     assert "max_tokens was 5, now 4" in other.stderr
+
+
+def test_base_answers_are_foreseen(run_stage, folder, qwen2_folder, tokenizer, monkeypatch):
+    """Before vectors and layer are there; of a sample; of a run that was stopped between two sets; and when all is done."""
+    rows = write_set(folder / "data" / "good.jsonl", 12, 0)
+    write_set(folder / "data" / "bad.jsonl", 8, 1)
+    with open(folder / "data" / "bad.jsonl", "a") as file:
+        file.write("not json\n")
+    asked = difference(folder, qwen2_folder, "--output_dir", "out", sets=("data/good.jsonl",))
+    asked[asked.index("--vector_path") + 1 : asked.index("--backend")] = ["none.pt"]
+
+    def foreseen(*more):
+        """(answers, tokens of prompts, the most tokens of answers)"""
+        said = ok(run_stage(*asked, *more, "--dry_run")).stdout
+        found = re.search(
+            r"base answers: (\d+) to make.*: (\d+) tokens of prompts, (?:at most )?(\d+) tokens of answers", said
+        )
+        return tuple(map(int, found.groups()))
+
+    ids = [tokenizer.apply_chat_template(row["messages"][:-1], add_generation_prompt=True)["input_ids"] for row in rows]
+    assert foreseen() == (12, sum(map(len, ids)), 60) and not (folder / "out").exists()
+    assert foreseen("--estimate", "sample", "--sample", 5)[0] == 5
+    assert foreseen("--estimate", "prompt_last") == foreseen("--base_answers", "given.jsonl") == (0, 0, 0)
+    asked = difference(folder, qwen2_folder, "--output_dir", "out")
+    assert foreseen()[0] == 20
+    with monkeypatch.context() as stopping:
+        finish = WindowedWork.finish
+
+        def stop(self):
+            if "bad" in self.rows.path.name:
+                self.journal.close(remove=False)
+                raise UserError("stopped")
+            return finish(self)
+
+        stopping.setattr(WindowedWork, "finish", stop)
+        assert run_stage(*asked).returncode == 2
+    assert foreseen()[0] == 0 and foreseen("--overwrite")[0] == 20
+    (folder / "out" / "data_bad.jsonl.parts" / "000000.npz").unlink()
+    assert foreseen()[0] == 8
+    ok(run_stage(*asked))
+    assert foreseen()[0] == 0
 
 
 def test_cheaper_estimates_and_given_answers(run_stage, folder, qwen2_folder, tokenizer):
