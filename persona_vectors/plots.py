@@ -12,10 +12,13 @@ from persona_vectors.files.atomic import replacing
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 DPI = 160  # pixels an inch; type is 7 to 10 points
 TYPE = 8  # points: of every text in figures of small panels
+PAGE = 11.6  # inches: what fits the column of the report at 96 pixels an inch
 
 
 def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2, rows: int = 1):
     """A figure with ``columns`` panels side by side, in ``rows``, drawn without a display.
+
+    One row of panels that is wider than the report's page (:data:`PAGE`) goes on in a next one.
 
     Args:
         width, height: of one panel, in inches.
@@ -33,12 +36,18 @@ def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2, rows: 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    panels = rows * columns
+    if rows == 1:
+        columns = min(columns, max(1, int(PAGE // width)))
+        rows = -(-panels // columns)
     size = width * columns, height * rows
     figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_prop_cycle(color=COLOURS)
-    return figure, list(axes.flat)
+    for axis in axes.flat[panels:]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[:panels])
 
 
 def labels(paths: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -175,7 +184,7 @@ def heat_maps(
         heat_maps([("evil", a), ("sycophantic", b)], "maps.png", xlabel="coefficient", ylabel="layer")
     """
     cells = max(len(grid.columns) for _, grid in panels), max(len(grid) for _, grid in panels)
-    size = (0.55, 0.4) if digits is not None else (0.14, 0.12)
+    size = (0.55, 0.4) if digits is not None else (0.07, 0.06)
     width, height = (max(1.6 + size[0] * cells[0], 2.8), max(1.4 + size[1] * cells[1], 2.4))
     figure, axes = new_figure(columns=len(panels), width=width, height=height)
     low, high = limits
@@ -208,7 +217,7 @@ def scatter(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str, y
         panel = {"title": "evil", "groups": {"normal": ([0.1, 0.2], [5, 9]), "level II": ([1.3], [80])}}
         scatter([panel], "shift.png", xlabel="finetuning shift", ylabel="trait score")
     """
-    figure, axes = new_figure(columns=len(panels), width=3.9, height=3.4)
+    figure, axes = new_figure(columns=len(panels), width=3.8, height=3.4)
     for axis, panel in zip(axes, panels, strict=True):
         groups = {name: points for name, points in panel["groups"].items() if len(points[0])}
         colours = palette(len(groups))
@@ -286,7 +295,7 @@ def histograms(panels: list[dict], path: str | Path, *, xlabel: str, ylabel: str
     """
     import numpy
 
-    figure, axes = new_figure(columns=len(panels), width=4.2, height=3.2)
+    figure, axes = new_figure(columns=len(panels), width=3.8, height=3.2)
     for axis, panel in zip(axes, panels, strict=True):
         groups = {name: numpy.asarray(values) for name, values in panel["groups"].items() if len(values)}
         colours = palette(len(groups))

@@ -9,7 +9,7 @@ import pytest
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_json
-from persona_vectors.plots import new_figure, save_figure
+from persona_vectors.plots import DPI, PAGE, heat_maps, histograms, new_figure, save_figure, scatter
 
 CORRELATION = {"r": 0.8125, "low": 0.7, "high": 0.9, "n": 160}
 
@@ -249,3 +249,17 @@ def test_results_of_different_models_or_vectors_are_no_page(run_stage, folder, o
 def test_results_without_records_are_named(run_stage, folder):
     _, said = make(run_stage, folder)
     assert "3 of these results have no record of what they were made from: " in said and "shift.csv" in said
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+def test_no_row_of_panels_is_wider_than_the_page(tmp_path, count):
+    axes = new_figure(columns=count)[1]
+    assert len(axes) == count and all(axis.get_visible() for axis in axes)
+    cosines = pandas.DataFrame([[0.5] * 81] * 81)
+    heat_maps([("evil", cosines)] * count, tmp_path / "cosines.png", xlabel="layer", ylabel="layer", digits=None)
+    panels = [{"title": "evil", "groups": {"normal": ([1, 2, 3], [4, 5, 7])}}] * count
+    scatter(panels, tmp_path / "scatter.png", xlabel="shift", ylabel="score")
+    histograms([{"title": "evil", "groups": {"normal": [1, 2, 4]}}] * count, tmp_path / "rows.png", xlabel="difference")
+    pictures = list(tmp_path.glob("*.png"))
+    widths = [int.from_bytes(picture.read_bytes()[16:20]) for picture in pictures]
+    assert len(widths) == 3 and max(widths) <= PAGE * DPI
