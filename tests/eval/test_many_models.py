@@ -181,7 +181,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(run_stage, world, t
         (str(tmp_path / "x/*"), [], out, "holds no model"),
         (str(tmp_path / "x"), ["--all_checkpoints"], out, "holds no model"),
         (str(tmp_path / "[pq]/*"), [], out, "two models are called checkpoint-5: "),
-        (str(tmp_path / "fil?"), [], out, "holds no model"),
+        (str(tmp_path / "fil?"), [], out, "is a file: a model is a folder"),
         (str(tmp_path / "absent"), ["--all_checkpoints"], out, "holds no checkpoint-N folder"),
     ):
         refused = run_stage(*arguments(world, model, output, *more))
