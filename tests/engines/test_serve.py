@@ -153,6 +153,26 @@ def test_an_answer_in_the_next_prompt_is_read_as_a_prompt(server, named):
         assert ask(longer, 8, min_tokens=1) == expected, positions
 
 
+def test_prompts_of_one_request_that_begin_alike_are_read_each_by_its_own_end(server, named):
+    """A block of 32 tokens ends where one prompt ends and another goes on: it is not the same block for both."""
+    from openai import OpenAI
+
+    url, model = server
+    client, reference = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300), Reference(model)
+    prompts = [PROMPT[:32], [*PROMPT[:32], 7], PROMPT]
+    for positions in ("response", "prompt"):
+        steering = {"vector": "kind", "coef": 5.0, "layer": 1, "steering_type": positions}
+        for asked in (prompts, prompts[::-1]):
+            extra = {"vllm_xargs": steering, "return_token_ids": True, "min_tokens": 1, "cache_salt": str(asked)}
+            answer = client.completions.create(
+                model=model, prompt=asked, max_tokens=4, temperature=0, logprobs=1, extra_body=extra
+            )
+            expected = [reference.greedy(ids, named.from_request(steering), 4) for ids in asked]
+            assert [choice.token_ids for choice in answer.choices] == [ids for ids, _ in expected], positions
+            for choice, (_, logprobs) in zip(answer.choices, expected, strict=True):
+                assert choice.logprobs.token_logprobs == pytest.approx(logprobs, abs=1e-3), positions
+
+
 GOOD = {"vector": "kind", "coef": 1, "layer": 2}
 REFUSED = {
     "an unknown vector": (GOOD | {"vector": "kidn"}, "did you mean kind"),

@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from vllm_models import without_vllm
 
+from persona_vectors.engines.vllm.engine import REQUEST_KEY
+from persona_vectors.engines.vllm.server import salt_each_prompt
 from persona_vectors.engines.vllm.slots import PARTS, SlotTable
 from persona_vectors.errors import UserError
 from persona_vectors.steering.intervention import Intervention
@@ -225,3 +227,19 @@ def test_the_second_model_runner_is_watched_in_its_own_order():
     runner._remove_request("a")  # finished; the name is taken by a request that is not steered
     runner.add_requests(SimpleNamespace(scheduled_new_reqs=[new("a", None, 4)]))
     assert step(("a", 4, 0)) == []
+
+
+def test_a_request_of_several_prompts_has_a_salt_for_each_end():
+    """What the server hands to vLLM: prompts of one request, whose body has one salt."""
+    generate = salt_each_prompt(lambda prompt, _params, *_more, **_options: prompt.get("cache_salt"))
+
+    def salts(slots):
+        params = SimpleNamespace(extra_args={REQUEST_KEY: slots} if slots else None)
+        prompts = ([7] * 32, [7] * 33, [7] * 32)
+        return [generate({"prompt_token_ids": ids, "cache_salt": "s"}, params, "id") for ids in prompts]
+
+    for slots in ([0, 1, 1], [1, 1, 0]):  # response, prompt
+        short, longer, again = salts(slots)
+        assert short == again and len({short, longer, "s"}) == 3
+    assert generate({"prompt_token_ids": [7]}, SimpleNamespace(extra_args={REQUEST_KEY: [0, 0, 0]}), "id") is None
+    assert salts([1, 1, 1]) == salts(None) == ["s"] * 3

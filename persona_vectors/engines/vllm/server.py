@@ -3,17 +3,21 @@
 A request contains ``"vllm_xargs": {"vector": "evil", "coef": 1.5, "layer": 20}``, or a list of several in
 ``"vllm_xargs": {"steering": [...]}`` (:mod:`persona_vectors.steering.steering_list`). The middleware checks these settings,
 acquires slots for them (:mod:`persona_vectors.engines.vllm.slots`) and has the workers write new table entries. Then it
-forwards the request with its slots and a cache salt, so that different settings never share prefix-cache blocks.
+forwards the request with its slots and a cache salt, so that different settings never share prefix-cache blocks; nor do
+prompts of different lengths where tokens of the prompt are steered otherwise than those after it (:func:`salt_each_prompt`).
 Settings that it does not understand get a 400 with the reason: a request for steering is never answered without it.
 
 vLLM creates the middleware by name (``--middleware``), in the one API process that ``scripts/serve.sh`` starts.
 """
 
 import asyncio
+import functools
 import json
 import os
 import secrets
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 from starlette.datastructures import Headers
@@ -33,10 +37,6 @@ FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE, ABLATIONS_VARIABLE, STOP_VARIABL
 CHAT = "/v1/chat/completions"
 STEERED = (CHAT, "/v1/completions")
 LIST = "/v1/persona_vectors"
-# What a request says about its answer, not about its prompt
-OF_ANSWERS = (
-    "cache_salt", "vllm_xargs", "seed", "temperature", "top_p", "n", "max_tokens", "max_completion_tokens", "stream",
-)  # fmt: skip
 AFTER_DISCONNECT = 5.0  # seconds to keep a slot after its client disconnects: vLLM may still be generating
 
 
@@ -85,11 +85,8 @@ class SteeringMiddleware:
         """Forward a request with its steering."""
         gone = asyncio.Event()
         async with self._slots_for(interventions, gone) as allocation:
-            said = {
-                key: value for key, value in data.items() if key not in OF_ANSWERS
-            }  # the prompt, and what shapes it
-            own, salted = data.get("cache_salt"), allocation.salt_for(json.dumps(said, sort_keys=True))
-            salted = sha256(f"{salted}|{own}") if own else salted
+            own = data.get("cache_salt")
+            salted = sha256(f"{allocation.salt}|{own}") if own else allocation.salt
             xargs = {key: value for key, value in data["vllm_xargs"].items() if key not in KEYS}
             xargs[REQUEST_KEY] = list(allocation.slots)
             changed, body = _with_body(scope, data | {"cache_salt": salted, "vllm_xargs": xargs})
@@ -148,6 +145,7 @@ class SteeringMiddleware:
             raise UserError("steering needs one API process (--api-server-count 1): it keeps the workers' tables")
         self.keys = [key for key in (state.args.api_key or [os.environ.get("VLLM_API_KEY")]) if key]
         self.engine = state.engine_client
+        self.engine.generate = salt_each_prompt(self.engine.generate)
         shapes = await self.engine.collective_rpc("steering_shape")
         refusal = next((shape["refusal"] for shape in shapes if shape["refusal"]), None)
         if refusal:
@@ -189,6 +187,24 @@ class SteeringMiddleware:
     def _listing(self) -> dict:
         example = {"vector": next(iter(self.named.vectors)), "coef": 1.5, "layer": max(1, self.named.layers // 2)}
         return {"object": "list", "data": self.named.listing(), "example": {"vllm_xargs": example}}
+
+
+def salt_each_prompt(generate: Callable[..., AsyncIterator]) -> Callable[..., AsyncIterator]:
+    """The engine's ``generate`` with the salt of each steered prompt by where it ends (:meth:`Allocation.salt_for`).
+
+    A request of ``/v1/completions`` may hold several prompts, and has one salt: where one begins with another, the token that
+    is the last of the one is steered otherwise in the other.
+    """
+
+    @functools.wraps(generate)
+    def salted(prompt: dict, params: Any, *more: Any, **options: Any) -> AsyncIterator:
+        slots = (getattr(params, "extra_args", None) or {}).get(REQUEST_KEY)
+        if slots and any(slots):
+            allocation = Allocation(tuple(slots), prompt["cache_salt"])
+            prompt = {**prompt, "cache_salt": allocation.salt_for(len(prompt["prompt_token_ids"]))}
+        return generate(prompt, params, *more, **options)
+
+    return salted
 
 
 def _steering_of(body: bytes, path: str) -> tuple[dict, dict]:
