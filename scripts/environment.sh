@@ -21,7 +21,7 @@ find_python() {
     exit 2
 }
 
-has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; }
+has_gpu() { command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep GPU >/dev/null; } # not -q, which would break the pipe
 
 default_requirements() { if has_gpu; then echo requirements.txt; else echo requirements-cpu.txt; fi; }
 

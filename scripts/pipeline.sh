@@ -212,7 +212,7 @@ end_of_plan() {
 }
 
 # Whether a folder is there, or in a dry run will be: a training makes it.
-is_made() { [ -d "$1" ] || { [ -n "${PLAN:-}" ] && tr '\0' '\n' <"$PLAN" | grep -qxF "output_dir=$1"; }; }
+is_made() { [ -d "$1" ] || { [ -n "${PLAN:-}" ] && tr '\0' '\n' <"$PLAN" | grep -xF "output_dir=$1" >/dev/null; }; } # not -q, which would break the pipe
 
 use_gpu() { # "cpu" hides every GPU
     case "$1" in

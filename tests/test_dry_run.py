@@ -135,6 +135,15 @@ def test_the_whole_reproduction_is_foreseen_and_a_limit_ends_it_before_it_begins
     assert "whether there will be 1 effective pairs of each trait is not known" in dry.stdout
 
 
+def test_a_training_early_in_a_long_plan_is_found(tmp_path):
+    """Where it is not, it is planned, and counted, a second time."""
+    (tmp_path / "plan").write_text("output_dir=output/x\0" + "word\0" * 300_000)
+    command = "source scripts/pipeline.sh; is_made output/x && ! is_made output/y && echo both"
+    given = {**os.environ, "PLAN": str(tmp_path / "plan")}
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=given, capture_output=True, text=True)
+    assert done.stdout == "both\n", done.stderr
+
+
 CONFIG = "configs/train_toy.json"
 ASKS = ["python", "-m", "eval.eval_persona", "--model", "output/x", "--trait", "evil", "--output_path", "x.csv"]
 
