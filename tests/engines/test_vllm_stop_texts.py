@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -30,22 +32,21 @@ SIZES = {  # attention of vLLM on a CPU takes heads of 32
 }
 
 
+def make(kind: str, folder: str) -> tuple:
+    """A model of ``kind`` in a folder: (its path, requests, {(max_tokens, key): answer of transformers})."""
+    base_model(kind, **SIZES[kind]).save_pretrained(folder)
+    base_tokenizer().save_pretrained(folder)
+    path = models.resolve(folder, chat_template="plain")
+    engine = HFEngine(path, "float32")
+    requests = [Request(str(k), token_ids(engine.tokenizer, render(engine.tokenizer, c))) for k, c in enumerate(CHATS)]
+    return path, requests, {n: {a.key: a for a in engine.generate(requests, Sampling(n, 0.0))} for n in (60, 3)}
+
+
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):
-    """{kind: (model path, requests, {(max_tokens, key): answer of transformers})}, made before vLLM patches its classes."""
-    found = {}
-    for kind, sizes in SIZES.items():
-        folder = tmp_path_factory.mktemp(kind)
-        base_model(kind, **sizes).save_pretrained(folder)
-        base_tokenizer().save_pretrained(folder)
-        path = models.resolve(str(folder), chat_template="plain")
-        engine = HFEngine(path, "float32")
-        requests = [
-            Request(str(k), token_ids(engine.tokenizer, render(engine.tokenizer, c))) for k, c in enumerate(CHATS)
-        ]
-        made = {n: {a.key: a for a in engine.generate(requests, Sampling(n, 0.0))} for n in (60, 3)}
-        found[kind] = path, requests, made
-    return found
+    """{kind: what :func:`make` says}, in a process of its own: in this one, vLLM may have patched transformers' classes."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        return {kind: fresh.submit(make, kind, str(tmp_path_factory.mktemp(kind))).result() for kind in SIZES}
 
 
 @pytest.mark.parametrize("kind", SIZES)
