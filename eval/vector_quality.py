@@ -255,7 +255,7 @@ def draw(card: dict, path: str, min_coherence: float) -> None:
     from persona_vectors.plots import new_figure, save_figure
 
     read, swept = card[READ], "sweep" in card
-    figure, axes = new_figure(columns=2, rows=2 + swept, width=3.6)  # two columns fit the report's page
+    figure, axes = new_figure(columns=3 + 2 * swept, width=3.6, per_row=2)
     layers = range(len(card["norm"]))
     for name, label in (("pair_cosine", "cosine of two pairs"), ("auc", "held-out AUC"), ("half_cosine", "halves")):
         axes[0].plot(layers, read[name], marker=".", label=label)
@@ -269,8 +269,6 @@ def draw(card: dict, path: str, min_coherence: float) -> None:
     axes[2].set(title="dose of coefficient 1", xlabel="layer", ylim=(0, None))
     if swept:
         draw_sweep(card, axes[3], axes[4], min_coherence)
-    for axis in axes[3 + 2 * swept :]:
-        axis.set_visible(False)
     for axis in axes:
         axis.title.set_fontsize(8)
         if axis.get_legend_handles_labels()[0]:

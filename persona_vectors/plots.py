@@ -15,13 +15,12 @@ TYPE = 8  # points: of every text in figures of small panels
 PAGE = 11.6  # inches: what fits the column of the report at 96 pixels an inch
 
 
-def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2, rows: int = 1):
-    """A figure with ``columns`` panels side by side, in ``rows``, drawn without a display.
-
-    One row of panels that is wider than the report's page (:data:`PAGE`) goes on in a next one.
+def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2, per_row: int | None = None):
+    """A figure with ``columns`` panels side by side, drawn without a display; those that have no room go on in a next row.
 
     Args:
         width, height: of one panel, in inches.
+        per_row: panels of a row; by default as many as fit the report's page (:data:`PAGE`).
 
     Returns:
         (figure, list of axes, row after row).
@@ -36,18 +35,16 @@ def new_figure(columns: int = 1, width: float = 4.2, height: float = 3.2, rows: 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    panels = rows * columns
-    if rows == 1:
-        columns = min(columns, max(1, int(PAGE // width)))
-        rows = -(-panels // columns)
-    size = width * columns, height * rows
-    figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
+    per_row = per_row or min(columns, max(1, int(PAGE // width)))
+    rows = -(-columns // per_row)
+    size = width * per_row, height * rows
+    figure, axes = pyplot.subplots(rows, per_row, figsize=size, layout="constrained", squeeze=False)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_prop_cycle(color=COLOURS)
-    for axis in axes.flat[panels:]:
+    for axis in axes.flat[columns:]:
         axis.set_visible(False)
-    return figure, list(axes.flat[:panels])
+    return figure, list(axes.flat[:columns])
 
 
 def labels(paths: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -126,7 +123,7 @@ def curves(panels: list[dict], path: str | Path, *, xlabel: str, title: str = ""
     from matplotlib import rc_context, ticker
 
     with rc_context({"font.size": TYPE, "axes.titlesize": TYPE, "figure.titlesize": TYPE, "legend.fontsize": TYPE}):
-        figure, axes = new_figure(columns=2, width=1.9, height=1.6, rows=(len(panels) + 1) // 2)
+        figure, axes = new_figure(columns=len(panels), width=1.9, height=1.6, per_row=2)
         handles: dict = {}
         for axis, panel in zip(axes, panels, strict=False):
             drawn = [(style, *line) for style, name in (("-", "lines"), ("--", "dashed")) for line in panel[name]]
@@ -146,8 +143,6 @@ def curves(panels: list[dict], path: str | Path, *, xlabel: str, title: str = ""
             axis.set(title=panel["title"], ylim=panel.get("limits"))
         for axis in axes[len(panels) - 2 : len(panels)]:
             axis.set_xlabel(xlabel)
-        for axis in axes[len(panels) :]:
-            axis.set_visible(False)
         figure.suptitle(title)
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=2, frameon=False)
         save_figure(figure, path)

@@ -86,9 +86,9 @@ def trade_off(answers: "pandas.DataFrame", costs: "pandas.DataFrame", trait: str
                 own = pandas.concat([unsteered.drop_duplicates("what").assign(layer=layer), own])
             found.append(own)
     table = pandas.concat(found)
-    table = pandas.concat([table, *(_per_nat(own, trait) for _, own in table.groupby("layer"))])
     table = table[table["value"].notna().groupby(table["what"]).transform("any")]  # no coherence, for instance
     table["coef"] = table["coef"].map(lambda coef: float(f"{coef:.6g}"))
+    table = pandas.concat([table, *(_per_nat(own, trait) for _, own in table.groupby("layer"))])
     if table["dose"].notna().any():
         doses = table.groupby(["layer", "coef"])["dose"].transform("first")
         table["dose"] = doses.where(table["coef"] != 0, 0.0)
@@ -105,9 +105,8 @@ def _per_nat(table: "pandas.DataFrame", trait: str) -> "pandas.DataFrame":
     """Rows of :data:`PER_NAT` of one layer's steered cells that have a score and a KL above 0; without intervals."""
     scores = table[table["what"] == f"{trait} score"]
     unsteered = scores.loc[scores["coef"] == 0, "value"].mean()
-    rows = _steered(scores).assign(coef=lambda t: t["coef"].map(lambda coef: float(f"{coef:.6g}")))
-    kl = table[table["what"] == "kl"].assign(coef=lambda t: t["coef"].map(lambda coef: float(f"{coef:.6g}")))
-    rows = rows.merge(kl[["coef", "control", "value"]], on=["coef", "control"], suffixes=("", "_kl"))
+    kl = table.loc[table["what"] == "kl", ["coef", "control", "value"]]
+    rows = _steered(scores).merge(kl, on=["coef", "control"], suffixes=("", "_kl"))
     rows = rows[rows["value_kl"] > 0]
     gained = (rows["value"] - unsteered) / rows["value_kl"]
     return rows.drop(columns="value_kl").assign(what=PER_NAT, value=gained, low=float("nan"), high=float("nan"))

@@ -145,26 +145,17 @@ def test_the_pipelines_tell_the_stages_that_follow(flags, said):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
-    [("--dtype float32 --n_per_question 2 --trust_remote_code", "--dtype float32 --trust_remote_code"),
-     ("--trait_dir x --dty=bfloat16 --trust_remote_code true", "--dty=bfloat16 --trust_remote_code true"),
-     ("--chat_template=plain --load_in_4bit --seed 1", "--chat_template=plain --load_in_4bit"),
-     ("--trait evil --backend hf --load_in_4bit=true", "--load_in_4bit=true"),
-     ("--chat_template a=b.jinja --load-in-4bit True", "--chat_template a=b.jinja --load-in-4bit True")],
+    ("chosen", "flags", "said"),
+    [("loading_flags", "--dtype float32 --n_per_question 2 --trust_remote_code", "--dtype float32 --trust_remote_code"),
+     ("loading_flags", "--trait_dir x --dty=bfloat16 --trust_remote_code true", "--dty=bfloat16 --trust_remote_code true"),
+     ("loading_flags", "--chat_template=plain --load_in_4bit --seed 1", "--chat_template=plain --load_in_4bit"),
+     ("loading_flags", "--trait evil --backend hf --load_in_4bit=true", "--load_in_4bit=true"),
+     ("loading_flags", "--chat_template a=b.jinja --load-in-4bit True", "--chat_template a=b.jinja --load-in-4bit True"),
+     ("engine_flags", "--backend hf --n_per_question 2 --batch_size 4", "--backend hf --batch_size 4"),
+     ("engine_flags", "--backend=hf --batch-size=4 --max_concurrent_judges 3", "--backend=hf --batch-size=4"),
+     ("engine_flags", "--batch_process false --max_tok 9 --coef -1,1 --dtype float32", "--max_tok 9 --dtype float32")],
 )  # fmt: skip
-def test_the_pipelines_tell_every_stage_how_weights_are_loaded(flags, said):
-    code = f"source scripts/pipeline.sh; loading_flags {flags}"
-    done = subprocess.run(["bash", "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.split()) == (0, said.split()), done.stderr
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [("--backend hf --n_per_question 2 --batch_size 4", "--backend hf --batch_size 4"),
-     ("--backend=hf --batch-size=4 --max_concurrent_judges 3", "--backend=hf --batch-size=4"),
-     ("--batch_process false --max_tok 9 --coef -1,1 --dtype float32", "--max_tok 9 --dtype float32")],
-)  # fmt: skip
-def test_the_pipelines_tell_every_stage_with_an_engine_which(flags, said):
-    code = f"source scripts/pipeline.sh; engine_flags {flags}"
+def test_the_pipelines_tell_every_stage_how_weights_are_loaded_and_which_engine(chosen, flags, said):
+    code = f"source scripts/pipeline.sh; {chosen} {flags}"
     done = subprocess.run(["bash", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.split()) == (0, said.split()), done.stderr
