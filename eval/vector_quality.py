@@ -7,7 +7,7 @@
 Per layer: the cosine between single pairs' differences and the separation of held-out answers, which foretell how steerable
 a trait is (arXiv 2505.22637), the stability over halves of the pairs and over seeds, the overlap with other vectors, and
 the dose of coefficient 1. Of a sweep: gain per dose, questions moved the wrong way (arXiv 2407.12404), the controls
-and the prompt baseline, with 95 % intervals. Writes <output>.json and <output>.png, which go with the vector where share_vectors.py finds
+and the prompt baseline, with 95 % intervals; with --capability, gain per nat of KL. Writes <output>.json and <output>.png, which go with the vector where share_vectors.py finds
 them beside it; what was read from the model is not read again for the same pairs and vector.
 """
 
@@ -41,6 +41,7 @@ def main(
     against: cli.Several[str] | None = None,
     sweep: cli.Files | None = None,
     prompt_path: str | None = None,
+    capability: str | None = None,
     min_coherence: cli.Score = 75.0,
     threshold: cli.Score = 50.0,
     *,
@@ -61,6 +62,7 @@ def main(
         against: vectors whose overlap counts: other traits', a refusal direction.
         sweep: answers CSV(s) of eval_persona steered with the vector, with coefficient 0 and perhaps --controls.
         prompt_path: the prompt baseline: answers to the sweep's questions made with --persona_instruction_type pos.
+        capability: CSV of eval.capability, at layers and coefficients of the sweep: what its cells cost.
         min_coherence: cells of the sweep whose mean coherence is lower count for nothing; 0 takes cells and pairs as they
             are, scored for coherence or not.
         threshold: a pair counts where pos >= threshold, neg < 100 - threshold, both coherences >= 50.
@@ -71,6 +73,8 @@ def main(
     """
     if prompt_path and not sweep:
         raise UserError("--prompt_path is the baseline of a sweep, and there is no --sweep")
+    if capability and not sweep:
+        raise UserError("--capability is the price of a sweep, and there is no --sweep")
     first, seeds, others = vector_path[0], vector_path, against or ()
     vectors = read_vectors([*seeds, *others])
     if record_norms:
@@ -82,24 +86,28 @@ def main(
     of_pairs = pairing.MIN_COHERENCE if min_coherence else 0.0
     table = pairing.read_pairs(pos_path, neg_path, trait, pair_by, of_pairs)
     pairs = pairing.effective_pairs(table, trait, threshold, of_pairs)
-    vector = {"vector": plain(fingerprint(first, vectors[first]))}
-    answers = read_answers_of(sweep, trait, models.made_of(path) | vector, first, min_coherence, shape.layers)
+    made_of = models.made_of(path) | {"vector": plain(fingerprint(first, vectors[first]))}
+    answers = read_answers_of(sweep, trait, made_of, first, min_coherence, shape.layers)
+    costs = read_costs_of(capability, answers, trait, made_of, first)
     prompted = read_scored(prompt_path, trait, min_coherence) if prompt_path else None
     if prompted is not None and "question" not in prompted:
         raise UserError(f"{prompt_path} has no column 'question'")
 
     prefix = output or str(path_beside(first, ""))
-    made_from = provenance.record(
-        **models.made_of(path), **vector, pairs=pairing.fingerprint(pairs), dtype=reading.dtype, seed=seed
-    )
+    made_from = provenance.record(**made_of, pairs=pairing.fingerprint(pairs), dtype=reading.dtype, seed=seed)
     read = taken_up(f"{prefix}.json", made_from) or read_pairs(path, shape, reading, pairs, vectors[first], seed, trait)
     card = {"trait": trait, "vector": first, "model": model, "pairs_of": len(table), READ: read}
     norms = formats.read_norms(first) or read["mean_norms"]
     card |= of_vectors({file: vectors[file] for file in seeds}, {file: vectors[file] for file in others}, norms)
     if answers is not None:
-        card |= of_sweep(answers, prompted, trait, card["dose_of_1"], min_coherence, seed)
+        card |= of_sweep(answers, prompted, costs, trait, card["dose_of_1"], min_coherence, seed)
     card["verdict"] = verdict(card, min_coherence)
-    inputs = [pos_path, neg_path, *(answers["file"].unique() if sweep else ()), *([prompt_path] if prompt_path else [])]
+    inputs = [
+        pos_path,
+        neg_path,
+        *(answers["file"].unique() if sweep else ()),
+        *filter(None, [prompt_path, capability]),
+    ]
     whole = made_from | {"answers": [of_file(file) for file in inputs], "threshold": threshold}
     with provenance.writing(f"{prefix}.json", whole, {READ: made_from}):
         write_json(f"{prefix}.json", card)
@@ -137,6 +145,16 @@ def read_answers_of(sweep, trait: str, made_of: dict, vector: str, min_coherence
             )
     provenance.refuse_mixture({vector: plain(made_of), **records}, ("model", "adapter", "vector"))
     return answers
+
+
+def read_costs_of(capability, answers, trait: str, made_of: dict, vector: str):
+    """What the sweep's cells cost, or None; a table of another model or vector, or of other cells, is refused."""
+    if not capability:
+        return None
+    from persona_vectors.analysis.trade_off import STEERED_BY, TradeOff
+
+    provenance.refuse_mixture({vector: plain(made_of), capability: provenance.result_of(capability)}, STEERED_BY[:3])
+    return TradeOff.of(answers, capability, trait)
 
 
 def taken_up(path: str, made_from: dict) -> dict | None:
@@ -188,11 +206,13 @@ def of_vectors(seeds: dict, others: dict, norms: list[float]) -> dict:
     }
 
 
-def of_sweep(answers, prompted, trait: str, dose_of_1: list[float], min_coherence: float, seed: int) -> dict:
-    """What the sweep, and the prompt baseline, say."""
+def of_sweep(answers, prompted, costs, trait: str, dose_of_1: list[float], min_coherence: float, seed: int) -> dict:
+    """What the sweep, the prompt baseline and the price of its cells say."""
     from persona_vectors.analysis.steerability import against_prompt, best_cell, steerability
 
     found = steerability(answers, trait, lambda layer: dose_of_1[layer], min_coherence, seed)
+    for cell in found["cells"] if costs else ():
+        cell["price"] = costs.price(cell)
     found["best"] = best_cell(found)
     raising = best_cell(found, raises=True)  # which is what the prompt asks for
     prompt = None if prompted is None else against_prompt(answers, prompted, trait, raising, seed)
@@ -255,7 +275,8 @@ def draw(card: dict, path: str, min_coherence: float) -> None:
     from persona_vectors.plots import new_figure, save_figure
 
     read, swept = card[READ], "sweep" in card
-    figure, axes = new_figure(columns=3 + 2 * swept, width=3.6, per_row=2)
+    priced = [cell for cell in card["sweep"]["cells"] if (cell.get("price") or {}).get("kl")] if swept else []
+    figure, axes = new_figure(columns=3 + 2 * swept + bool(priced), width=3.6, per_row=2)
     layers = range(len(card["norm"]))
     for name, label in (("pair_cosine", "cosine of two pairs"), ("auc", "held-out AUC"), ("half_cosine", "halves")):
         axes[0].plot(layers, read[name], marker=".", label=label)
@@ -269,6 +290,8 @@ def draw(card: dict, path: str, min_coherence: float) -> None:
     axes[2].set(title="dose of coefficient 1", xlabel="layer", ylim=(0, None))
     if swept:
         draw_sweep(card, axes[3], axes[4], min_coherence)
+    if priced:
+        draw_price(card, priced, axes[5])
     for axis in axes:
         axis.title.set_fontsize(8)
         if axis.get_legend_handles_labels()[0]:
@@ -299,6 +322,27 @@ def draw_sweep(card: dict, score, wrong, min_coherence: float) -> None:
     score.axhline(card["sweep"]["unsteered"], color="grey", linewidth=0.8, linestyle=":", label="unsteered")
     score.set(title=f"{card['trait']} (dashed: controls, hollow: incoherent)", xlabel="dose", ylim=(-3, 103))
     wrong.set(title="questions moved the wrong way, %", xlabel="dose", ylim=(-3, 103))
+
+
+def draw_price(card: dict, cells: list[dict], axis) -> None:
+    """Scores over how far the model is moved, the vector's and its controls': what lies higher costs less."""
+    from persona_vectors.analysis.trade_off import of_controls
+    from persona_vectors.plots import COLOURS
+
+    layers = list(dict.fromkeys(cell["layer"] for cell in card["sweep"]["cells"]))
+    for layer, sign in ((layer, sign) for layer in layers for sign in (-1, 1)):
+        line = [cell for cell in cells if cell["layer"] == layer and cell["coef"] * sign > 0]
+        own = [(cell["price"]["kl"]["value"], cell["score"]) for cell in line]
+        compared = [cell for cell in line if cell["over_controls"]]
+        controls = [
+            (kl, cell["score"] - cell["over_controls"]["value"])
+            for cell in compared
+            for kl in of_controls(cell["price"]["kl"]).values()
+        ]
+        for style, points in ((".-", own), (".--", controls)):
+            x, y = zip((0, card["sweep"]["unsteered"]), *sorted(points), strict=True)
+            axis.plot(x, y, style, color=COLOURS[layers.index(layer) % len(COLOURS)], linewidth=1)
+    axis.set(title="score by cost (dashed: controls)", xlabel="KL, nats per token", ylim=(-3, 103))
 
 
 if __name__ == "__main__":

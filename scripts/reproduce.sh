@@ -94,7 +94,8 @@ step "what the vectors are worth"
 python -m eval.eval_persona --model "$model" --trait "$traits" --version eval --persona_instruction_type pos \
     --output_path "$root/prompted/{trait}.csv" "${flags[@]}"
 for trait in ${traits//,/ }; do
-    swept=(--sweep "$(of_traits "$sweep.csv" "$trait")" --prompt_path "$root/prompted/$trait.csv")
+    swept=(--sweep "$(of_traits "$sweep.csv" "$trait")" --prompt_path "$root/prompted/$trait.csv"
+        --capability "$root/capability/$trait.csv")
     case ",$COEFS," in *,0,* | *,0.0,*) ;; *) swept=() ;; esac # a gain is measured from unsteered answers
     others=$(of_traits "$vectors" "$traits" | grep -v "/${trait}_response" || true)
     python -m eval.vector_quality --model "$model" --trait "$trait" --vector_path "$(of_traits "$vectors" "$trait")" \

@@ -76,9 +76,12 @@ def test_the_price_and_the_worth_of_each_trait(clone):
     )
     card, other = of(lines, "eval.vector_quality")
     assert f"--against {vectors.format(trait='kind')} --pos_path eval_persona_extract/m/evil_pos_instruct.csv" in card
-    assert f"--sweep {sweep.format(trait='evil')}.csv --prompt_path output/reproduce/m/prompted/evil.csv" in card
     assert (
-        card.endswith("--prompt_path output/reproduce/m/prompted/evil.csv --load_in_4bit")
+        f"--sweep {sweep.format(trait='evil')}.csv --prompt_path output/reproduce/m/prompted/evil.csv --capability output/reproduce/m/capability/evil.csv"
+        in card
+    )
+    assert (
+        card.endswith("--capability output/reproduce/m/capability/evil.csv --load_in_4bit")
         and f"--vector_path {vectors.format(trait='kind')}" in other
     )
     (report,) = of(lines, "eval.report")
@@ -96,7 +99,11 @@ def test_the_layer_is_the_sweeps_best_and_the_first_where_none_is(clone, layer, 
 def test_without_unsteered_answers_no_sweep_is_judged(clone):
     (clone / "eval_persona_eval").mkdir()
     lines = asked(clone, coefs="-1,1")
-    assert all("--sweep" not in line and "--prompt_path" not in line for line in of(lines, "eval.vector_quality"))
+    assert not any(
+        flag in line
+        for flag in ("--sweep", "--prompt_path", "--capability")
+        for line in of(lines, "eval.vector_quality")
+    )
     assert "--sweep" in of(asked(clone, coefs="-1,0,1"), "eval.vector_quality")[-1]
 
 

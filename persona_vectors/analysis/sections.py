@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from persona_vectors.analysis.steerability import best_cell
-from persona_vectors.analysis.trade_off import numbers_at, read_trade_off
+from persona_vectors.analysis.trade_off import numbers_at, of_controls, read_trade_off
 from persona_vectors.files import jsonfile
 
 # The paper's numbers (arXiv 2507.21509v3): Qwen2.5-7B-Instruct, where it reports both models.
@@ -129,7 +129,7 @@ def costs_section(traits: list[str], pattern: str | None) -> Section:
             section.missing.append(f"{trait}: not measured at the recommended setting")
             continue
         found = numbers_at(read_trade_off(path), best["layer"], best["coef"])
-        kinds = list(dict.fromkeys(kind for numbers in found.values() for kind in list(numbers)[4:]))
+        kinds = list(dict.fromkeys(kind for numbers in found.values() for kind in of_controls(numbers)))
         rows = [
             [what, n["unsteered"], n["value"], interval(n, digits), *(n.get(kind) for kind in kinds)]
             for what, n in found.items()

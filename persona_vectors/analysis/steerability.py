@@ -16,6 +16,7 @@ import numpy
 from persona_vectors.analysis.comparison import compare
 from persona_vectors.analysis.recommendation import broken_doses
 from persona_vectors.analysis.sweeps import NAMES, layer_name, layer_number
+from persona_vectors.analysis.trade_off import PER_NAT, of_controls
 from persona_vectors.capability.values import of_share
 from persona_vectors.errors import UserError
 
@@ -218,6 +219,8 @@ def in_words(found: dict, prompt: dict | None = None, min_coherence: float = 75.
         slope = found["layers"].get(str(best["layer"]), {}).get("per_dose")
         if slope is not None:
             said.append(f"{slope['value'] / 10:+.1f} points per 0.1 of dose there{_interval(slope, 10)}")
+        if per_nat := (best.get("price") or {}).get(PER_NAT):
+            said.append(f"{per_nat['value']:+.1f} {PER_NAT}{_interval(per_nat)}{_of_controls(per_nat)}")
     no_better = [
         cell
         for cell in coherent
@@ -274,6 +277,12 @@ def _share(interval: Interval) -> str:
     low, high = interval["low"], interval["high"]
     ends = "" if low is None or high is None else f" [{max(0, low):.0%}, {min(1, high):.0%}]"
     return f"{interval['value']:.0%}{ends}"
+
+
+def _of_controls(measured: dict) -> str:
+    """The means of the controls' kinds, which follow a measure's own numbers in a price."""
+    told = [f"{kind} {mean:+.1f}" for kind, mean in of_controls(measured).items() if mean is not None]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _interval(interval: Interval, over: float = 1) -> str:

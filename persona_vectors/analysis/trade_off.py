@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CELL = ["layer", "coef", "control"]
 COLUMNS = [*CELL, "what", "value", "low", "high", "n"]
 PER_NAT = "points per nat of KL"
+OWN = ("value", "low", "high", "unsteered")  # of :func:`numbers_at`, what is not of controls
 SOME = 4  # cells that are named where several are missing
 STEERED_BY = ("model", "adapter", "vector", "positions", "steering", "shuffled")  # what both tables must have in common
 
@@ -102,14 +103,23 @@ def trade_off(answers: "pandas.DataFrame", costs: "pandas.DataFrame", trait: str
 
 
 def _per_nat(table: "pandas.DataFrame", trait: str) -> "pandas.DataFrame":
-    """Rows of :data:`PER_NAT` of one layer's steered cells that have a score and a KL above 0; without intervals."""
-    scores = table[table["what"] == f"{trait} score"]
-    unsteered = scores.loc[scores["coef"] == 0, "value"].mean()
-    kl = table.loc[table["what"] == "kl", ["coef", "control", "value"]]
+    """Rows of :data:`PER_NAT` of one layer's steered cells that have a score and a KL above 0.
+
+    Their intervals are a quotient's by the delta method, the three means taken as independent; none where the KL's own reaches 0.
+    """
+    longer = (table["high"] - table["value"]).combine(
+        table["value"] - table["low"], max
+    )  # the other end may be cut at 0 or 100
+    named = table.assign(error=longer)
+    scores = named[named["what"] == f"{trait} score"]
+    unsteered = scores.loc[scores["coef"] == 0, ["value", "error"]].mean()
+    kl = named.loc[named["what"] == "kl", ["coef", "control", "value", "error"]]
     rows = _steered(scores).merge(kl, on=["coef", "control"], suffixes=("", "_kl"))
     rows = rows[rows["value_kl"] > 0]
-    gained = (rows["value"] - unsteered) / rows["value_kl"]
-    return rows.drop(columns="value_kl").assign(what=PER_NAT, value=gained, low=float("nan"), high=float("nan"))
+    gained = (rows["value"] - unsteered["value"]) / rows["value_kl"]
+    error = (rows["error"] ** 2 + unsteered["error"] ** 2 + (gained * rows["error_kl"]) ** 2) ** 0.5 / rows["value_kl"]
+    error = error.where(rows["error_kl"] < rows["value_kl"])
+    return rows[table.columns].assign(what=PER_NAT, value=gained, low=gained - error, high=gained + error)
 
 
 def _steered(table: "pandas.DataFrame") -> "pandas.DataFrame":
@@ -180,6 +190,16 @@ def numbers_at(table: "pandas.DataFrame", layer: int | str | None, coef: float |
     return found
 
 
+def of_controls(numbers: Mapping) -> dict:
+    """Of one measure's numbers (:func:`numbers_at`) the means of the controls, by kind.
+
+    Example:
+        >>> of_controls({"value": 2.0, "low": 1.6, "high": 2.4, "unsteered": 0.0, "random": 0.2})
+        {'random': 0.2}
+    """
+    return {kind: mean for kind, mean in numbers.items() if kind not in OWN}
+
+
 def in_words(price: Mapping[str, Mapping]) -> str:
     """A price in one line.
 
@@ -191,7 +211,7 @@ def in_words(price: Mapping[str, Mapping]) -> str:
         number = {name: "-" if value is None else f"{value:.3g}" for name, value in found.items()}
         start = "" if what in ("kl", PER_NAT) else f"{number['unsteered']} -> "
         ends = "" if found["low"] is None or found["high"] is None else f" [{number['low']}, {number['high']}]"
-        controls = ", ".join(f"{kind} {mean}" for kind, mean in list(number.items())[4:])
+        controls = ", ".join(f"{kind} {number[kind]}" for kind in of_controls(found))
         said.append(f"{what} {start}{number['value']}{ends}{controls and f' ({controls})'}")
     return ", ".join(said)
 

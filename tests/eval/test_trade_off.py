@@ -73,8 +73,9 @@ def test_figure_table_and_price(folder, run_stage, doses):
     price = best.pop("price")
     assert best == plain, "what was there before is as it was"
     assert list(price) == ["kl", "perplexity", "refusals: harmless refused", "mmlu: acc", PER_NAT]
-    nothing = {"low": None, "high": None, "unsteered": None}
-    assert price[PER_NAT] == {"value": 20.0, **nothing, "random": 0.0}, "(60 - 20) / 2 nats"
+    error = 1.96 * (1 + 1 + (20 * 0.2) ** 2) ** 0.5 / 2  # of the score, the unsteered score, and the KL
+    ends = {"low": pytest.approx(20 - error), "high": pytest.approx(20 + error)}
+    assert price[PER_NAT] == {"value": 20.0, **ends, "unsteered": None, "random": 0.0}, "(60 - 20) / 2 nats"
     assert price["kl"] == {"value": 2.0, "low": 2 - 1.96 * 0.2, "high": 2 + 1.96 * 0.2, "unsteered": 0.0, "random": 0.2}
     assert (price["perplexity"]["value"], price["perplexity"]["unsteered"], price["perplexity"]["random"]) == (
         20,
@@ -82,7 +83,7 @@ def test_figure_table_and_price(folder, run_stage, doses):
         11,
     )
     assert "it costs: kl 2 [1.61, 2.39] (random 0.2), perplexity 10 -> 20 [18.1, 22.1] (random 11)" in done.stdout
-    assert "points per nat of KL 20 (random 0)" in done.stdout
+    assert "points per nat of KL 20 [15.8, 24.2] (random 0)" in done.stdout
     assert "not in" not in done.stdout and "no record" not in done.stdout
 
     table = pandas.read_csv(folder / "sweep_tradeoff.csv", keep_default_na=False)

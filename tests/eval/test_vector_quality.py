@@ -11,11 +11,13 @@ from helpers import make_samples, plain_loop
 
 from persona_vectors.analysis import steerability, vector_quality
 from persona_vectors.analysis.sweeps import LISTED
+from persona_vectors.analysis.trade_off import PER_NAT
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_json
 from persona_vectors.plots import DPI
 from persona_vectors.sharing.formats import read_norms
+from persona_vectors.sharing.quality import find
 from persona_vectors.vectors.norms import mean_norms
 from persona_vectors.vectors.separation import auc, d_prime, held_out
 from persona_vectors.vectors.storage import random_like, save_vectors
@@ -305,10 +307,40 @@ def test_a_card(made, run_stage, qwen2_folder, qwen2, tmp_path):
     assert seeds == pytest.approx([cos(vector[k], other[k]) for k in range(5)], abs=1e-4)
 
 
+def costs(path="cap.csv", layer=2, **made):
+    """A table of eval.capability: a nat at coefficient 1, half of it at -1."""
+    rows = [(0.0, 0.0), (1.0, 1.0), (-1.0, 0.5)]
+    table = pandas.DataFrame(rows, columns=["coef", "value"]).assign(layer=layer, control="", n=20)
+    with provenance.writing(path, provenance.record(**made) if made else None):
+        table.assign(task="kl", measure="kl", standard_error=0.05).to_csv(path, index=False)
+    return path
+
+
+def test_points_per_nat(made, run_stage, qwen2_folder, tmp_path):
+    done = card(run_stage, qwen2_folder, "--sweep", "sweep.csv", "--capability", costs(), "--record_norms")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "vile_response_avg_diff_quality.json").read_text())
+    cells = {cell["coef"]: cell for cell in found["sweep"]["cells"]}
+    own = pandas.read_csv("sweep.csv").query("control.isna()")
+    scores = own.groupby("coef")["vile"].mean()
+    for coef, kl in ((1.0, 1.0), (-1.0, 0.5)):
+        price = cells[coef]["price"]
+        assert price["kl"]["value"] == kl
+        assert price[PER_NAT]["value"] == pytest.approx((scores[coef] - scores[0]) / kl)
+        assert price[PER_NAT]["low"] < price[PER_NAT]["value"] < price[PER_NAT]["high"]
+    best = cells[1.0]["price"][PER_NAT]
+    assert f"{best['value']:+.1f} {PER_NAT} [{best['low']:+.1f}, {best['high']:+.1f}]" in found["verdict"]
+    assert json.loads(find("vile_response_avg_diff.pt", made[2]))["verdict"] == found["verdict"], "it travels"
+
+
 @pytest.mark.parametrize(
     ("flags", "refusal"),
     [
         (["--prompt_path", "pos.csv"], "--prompt_path is the baseline of a sweep"),
+        (["--capability", "cap.csv"], "--capability is the price of a sweep"),
+        (["--sweep", "sweep.csv", "--capability", "deep_cap.csv"], "have no steered cell in common"),
+        (["--sweep", "sweep.csv", "--capability", "foreign_cap.csv"], "do not belong together: vector of the one is"),
+        (["--sweep", "sweep.csv", "--capability", "none.csv"], "none.csv is not readable as CSV"),
         (["--against", "vile_response_avg_diff.pt"], "name a vector twice"),
         (["--against", "wide.pt"], "wide.pt is 7 wide but the model's residual stream is 32"),
         (["--sweep", "pos.csv"], "pos.csv has no column 'layer'"),
@@ -324,6 +356,8 @@ def test_refusals_come_before_the_model_is_read(made, run_stage, qwen2_folder, m
     save_vectors(torch.ones(5, 7), "wide.pt")
     for name, layer in (("deep", 5), ("embedding", 0)):
         pandas.read_csv("sweep.csv").assign(layer=layer).to_csv(f"{name}.csv", index=False)
+    costs("deep_cap.csv", layer=3)
+    costs("foreign_cap.csv", vector=of_json("v", 1))
     with provenance.writing("foreign.csv", provenance.record(vector=of_json("v", 1))):
         pandas.read_csv("sweep.csv").to_csv("foreign.csv", index=False)
     with provenance.writing("listed.csv", provenance.record(steering=[])):
