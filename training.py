@@ -148,6 +148,8 @@ def prepare(
 
 def describe(config: "TrainingConfig", train: int, test: int, steering: list) -> str:
     """What is about to happen, in one line."""
+    from persona_vectors.training.steering import doses
+
     how = "without steering"
     if steering:
         layers = sorted({i.layer for i in steering})
@@ -155,6 +157,9 @@ def describe(config: "TrainingConfig", train: int, test: int, steering: list) ->
         asked = config.steering
         doing = f"adding {asked.steering_coef} x" if asked.type == "steer" else "ablating the direction of"
         how = f"{doing} {', '.join(map(str, asked.paths))} at {at}"
+        if found := doses(asked):
+            ends = dict.fromkeys(f"{end:.3g}" for end in (min(found), max(found)))
+            how += f", dose {' to '.join(ends)}{' each' * (len(found) > 1)}"
         if asked.type == "ablate" and "steering_coef" in asked.model_fields_set:
             how += " (an ablation has no steering_coef: the value in the config plays no part)"
     kind = f"LoRA r {config.r}" if config.is_peft else "all weights"

@@ -16,6 +16,7 @@ from persona_vectors import cli, models
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file
+from persona_vectors.files.jsonfile import read_json
 
 ARMS = {
     "base": "base model",
@@ -29,7 +30,7 @@ ARMS = {
 }
 OF_COSTS = ("tasks", "dtype", "limit", "num_fewshot", "max_tokens", "apply_chat_template")  # the same in all arms
 OF_SCORES = ("artifact", "judge_model", "judge", "judge_prompt", "vector")  # must be the same in a trait's arms
-KEYS = ("trait", "seed", "arm", "coef", "answers", "order")
+KEYS = ("trait", "seed", "arm", "coef", "dose", "answers", "order")
 NUMBERS = ("score", "coherence", "loss_first", "loss_last", "test_loss")
 LAST = 8  # training steps whose mean is the loss at the beginning, and at the end: single batches differ by a tenth
 
@@ -189,12 +190,15 @@ def read_arm(path: Path) -> list[dict]:
         }
         losses |= {"test_loss": tested[-1]} if tested else {}
     groups = answers.groupby(answers["coef"].astype(float)) if "coef" in answers else [(float(coef or 0), answers)]
+    trained_at = dose_in(trained) if arm == "steer" else None
+    doses = {value: float(group["dose"].iloc[0]) if "dose" in group else trained_at for value, group in groups}
     return [
         {
             "trait": trait,
             "seed": seed,
             "arm": arm,
             "coef": abs(value),
+            **({} if doses[value] is None else {"dose": abs(doses[value])}),
             "score": group[trait].mean(),
             "coherence": group["coherence"].mean(),
             "answers": len(group),
@@ -205,11 +209,32 @@ def read_arm(path: Path) -> list[dict]:
     ]
 
 
+def dose_in(folder: Path) -> float | None:
+    """How long the steering of a training was, relative to the activations; None where that is not known any more."""
+    from persona_vectors.training.config import SteeringConfig
+    from persona_vectors.training.output import RECORD
+    from persona_vectors.training.steering import doses
+
+    try:
+        steering = SteeringConfig(**read_json(folder / RECORD).get("steering_config"))
+        steering.digests()  # refuses other vectors than those of the training
+        found = doses(steering)
+    except (
+        ValueError,
+        TypeError,
+    ):  # no such record, another program's, or vectors that are not there now; UserError is one
+        return None
+    return abs(found[0]) if len(found) == 1 else None
+
+
 def over_seeds(runs):
     """Mean, lowest and highest of each number over the seeds: a DataFrame of one row per trait, arm and coefficient."""
     runs = runs.assign(order=runs["arm"].map(list(ARMS).index))
     groups = runs.groupby(["trait", "order", "arm", "coef"])
     table = groups.agg(seeds=("seed", "nunique"), answers=("answers", "sum"))
+    if "dose" in runs:  # a random vector is as long as the trait's
+        table["dose"] = groups["dose"].first()
+        table["dose"] = table["dose"].fillna(table.groupby(["trait", "coef"])["dose"].transform("first"))
     costs = [column for column in runs if column not in (*KEYS, *NUMBERS)]
     for column in (*NUMBERS, "model", *costs):  # costs come last, behind what was there before them
         if column == "model":
@@ -232,7 +257,9 @@ def in_words(table) -> list[str]:
     for row in table.to_dict("records"):
         known = {name: value for name, value in row.items() if value == value}  # NaN: an arm that was not trained
         scores = [_ranged(row, name, ".1f") if name in known else "" for name in ("score", "coherence")]
-        coef = f"{-row['coef'] if row['arm'] == 'inference' else row['coef']:g}" if row["coef"] else ""
+        sign = -1 if row["arm"] == "inference" else 1
+        coef = f"{sign * row['coef']:g}" if row["coef"] else ""
+        coef += f" (dose {sign * row['dose']:.3g})" if coef and "dose" in known else ""
         losses = f"{known['loss_first']:.3f} -> {known['loss_last']:.3f}" if "loss_first" in known else ""
         test = f"{known['test_loss']:.3f}" if "test_loss" in known else ""
         prices = [_ranged(row, name, ".3g") if name in known else "" for name in costs]

@@ -60,7 +60,7 @@ class Chat:
 
     def info(self) -> dict:
         """What the page shows at the start: the model, its layers, and the traits with the norms of their vectors."""
-        traits = [{"name": v["name"], "layers": v["layers"], "norms": v["norms"]} for v in self.named.listing()]
+        traits = [{key: v[key] for key in ("name", "layers", "norms", "dose_of_1")} for v in self.named.listing()]
         there = {"model": self.name, "layers": self.named.layers, "kind": self.named.kind, "traits": traits}
         return there | {"steering": self.steering}
 

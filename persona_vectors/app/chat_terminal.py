@@ -76,8 +76,17 @@ class Terminal:
         elif word != "settings":
             raise UserError(f"no command /{word} and no vector of that name; /help lists what there is")
         if word != "help":
-            self.write(json.dumps(self.settings) + "\n")
+            self.write(json.dumps(self.settings) + "\n" + self.doses())
         return True
+
+    def doses(self) -> str:
+        """A line that says how long the steering is relative to the activations, of those vectors whose files tell."""
+        layer, found = self.settings["layer"], []
+        for trait, coef in self.settings["coefs"].items():
+            of_one = self.talk.named.doses_of_one(trait)
+            if coef and of_one and isinstance(layer, int) and 0 < layer < len(of_one):
+                found.append(f"{trait} {coef * of_one[layer]:.3g}")
+        return f"dose: {', '.join(found)}\n" if found else ""
 
     def ask(self, message: str) -> None:
         """Stream the steered answer, then print the plain one below it. Reasoning is dimmed."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from persona_vectors.errors import UserError
-from persona_vectors.sharing.formats import read_norms
 from persona_vectors.steering.controls import RANDOM, control_rows, made_from
 from persona_vectors.steering.vector_rows import ALL, VectorRows
 from persona_vectors.vectors.storage import check_fit, fingerprint, is_missing
@@ -50,7 +49,6 @@ class Grid:
         cells: layers outermost, controls last; one cell without steering where nothing was asked for.
         vector_path: as given, perhaps with {trait}; None where every coefficient is 0 and no file was named.
         by_dose: doses were asked for: until the vectors are loaded, they are in the place of the coefficients.
-        norms: the mean |h_l| by row that a trait's file tells, or None.
         to_come: by trait, the vector files that are not there yet, see :meth:`load`.
     """
 
@@ -59,7 +57,6 @@ class Grid:
     positions: str
     by_dose: bool = False
     vectors: dict[str, VectorRows] = field(default_factory=dict)
-    norms: dict[str, list[float] | None] = field(default_factory=dict)
     to_come: dict[str, list[str]] = field(default_factory=dict)
     _controls: dict[tuple, VectorRows] = field(default_factory=dict)
 
@@ -119,7 +116,6 @@ class Grid:
         files = {trait: self.path_for(trait) for trait in traits}
         self.to_come = {trait: [file] for trait, file in files.items() if may_come and is_missing(file)}
         self.vectors = {trait: VectorRows.load(file) for trait, file in files.items() if trait not in self.to_come}
-        self.norms = {trait: read_norms(files[trait]) for trait in self.vectors}
         for trait in self.vectors:
             for cell in self.cells_of(trait) if self.by_dose else self.cells:
                 self.rows_for(trait, cell)
@@ -133,7 +129,8 @@ class Grid:
         if cell.dose is not None or trait in self.to_come:
             return cell
         if not cell.coef:
-            return replace(cell, dose=0.0) if self.norms.get(trait) else cell
+            known = trait in self.vectors and self.vectors[trait].norms
+            return replace(cell, dose=0.0) if known else cell
         unit = self._dose_of_one(trait, cell.layer)
         if not self.by_dose:
             return cell if unit is None else replace(cell, dose=float(f"{cell.coef * unit:.4g}"))
@@ -148,13 +145,13 @@ class Grid:
         return replace(cell, coef=float(f"{cell.coef / unit:.6g}"), dose=cell.coef)
 
     def _dose_of_one(self, trait: str, layer: int | str | None) -> float | None:
-        """The dose of coefficient 1 at a layer: |v_l| / mean |h_l|."""
-        norms = self.norms.get(trait)
-        if not norms or not isinstance(layer, int):
+        """:meth:`VectorRows.dose_of_one` of a trait's file; a layer that it lacks is refused."""
+        rows = self.vectors.get(trait)
+        if rows is None or not rows.norms:
             return None
-        if not 0 <= layer < len(norms):
-            raise UserError(f"--layer {layer} does not exist: {self.path_for(trait)} has rows 0..{len(norms) - 1}")
-        return float(self.vectors[trait].vectors[layer].norm()) / norms[layer]
+        if isinstance(layer, int) and not 0 <= layer < len(rows.norms):
+            raise UserError(f"--layer {layer} does not exist: {rows.path} has rows 0..{len(rows.norms) - 1}")
+        return rows.dose_of_one(layer)
 
     def path_for(self, trait: str) -> str:
         """The trait's vector file."""

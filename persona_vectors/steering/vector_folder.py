@@ -92,6 +92,16 @@ class NamedVectors:
             parts = parse_parts(_apart(asked), "the request")
         return tuple(one for part in parts for one in self.of_part(part))
 
+    def doses_of_one(self, trait: str) -> list[float] | None:
+        """How long coefficient 1 is at each row, relative to the activations there; None where the file does not tell.
+
+        Example:
+            1.5 * named.doses_of_one("evil")[20]  # the dose of coefficient 1.5 at layer 20
+        """
+        file = self._files[trait]
+        doses = [file.dose_of_one(layer) for layer in range(self.layers + 1)]
+        return None if None in doses else [float(f"{dose:.4g}") for dose in doses if dose is not None]
+
     def other_models(self, model: str) -> str:
         """A line for people if files say that they belong to another model than ``model`` (shapes alone can agree)."""
         others = {
@@ -119,6 +129,7 @@ class NamedVectors:
                 "name": trait,
                 "layers": [number for number in range(1, self.layers + 1) if self.vectors[trait][number].any()],
                 "norms": [round(float(row.norm()), 6) for row in self.vectors[trait]],
+                "dose_of_1": self.doses_of_one(trait),
                 "kind": self.kind,
                 "about": None if about is None else {k: v for k, v in vars(about).items() if v and k != "quality"},
                 **({"quality": cards[trait]} if trait in cards else {}),

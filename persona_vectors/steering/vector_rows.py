@@ -3,10 +3,12 @@
 Knows vector files; the hooks are in :mod:`persona_vectors.steering.hooks`.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona_vectors.errors import UserError
+from persona_vectors.sharing.formats import read_norms
 from persona_vectors.steering.intervention import Intervention
 from persona_vectors.vectors.storage import incremental, load_vectors
 
@@ -47,6 +49,23 @@ class VectorRows:
         """Adding ``coef`` times what :meth:`at` gives, or ablating it; nothing where ``coef`` is 0."""
         found = self.at(layer, increment)
         return tuple(Intervention(number, row, coef, positions, kind) for number, row in found if coef)
+
+    @cached_property
+    def norms(self) -> list[float] | None:
+        """The mean |h| of the model's activations by row, as far as the file tells (:func:`read_norms`)."""
+        return read_norms(self.path)
+
+    def dose_of_one(self, layer: int | str | None) -> float | None:
+        """|v_l| / mean |h_l|: how long coefficient 1 is, relative to the activations it is added to.
+
+        None where the file does not tell, or the layer is not a single one that it has.
+
+        Example:
+            1.5 * VectorRows.load("evil_response_avg_diff.pt").dose_of_one(20)  # 0.42
+        """
+        if not self.norms or not isinstance(layer, int) or not 0 <= layer < len(self.norms):
+            return None
+        return float(self.vectors[layer].norm()) / self.norms[layer]
 
     def check_product(self, coef: float, setting: str) -> None:
         """Refuse a coefficient (given by ``setting``) with which a row would be more than float32 can hold."""

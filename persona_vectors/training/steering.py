@@ -41,6 +41,26 @@ def interventions(steering: SteeringConfig | None, shape: Shape) -> list[Interve
     return made
 
 
+def doses(steering: SteeringConfig) -> list[float]:
+    """The dose of each vector at each layer (:meth:`VectorRows.dose_of_one`); none where one of them is not known.
+
+    An ablation has none, nor have increments.
+
+    Example:
+        doses(read_config("config.json", []).steering)  # [0.62]
+    """
+    if steering.type == "ablate" or steering.incremental:
+        return []
+    files = [VectorRows.load(path) for path in steering.paths]
+    of_one = [
+        (file.dose_of_one(layer), coef)
+        for file, coef in zip(files, steering.coefs, strict=True)
+        for layer in steering.layers or ()
+    ]
+    found = [coef * unit for unit, coef in of_one if unit is not None]
+    return found if len(found) == len(of_one) else []
+
+
 def _orthonormal(files: list[VectorRows], layer: int) -> list:
     """An orthonormal basis of what the files' rows span at a layer, [hidden] each."""
     import torch

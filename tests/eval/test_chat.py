@@ -27,14 +27,21 @@ from persona_vectors.steering.vector_folder import NamedVectors
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
+NORMS = [3.0, 5.0, 7.0, 11.0, 13.0]
+
 
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory):
     folder, draw = tmp_path_factory.mktemp("vectors"), torch.Generator().manual_seed(0)
-    for trait in ("evil", "kind"):
-        about = formats.About(trait=trait, kind="response_avg_diff")
+    for trait, norms in (("evil", NORMS), ("kind", [])):  # of one the doses are known
+        about = formats.About(trait=trait, kind="response_avg_diff", mean_norms=formats.norms_text(norms))
         formats.save_both(torch.randn(5, 32, generator=draw), folder, about)
     return folder
+
+
+def dose(vectors, coef: float, layer: int) -> str:
+    rows = formats.read_shared(vectors / "evil_response_avg_diff.pt")[0]
+    return f"{coef * float(rows[layer].norm()) / NORMS[layer]:.3g}"
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +138,13 @@ def test_bad_requests_are_refused_with_the_reason(page):
     assert httpx.get(page, headers={"Host": "elsewhere.example"}).status_code == 400
 
 
-def test_the_terminal_answers_saves_and_takes_up(talk, tmp_path, monkeypatch):
+def test_the_terminal_answers_saves_and_takes_up(talk, vectors, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out: list[str] = []
     terminal = Terminal(talk, out.append)
     for line in ("/evil 3", "/layer 2", "/tokens 8", "what is it", "the question", "/save talk.json"):
         assert terminal.line(line)
+    assert f"dose: evil {dose(vectors, 3, 2)}\n" in "".join(out)
     first, second = terminal.turns
     assert first["plain"] != first["steered"] and "".join(t for t, _ in first["tokens"]["plain"]) == first["plain"]
     later = Terminal(talk, out.append)
@@ -148,7 +156,9 @@ def test_the_terminal_answers_saves_and_takes_up(talk, tmp_path, monkeypatch):
     for line, message in (("/evli 2", "no command"), ("/layer x", "not a number"), ("/load none.json", "no saved")):
         with pytest.raises(UserError, match=message):
             terminal.line(line)
-    assert not terminal.line("/quit")
+    for line in ("/kind 1", "/layer all"):  # of neither a dose is known
+        assert terminal.line(line) and "kind" not in out[-1].partition("dose:")[2]
+    assert "dose:" not in out[-1] and not terminal.line("/quit")
 
 
 def test_commands_that_cannot_work_end_at_once(vectors, tmp_path):
@@ -270,7 +280,7 @@ def test_the_list_has_a_slider_in_a_browser(listed_page):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
-def test_the_page_in_a_browser(page, tmp_path):
+def test_the_page_in_a_browser(page, vectors, tmp_path):
     """Two users in one browser: sliders, coloured tokens, gauge, saving and loading, and not one console message."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     said: list[str] = []
@@ -304,6 +314,18 @@ def test_the_page_in_a_browser(page, tmp_path):
         send(two, "what is it")
         first, second = answers(one), answers(two)
         assert one.input_value("#coef-evil") == "3" and two.input_value("#coef-evil") == "0"
+        assert (
+            one.text_content("#told-evil") == f"evil (dose {dose(vectors, 3, 2)})"
+            and two.text_content("#told-kind") == "kind"
+        )
+        assert f"steered: evil 3 (dose {dose(vectors, 3, 2)}) at layer 2" in one.text_content(".turn")
+        for layer, told in (
+            ("4", f"evil (dose {dose(vectors, 3, 4)})"),
+            ("all", "evil"),
+            ("2", f"evil (dose {dose(vectors, 3, 2)})"),
+        ):
+            one.select_option("#layer", layer)
+            assert one.text_content("#told-evil") == told
         alone = [ask(page, coefs={"evil": 3}), ask(page, coefs={"kind": -3})]
         assert [first, second] == [[a["plain"], a["steered"]] for a in alone] and first[1] != second[1] != first[0]
         colours = {span.get_attribute("style") for span in one.query_selector_all(".answer span")}

@@ -13,6 +13,7 @@ from persona_vectors import models
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_json, plain
+from persona_vectors.sharing.formats import About, save_both
 from persona_vectors.vectors.storage import save_vectors
 
 
@@ -66,6 +67,32 @@ def test_the_table_holds_every_arm_with_means_and_ranges(tmp_path, capsys):
     mitigation.report(str(tmp_path), output=str(tmp_path / "one"))
     out = capsys.readouterr().out
     assert "range" not in out and "| evil | preventative steering | 0.5 | 40.0 | 80.0 | 2.000 -> 1.000 | 2.000 |" in out
+
+
+def test_coefficients_have_their_doses_where_they_are_known(tmp_path, capsys):
+    about = About(trait="evil", kind="response_avg_diff", mean_norms="1,2,5")
+    vector = save_both(torch.ones(3, 4), tmp_path / "v", about)[0]  # of norm 2
+    folder = tmp_path / "out" / "evil" / "seed0"
+    for arm in ("steer_0.5", "random_0.5", "steer_2", "inference"):
+        make_arm(folder, arm, 40, losses=[2.0, 1.0], coefs=(0.0, -0.5) if arm == "inference" else None)
+        steering = {"steering_vector_path": str(vector), "steering_coef": 0.5, "layers": [2]}
+        record = {"steering_config": steering if arm == "steer_0.5" else steering | {"steering_vector_path": "gone.pt"}}
+        (folder / arm / "training_config.json").write_text(json.dumps(record))
+    mitigation.report(str(tmp_path / "out"))
+    out, table = (
+        capsys.readouterr().out,
+        pandas.read_csv(tmp_path / "out" / "mitigation.csv").set_index(["arm", "coef"]),
+    )
+    for arm, coef in (
+        ("preventative steering", 0.5),
+        ("random vector of the same norm", 0.5),
+        ("steering at inference", -0.5),
+    ):
+        assert f"| evil | {arm} | {coef:g} (dose {coef * 2 / 5:.3g}) |" in out, "as long as the trait's own"
+    assert "| preventative steering | 2 |" in out and table["dose"].notna().sum() == 3
+    torch.save(torch.ones(3, 4) * 2, vector)  # another vector than the training's: nothing is known
+    mitigation.report(str(tmp_path / "out"))
+    assert "dose" not in capsys.readouterr().out
 
 
 def test_an_empty_folder_is_refused(tmp_path):

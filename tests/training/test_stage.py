@@ -15,6 +15,7 @@ from upload_hub import UploadHub
 import training
 from persona_vectors import models
 from persona_vectors.errors import UserError
+from persona_vectors.sharing.formats import About, save_both
 from persona_vectors.training.output import read_log
 from persona_vectors.training.trainer import ended_together
 
@@ -80,7 +81,7 @@ def test_a_run_leaves_a_model_a_record_a_log_and_a_curve(files, tmp_path, capsys
     record = json.loads((folder / "training_config.json").read_text())
     assert record["steering_config"]["steering_coef"] == 2.0 and len(record["steering_config"]["sha256"][0]) == 64
     out = capsys.readouterr().out
-    assert "18 rows (2 more for testing), adding 2.0 x" in out and "at layer 2" in out and "4 steps" in out
+    assert "18 rows (2 more for testing), adding 2.0 x" in out and "at layer 2\n" in out and "4 steps" in out
 
     training.main(str(folder / "training_config.json"))
     assert "nothing to do" in capsys.readouterr().out, "the record is a config, and the run that it describes is done"
@@ -88,6 +89,24 @@ def test_a_run_leaves_a_model_a_record_a_log_and_a_curve(files, tmp_path, capsys
         training.main(files(**steering(tmp_path)), "seed=1")
     training.main(files(**steering(tmp_path)), "seed=1", overwrite=True)
     assert json.loads((folder / "training_config.json").read_text())["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"layers": [2]}, "at layer 2, dose 1.2\n"),
+        ({"layers": [2, 3]}, "at layers 2..3 (2 of them), dose 0.8 to 1.2 each\n"),
+        ({"layers": [2], "type": "ablate", "steering_coef": 1.0}, "at layer 2 (an ablation has no steering_coef"),
+        ({"layers": None, "incremental": True}, "at layers 1..3 (3 of them)\n"),
+    ],
+)
+def test_it_says_how_long_the_steering_is(files, tmp_path, capsys, asked, told):
+    """2 x a vector of norm 3 among activations of mean norm 5, or 7.5."""
+    rows = torch.nn.functional.normalize(torch.randn(5, 32), dim=-1) * 3
+    about = About(trait="evil", kind="response_avg_diff", mean_norms="1,2,5,7.5,9")
+    path = save_both(rows, tmp_path, about)[0]
+    training.main(files(**steering(tmp_path, steering_vector_path=str(path), **asked), max_steps=1))
+    assert told in capsys.readouterr().out
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(files, tmp_path):

@@ -95,7 +95,8 @@ def test_what_is_added_has_the_length_that_was_asked_for(qwen2):
     sample = make_samples(1)[0]
     ids, start = torch.tensor([sample.prompt_ids + sample.answer_ids]), len(sample.prompt_ids)
     grid = Grid.of([0.0], [2, 4], "v.pt", "all", doses=[0.3])
-    grid.vectors, grid.norms = {"evil": VectorRows("v.pt", ROWS)}, {"evil": mean_norms(qwen2, [sample]).tolist()}
+    rows = VectorRows("v.pt", ROWS)
+    grid.vectors, rows.norms = {"evil": rows}, mean_norms(qwen2, [sample]).tolist()
     for cell in grid.cells_of("evil"):
         outputs = []
         hook = find_blocks(qwen2)[cell.layer - 1].register_forward_hook(lambda _, args, out, o=outputs: o.append(out))  # fmt: skip
