@@ -66,6 +66,8 @@ def main(
         network = with_bias(network, list(interventions))
     save(network, tokenizer, output_dir)
     what = steering or f"{vector_path} at layer {layer[0] if layer else None}"
+    if dose := grid.cells_of("")[0].dose:
+        what += f", dose {dose:.3g}"
     done = f"steering by {coef[0]:g} x {what}" if interventions else f"{path.adapter} merged"
     print(f"wrote {output_dir}: {type(network).__name__} of {path.base}, {done}")
 

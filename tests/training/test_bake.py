@@ -10,6 +10,7 @@ from helpers import tiny_model, tiny_tokenizer
 
 from persona_vectors import bake
 from persona_vectors.errors import UserError
+from persona_vectors.sharing.formats import About, save_both
 from persona_vectors.steering.hooks import steered
 from persona_vectors.steering.intervention import Intervention
 from persona_vectors.vectors.storage import incremental
@@ -63,6 +64,14 @@ def test_families_without_a_place_for_it_are_refused_by_name(tmp_path, vectors, 
     with pytest.raises(UserError, match=f"{kind} cannot be baked"):
         bake.main(folder_of(tmp_path, kind), str(tmp_path / "baked"), str(vectors), "2")
     assert not (tmp_path / "baked").exists()
+
+
+def test_it_says_how_long_the_steering_is(tmp_path, capsys):
+    about = About(trait="evil", kind="response_avg_diff", mean_norms="1,2,5,7,9")
+    vector = save_both(torch.ones(5, 32), tmp_path, about)[0]
+    bake.main(folder_of(tmp_path, "llama"), str(tmp_path / "baked"), str(vector), "2", -1.5)
+    dose = -1.5 * 32**0.5 / 5
+    assert f"steering by -1.5 x {vector} at layer 2, dose {dose:.3g}\n" in capsys.readouterr().out
 
 
 def test_an_adapter_is_merged(tmp_path, vectors):
