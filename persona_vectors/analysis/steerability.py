@@ -37,11 +37,12 @@ def steerability(
     Returns:
         ``unsteered``: the mean score. ``cells``, one a steered (layer, coefficient): ``dose`` (None where it has none:
         all layers, or a list, are steered), ``score``, ``coherence`` (None where none is known), ``gain`` over the unsteered answers, ``wrong_way`` (share of questions that move
-        against the sign of the coefficient), ``over_controls`` (the score less that of the controls; None without any), and
-        ``works``: coherent, and gain and advantage over the controls have the coefficient's sign in all of their
-        interval. ``layers``: per layer ``per_dose``, the mean slope over the coherent cells, and ``wrong_way``, the share
+        against the sign of the coefficient), ``over_controls`` (the score less that of the controls; None without any),
+        ``over_strongest`` (less that of the one control that does most in the coefficient's direction: random vectors differ), and
+        ``works``: coherent, and gain and advantage over the strongest control have the coefficient's sign in all of
+        their interval. ``layers``: per layer ``per_dose``, the mean slope over the coherent cells, and ``wrong_way``, the share
         of negative slopes. ``broken_from`` and ``broken_below``: where coherence broke
-        (:func:`persona_vectors.analysis.recommendation.broken_doses`). ``controls``: of which kinds they are, as ["random"]. An interval is {value, low, high}; low and high are None of fewer than three questions.
+        (:func:`persona_vectors.analysis.recommendation.broken_doses`). ``control_vectors``: how many, ``controls``: of which kinds, as ["random"]. An interval is {value, low, high}; low and high are None of fewer than three questions.
 
     Raises:
         UserError: no questions, or no unsteered answers.
@@ -65,6 +66,8 @@ def steerability(
         start = unsteered.groupby("question")[trait].mean()
         for coef, steered in of_layer[of_layer["coef"] != 0].groupby("coef"):
             controls = controlled[(controlled["layer"] == layer) & (controlled["coef"] == coef)]
+            sign = numpy.sign(coef)
+            each = [difference(one, steered, trait, seed) for _, one in controls.groupby("control")]
             moved = (steered.groupby("question")[trait].mean() - start).dropna()
             cell: dict[str, Any] = {
                 "layer": layer_name(layer),
@@ -73,8 +76,9 @@ def steerability(
                 "score": float(steered[trait].mean()),
                 "coherence": _mean(steered["coherence"]),
                 "gain": difference(unsteered, steered, trait, seed),
-                "wrong_way": share_of(moved * numpy.sign(coef) < 0),
+                "wrong_way": share_of(moved * sign < 0),
                 "over_controls": difference(controls, steered, trait, seed) if len(controls) else None,
+                "over_strongest": min(filter(None, each), key=lambda found, s=sign: s * found["value"], default=None),
             }
             cell["works"] = _works(cell, min_coherence)
             if unit and is_coherent(cell, min_coherence):
@@ -91,6 +95,7 @@ def steerability(
         "layers": layers,
         "min_coherence": min_coherence,
         **broken_doses(((cell["layer"], cell["dose"], cell["coherence"]) for cell in cells), min_coherence),
+        "control_vectors": controlled["control"].nunique(),
         "controls": sorted(controlled["control"].str.replace(r" \d+$", "", regex=True).unique()),
     }
 
@@ -134,7 +139,7 @@ def share_of(truths: Any) -> Interval | None:
 
 def _works(cell: dict, min_coherence: float) -> bool:
     sign = numpy.sign(cell["coef"])
-    said = [cell["gain"], *([cell["over_controls"]] if cell["over_controls"] else [])]
+    said = [cell["gain"], *([cell["over_strongest"]] if cell["over_strongest"] else [])]
     return bool(is_coherent(cell, min_coherence) and all(_beyond_zero(interval, sign) for interval in said))
 
 
@@ -197,7 +202,7 @@ def in_words(found: dict, prompt: dict | None = None, min_coherence: float = 75.
     best = best_cell(found)
     said = []
     coherent = [cell for cell in found["cells"] if is_coherent(cell, min_coherence)]
-    control = f"a {' or '.join(found['controls'])} vector"
+    control = f"{'the strongest' if found['control_vectors'] > 1 else 'a'} {' or '.join(found['controls'])} vector"
     if not found["cells"]:
         said.append("not known to work: the sweep has no steered answers with a score")
     elif coherent and all(cell["gain"] is None or cell["gain"]["low"] is None for cell in coherent):
@@ -224,7 +229,7 @@ def in_words(found: dict, prompt: dict | None = None, min_coherence: float = 75.
     no_better = [
         cell
         for cell in coherent
-        if cell["over_controls"] and not _beyond_zero(cell["over_controls"], numpy.sign(cell["coef"]))
+        if cell["over_strongest"] and not _beyond_zero(cell["over_strongest"], numpy.sign(cell["coef"]))
     ]
     if no_better and best is not None:
         said.append(f"no better than {control} at {_layers(no_better)}{_doses(no_better)}")
@@ -243,12 +248,12 @@ def in_words(found: dict, prompt: dict | None = None, min_coherence: float = 75.
 def _beyond_chance(cell: dict, cells: int) -> bool:
     """Whether a cell would work with intervals that are wide enough for all ``cells`` at once (Bonferroni)."""
     wider = NormalDist().inv_cdf(1 - 0.025 / cells) / NormalDist().inv_cdf(0.975)
-    intervals = [cell["gain"], *([cell["over_controls"]] if cell["over_controls"] else [])]
+    intervals = [cell["gain"], *([cell["over_strongest"]] if cell["over_strongest"] else [])]
     return all(abs(i["value"]) > wider * (i["high"] - i["low"]) / 2 for i in intervals)
 
 
 def _has_controls(cells: Sequence[dict]) -> bool:
-    return any(cell["over_controls"] for cell in cells)
+    return any(cell["over_strongest"] for cell in cells)
 
 
 def _layers(cells: Sequence[dict]) -> str:

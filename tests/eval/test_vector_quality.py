@@ -201,7 +201,24 @@ def test_controls_are_called_by_their_kind():
     assert found["controls"] == ["shuffled"] and "more than a shuffled vector does" in steerability.in_words(found)
     both = pandas.concat([sweep({(20, 1.0): nothing}, {(20, 1.0): nothing}), shuffled[shuffled["control"] != ""]])
     found = steerability.steerability(both, "evil", lambda _: 0.2)
-    assert "than a random or shuffled vector does" in steerability.in_words(found)
+    assert "than the strongest random or shuffled vector does" in steerability.in_words(found)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_random_vector_that_does_as_much_is_enough_to_doubt(sign):
+    """Four random vectors do nothing, the fifth does what the trait's own does: beside their mean that would be hidden."""
+    own, noise = {(20, 1.0 * sign): 10.0 * sign}, [2.0, -2.0, 1.0, -1.0] * 5
+    table = sweep(own, {(20, 1.0 * sign): noise})
+    for number, gain in ((2, 0.0), (3, 0.0), (4, 0.0), (5, 9.5 * sign)):
+        more = sweep(own, {(20, 1.0 * sign): [gain + n for n in noise]}).query("control == 'random 1'")
+        table = pandas.concat([table, more.assign(control=f"random {number}")])
+    found = steerability.steerability(table, "evil", lambda _: 0.2)
+    (cell,) = found["cells"]
+    assert cell["over_controls"]["value"] == pytest.approx(sign * (10 - 9.5 / 5)) and found["control_vectors"] == 5
+    assert cell["over_controls"]["low"] * sign > 0 and cell["over_strongest"]["value"] == pytest.approx(0.5 * sign)
+    assert not cell["works"] and "more than the strongest random vector does" in steerability.in_words(found)
+    found = steerability.steerability(table[table["control"] != "random 5"], "evil", lambda _: 0.2)
+    assert found["cells"][0]["works"]
 
 
 def test_answers_without_coherence_count_where_none_is_asked_for():
