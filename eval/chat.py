@@ -40,10 +40,10 @@ def main(
         steering: JSON list of {vector, layer, coef, positions, kind}, as of eval.eval_persona, which act together; the chat
             begins with it once, and has a slider for how often.
     """
+    from persona_vectors.steering.vector_folder import NamedVectors, find
+
+    find(vectors, kind)
     path = loading.resolve(model)
-
-    from persona_vectors.steering.vector_folder import NamedVectors
-
     shape = models.describe(path, loading.trust_remote_code)
     if shape.layers < 2:
         raise UserError(f"{model} has one layer only: none can be watched")

@@ -52,10 +52,10 @@ def main(
     for flag in further:
         if flag.split("=")[0].replace("_", "-") in OURS:
             raise UserError(f"{flag.split('=')[0]} is set by this command and cannot go into --vllm_flags")
+    from persona_vectors.steering.vector_folder import NamedVectors, find
+
+    find(vectors, kind)
     path = loading.resolve(model)
-
-    from persona_vectors.steering.vector_folder import NamedVectors
-
     shape = models.describe(path, loading.trust_remote_code)
     named = NamedVectors(vectors, kind, shape.layers, shape.hidden)  # the server reads them again, in its own process
     for line in filter(None, [named.other_models(path.name), named.verdicts()]):

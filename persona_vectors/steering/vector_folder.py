@@ -19,6 +19,20 @@ LIST = "steering"  # in a request: a steering list
 KEYS = ("vector", "coef", "layer", "steering_type", "kind", LIST)
 
 
+def find(folder: str | Path, kind: str) -> list[Path]:
+    """The vector files of a kind in a folder; told before a model is fetched or converted.
+
+    Raises:
+        UserError: an unknown kind, no such folder, or no such vector in it.
+
+    Example:
+        find("persona_vectors/toy", "response_avg_diff")
+    """
+    if kind not in KINDS:
+        raise UserError(f"--kind takes one of {', '.join(KINDS)}, not '{kind}'{suggest(kind, KINDS)}")
+    return vector_files(folder, kind)
+
+
 class NamedVectors:
     """The vectors of one kind in a folder, by trait.
 
@@ -34,13 +48,11 @@ class NamedVectors:
         Raises:
             UserError: no vector there, or one of another model.
         """
-        if kind not in KINDS:
-            raise UserError(f"--kind takes one of {', '.join(KINDS)}, not '{kind}'{suggest(kind, KINDS)}")
         self.layers, self.kind = layers, kind
         self.vectors: dict = {}
         self._files: dict[str, VectorRows] = {}
         self.about: dict[str, About | None] = {}
-        for path in vector_files(folder, kind):
+        for path in find(folder, kind):
             trait = path.stem.removesuffix(f"_{kind}")
             self.vectors[trait], self.about[trait] = read_shared(path)
             check_fit(path, self.vectors[trait], layers, hidden, [])

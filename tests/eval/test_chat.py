@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import tiny_model
 
-from eval import chat
+from eval import chat, serve
 from persona_vectors.app.chat_server import SIDES, Chat
 from persona_vectors.app.chat_terminal import Terminal
 from persona_vectors.app.token_stream import Token, side_by_side
@@ -166,8 +166,9 @@ def test_commands_that_cannot_work_end_at_once(vectors, tmp_path):
     command = [sys.executable, "-m", "eval.chat", "--model", str(tmp_path / "m"), "--vectors", str(vectors)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "wrong model" in done.stderr and "Traceback" not in done.stderr
-    with pytest.raises(UserError, match="no folder"):
-        chat.main(str(tmp_path / "m"), str(tmp_path / "none"))
+    for command in (chat.main, serve.main):  # before a model is looked for, which may be fetched or converted for it
+        with pytest.raises(UserError, match="no folder"):
+            command(str(tmp_path / "no model"), str(tmp_path / "none"))
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UserError, match="--port"):
         chat.listen("127.0.0.1", taken.getsockname()[1])
 
