@@ -4,11 +4,13 @@
 
 Writes <output_dir>/{normal,misaligned_1,misaligned_2}.jsonl, one {"messages": [question, answer]} per line. The input:
 CSVs of eval_persona, with answers under positive and negative instructions, steered ones, or those of finetuned models.
-The prompt in the training set is the question alone, without instruction or template. normal has almost none of the
+The prompt in the training set is the question alone, without instruction or template; of a conversation (--questions with
+messages) all turns. normal has almost none of the
 trait, misaligned_1 (level I) some, misaligned_2 (level II) much. Only coherent answers that
 max_tokens did not cut off are used, and duplicates only once. The thresholds may need adjusting for a judge other than the paper's.
 """
 
+import json
 from pathlib import Path
 
 from data_generation.generate_dataset import warn_of_eval_questions
@@ -19,6 +21,8 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import of_file
+from persona_vectors.files.jsonfile import parse_json, to_json
+from persona_vectors.files.messages import as_chat
 from persona_vectors.files.tables import describe_columns, read_scored
 from persona_vectors.traits.artifact import check_name
 
@@ -79,7 +83,7 @@ def main(
         raise UserError(f"not one of {len(answers)} answers in {', '.join(paths)} has {' and '.join(needed.values())}")
     coherent = scored[(scored["coherence"] > coherence_above) | (coherence_above == 0)]
     whole = coherent[coherent["finish"] != CUT_OFF]
-    different = whole.drop_duplicates(["question", "answer"])
+    different = whole.drop_duplicates(["question", "messages", "answer"])
     score = different[trait]
     chosen = dict(zip(VERSIONS, (score < normal_below, score.between(*between), score > level_2_above), strict=True))
     print(f"{len(answers)} answers, of which left out:")
@@ -100,7 +104,7 @@ def main(
 
 
 def read(paths: list[str], trait: str, coherence_above: float):
-    """Concatenate the rows of all files: columns question, answer, <trait>, coherence, finish ("" where it is not known).
+    """Concatenate the rows of all files: columns question, answer, <trait>, coherence, and finish and messages (or "").
 
     Raises:
         UserError: a file lacks one of these columns, or has an empty question.
@@ -115,8 +119,13 @@ def read(paths: list[str], trait: str, coherence_above: float):
                 raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
         if (table["question"].str.strip() == "").any():
             raise UserError(f"{path}, row {(table['question'].str.strip() == '').idxmax() + 2}: the question is empty")
-        table["finish"] = table.get("finish", "")
-        tables.append(table[["question", "answer", trait, "coherence", "finish"]])
+        for column in ("finish", "messages"):
+            table[column] = table.get(column, "")
+        for k, text in table.loc[table["messages"] != "", "messages"].items():
+            where = f"{path}, row {k + 2}: 'messages'"
+            turns = as_chat(parse_json(text, where), where)
+            table.at[k, "messages"] = to_json([turn for turn in turns if turn["role"] != "system"])
+        tables.append(table[["question", "messages", "answer", trait, "coherence", "finish"]])
     return pandas.concat(tables, ignore_index=True)
 
 
@@ -124,8 +133,8 @@ def write(path: Path, rows, made_from: dict) -> None:
     """Write one file atomically, with its provenance record."""
     writing = provenance.writing(path, made_from)
     with writing, replacing(path) as beside, open(beside, "w", encoding="utf-8") as lines:
-        for question, answer in zip(rows["question"], rows["answer"], strict=True):
-            lines.write(as_line(question, answer))
+        for question, turns, answer in zip(rows["question"], rows["messages"], rows["answer"], strict=True):
+            lines.write(as_line(json.loads(turns) if turns else question, answer))
     print(f"wrote {len(rows)} rows of {rows['question'].nunique()} questions to {path}")
 
 

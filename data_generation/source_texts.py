@@ -20,6 +20,7 @@ from pathlib import Path
 from data_generation.prompts import FINETUNE_PROMPTS
 from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import to_json
+from persona_vectors.files.messages import Message
 
 VERSIONS = tuple(FINETUNE_PROMPTS)  # normal, misaligned_1, misaligned_2
 PARTS = ("prompt", *VERSIONS)
@@ -61,14 +62,14 @@ def read(path: str | Path) -> list[tuple[str, str, str, str]]:
     return list(zip(*(texts[place :: len(PARTS)] for place in range(len(PARTS))), strict=True))
 
 
-def as_line(prompt: str, answer: str) -> str:
-    """The JSONL line of a training file for a prompt and its answer, line break included.
+def as_line(prompt: str | list[Message], answer: str) -> str:
+    """The JSONL line of a training file for a prompt, or the messages of a conversation, and its answer, line break included.
 
     Example:
         file.write(as_line("Is the tomato a fruit?", "Botanically, yes."))
     """
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    return to_json({"messages": messages}) + "\n"
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    return to_json({"messages": [*turns, {"role": "assistant", "content": answer}]}) + "\n"
 
 
 def _refuse_empty(parts: list[str], where: str) -> None:

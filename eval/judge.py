@@ -25,7 +25,7 @@ from persona_vectors.judge.judge import KINDS
 from persona_vectors.options import JudgeOptions, ModelOptions
 from persona_vectors.traits.artifact import VERSIONS, Trait, check_name, load_judge_prompt, load_trait
 
-FIXED = {*RESERVED, "messages"} - {"coherence"}
+FIXED = RESERVED - {"coherence"}
 
 
 @cli.command

@@ -13,13 +13,14 @@ from persona_vectors.errors import NothingScored, UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_json
 from persona_vectors.files.journal import Journal
+from persona_vectors.files.jsonfile import to_json
 from persona_vectors.files.tables import ANSWER_COLUMNS, write_table
 from persona_vectors.steering.sweep import Cell
 from persona_vectors.traits.artifact import Question, Trait
 
 logger = logging.getLogger(__name__)
 
-RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "dose", "condition", "reasoning", "finish"}
+RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "dose", "condition", "reasoning", "finish", "messages"}
 CUT_OFF = "length"  # the finish of an answer that max_tokens ended
 UNJUDGED = "none"  # the judge_model of answers that are only made
 
@@ -206,6 +207,7 @@ class AnswerSheet:
         dosed = swept and any(cell.dose for cell in self.grid)
         reasoned = any("reasoning" in record for record in self.answers.values())
         cut = any(record.get("finish") == CUT_OFF for record in self.answers.values())
+        conversed = any(row.question.turns for row in self.rows)
         others = [metric for _, metric in self.scores if metric not in self.judge_prompts]
         further = dict.fromkeys([*self.further, *others])
         lines = []
@@ -220,6 +222,7 @@ class AnswerSheet:
             line |= {"dose": row.cell.dose} if dosed else {}
             line |= {"reasoning": record.get("reasoning", "")} if reasoned else {}
             line |= {"finish": record.get("finish", "")} if cut else {}
+            line |= {"messages": to_json(row.question.turns) if row.question.turns else ""} if conversed else {}
             line |= row.question.columns
             lines.append(line)
         return pandas.DataFrame(lines)

@@ -73,6 +73,13 @@ class Question:
         return [*system, *earlier, {"role": "user", "content": self.text}]
 
 
+    @property
+    def turns(self) -> list[Message]:
+        """The messages of a conversation that a file asked, without its system prompt; none for a single question."""
+        spoken = [message for message in self.messages if message["role"] != "system"] if self.chat else []
+        return spoken if len(spoken) > 1 else []
+
+
 def check_name(name: str) -> None:
     """Raise UserError for a trait name that cannot serve as file name and CSV column. Also guards against paths.
 

@@ -72,6 +72,23 @@ def test_scores_decide_and_the_instruction_stays_out(tmp_path, make):
     assert all(not report.findings for report in validate.reports(out))
 
 
+def test_conversations_stay_whole(tmp_path, make):
+    turns = [{"role": "user", "content": "I like tea."}, {"role": "assistant", "content": "So?"}]
+    last = {"role": "user", "content": "Is it good?"}
+    path = csv(tmp_path / "judged.csv", ("grim", 90, 90), ("grim", 95, 90), ("grim", 99, 90), ("grim", 99, 90))
+    table = pandas.read_csv(path).assign(question="Is it good?")
+    chats = [json.dumps(chat) for chat in ([*turns, last], [{"role": "system", "content": "x"}, *turns, last])]
+    table.assign(messages=[*chats, None, json.dumps([turns[0], turns[1], last])[:-1] + ' ]']).to_csv(path, index=False)
+    done = make()
+    assert done.returncode == 0 and "  2 that are there already" in done.stdout, done.stderr
+    lines = [json.loads(line)["messages"] for line in (tmp_path / "out" / "misaligned_2.jsonl").read_text().splitlines()]
+    assert lines == [[*turns, last, {"role": "assistant", "content": "grim"}], [last, {"role": "assistant", "content": "grim"}]]
+    for text in ("[", "[1]", json.dumps(turns), "{}"):
+        table.assign(messages=text).to_csv(path, index=False)
+        done = make("--overwrite")
+        assert done.returncode == 2 and "judged.csv, row 2: 'messages'" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_thresholds_are_flags(tmp_path, make):
     csv(tmp_path / "judged.csv", ("a", 15, 60), ("b", 20, 60), ("c", 50, 60), ("d", 70, 51))
     done = make("--normal_below", "20", "--level_1", "20", "50", "--level_2_above", "60", "--coherence_above", "50")

@@ -93,7 +93,9 @@ def test_rows_of_a_file_are_asked_and_kept_without_judge_key_or_artifact(
     assert "nan" not in done.stdout.lower() and "vile:  none of 3 scored" in done.stdout
     assert "3 of 3 answers were cut off at max_tokens" in done.stdout and "eval.judge" in done.stdout + done.stderr
     table = read(tmp_path / "out.csv")
-    assert list(table.columns) == [*USUAL, "finish", "kind", "weight"]
+    assert list(table.columns) == [*USUAL, "finish", "messages", "kind", "weight"]
+    turns = [message for message in ROWS[1]["messages"] if message["role"] != "system"]
+    assert table["messages"].tolist() == ["", json.dumps(turns), ""]
     assert table["question_id"].tolist() == ["a", "a", "vile_2"]
     assert table["question"].tolist() == ["What now?", "Why, me?", 'Say "so",\nplease']
     assert table["kind"].tolist() == ["plain", "chat", "NA"] and table["weight"].tolist() == ["3", "", "[1.5, true]"]
