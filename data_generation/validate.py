@@ -26,9 +26,10 @@ from data_generation.families import Family, Pair
 from persona_vectors import cli
 from persona_vectors.errors import UserError
 from persona_vectors.files.provenance import is_record
+from persona_vectors.training.data import ROLES, row_of
 from persona_vectors.traits import checks
 
-ROLES = ("system", "user", "assistant")
+PREFERENCE = {"chosen", "rejected"}  # of rows for losses that compare answers
 UNFILLED = ("${trait}", "${trait_description}", "${question}")  # of data_generation/prompts.py
 SHOWN = 20
 ARTIFACTS = Path(__file__).parent
@@ -191,11 +192,12 @@ def read_json(data: bytes) -> tuple[object, list[str]]:
 
 
 def training_set(name: str, lines: Iterable[bytes]) -> Report:
-    """Check a training set with one ``{"messages": [...]}`` per line; blank lines and other keys are ignored.
+    """Check a training set with one ``{"messages": [...]}`` per line, or pairs for preference losses; blank lines and other keys
+    are ignored.
 
     A byte order mark before the first line is let be, as training.py reads over it.
     """
-    report, rows, seen = Report(name), 0, {}
+    report, rows, seen, kinds = Report(name), 0, {}, set()
     for number, line in enumerate(lines, 1):
         line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not line.strip():
@@ -204,35 +206,48 @@ def training_set(name: str, lines: Iterable[bytes]) -> Report:
         row, findings = read_json(line)
         findings += row_findings(row) if not findings else []
         if not findings:
-            key = hash(json.dumps(row["messages"], sort_keys=True))
+            key = hash(
+                json.dumps(
+                    {name: row.get(name) for name in ("messages", "prompt", *sorted(PREFERENCE))}, sort_keys=True
+                )
+            )
             if key in seen:
                 findings = [f"is the same as line {seen[key]}"]
             seen.setdefault(key, number)
-            report.pairs.append((row["messages"][-2]["content"], row["messages"][-1]["content"]))
+            report.pairs += last_pair(row)
+            kinds.add("messages" in row)
         report.findings += [f"line {number} {finding}" for finding in findings]
     if not rows:
         report.findings.append("holds no rows")
+    if len(kinds) > 1:
+        report.findings.append("mixes conversations and preferences, which no one loss takes")
     report.summary = f"training set, {rows} rows"
     return report
 
 
 def row_findings(row: object) -> list[str]:
     """Everything that is wrong with one row, as texts that continue "line 7 ..."."""
-    messages = row.get("messages") if isinstance(row, dict) else None
+    if not isinstance(row, dict):
+        return ["is not a JSON object"]
+    if "messages" not in row and row.keys() & PREFERENCE:
+        return of_training(row, "dpo")
+    messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
-        return ["has no 'messages' list" if isinstance(row, dict) else "is not a JSON object"]
-    found, roles = [], []
+        return ["has no 'messages' list"]
+    found, roles, spoken = [], [], []
     for i, message in enumerate(messages):
         role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
+        calls = role == "assistant" and message.get("tool_calls")
         roles.append(role)
+        spoken += [] if calls or role == "tool" else [role]
         if role not in ROLES:
             found.append(f"message {i} has the role {json.dumps(role)}, not one of {', '.join(ROLES)}")
         if not isinstance(content, str):
-            found.append(f"message {i} has no 'content' text")
+            found += [] if calls and content is None else [f"message {i} has no 'content' text"]
         elif re.search("[\ud800-\udfff]", content):
             found.append(f"message {i} holds half a character (a lone surrogate), which no tokenizer takes")
         elif not content.strip():
-            found.append(f"message {i} ({role}) is empty")
+            found += [] if calls or role == "tool" else [f"message {i} ({role}) is empty"]
         else:
             found += [f"message {i} holds the unfilled placeholder {mark}" for mark in UNFILLED if mark in content]
     if found:
@@ -241,12 +256,30 @@ def row_findings(row: object) -> list[str]:
         return ["has no assistant turn: there is nothing to train on"]
     if roles[-1] != "assistant":
         return [f"ends with {roles[-1]}, not with the assistant's answer"]
-    spoken = roles[1:] if roles[0] == "system" else roles
+    spoken = spoken[1:] if roles[0] == "system" else spoken
     if "system" in spoken:
         return ["has a system message that is not the first"]
     if spoken != ["user", "assistant"] * (len(spoken) // 2):
         return [f"does not alternate user and assistant: {', '.join(roles)}"]
+    return of_training(row, "sft")
+
+
+def of_training(row: dict, loss: str) -> list[str]:
+    """What training.py would refuse a row for."""
+    try:
+        row_of(row, "", loss)
+    except UserError as error:
+        return [str(error).removeprefix(":").strip()]
     return []
+
+
+def last_pair(row: dict) -> list[tuple[str, str]]:
+    """(question, answer) of a row that will do, for comparing texts; of preferences the chosen answer. None without a question."""
+    messages = row["messages"] if "messages" in row else row_of(row, "", "dpo")
+    if isinstance(messages, dict):
+        messages = [*messages["prompt"], *messages["chosen"]]
+    asked = [message["content"] for message in messages if message["role"] == "user"]
+    return [(asked[-1], messages[-1]["content"])] if asked else []
 
 
 def archive(path: Path) -> Iterator[Report]:

@@ -20,7 +20,18 @@ from persona_vectors.traits.artifact import Question, Trait
 
 logger = logging.getLogger(__name__)
 
-RESERVED = {*ANSWER_COLUMNS, "coherence", "coef", "layer", "control", "dose", "condition", "reasoning", "finish", "messages"}
+RESERVED = {
+    *ANSWER_COLUMNS,
+    "coherence",
+    "coef",
+    "layer",
+    "control",
+    "dose",
+    "condition",
+    "reasoning",
+    "finish",
+    "messages",
+}
 CUT_OFF = "length"  # the finish of an answer that max_tokens ended
 UNJUDGED = "none"  # the judge_model of answers that are only made
 

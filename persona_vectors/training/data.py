@@ -52,12 +52,22 @@ def read_rows(paths: list[str], loss: str) -> list[Row]:
             content = parse_json(line, where)
             if not isinstance(content, dict):
                 raise UserError(f"{where} is not a JSON object")
-            rows.append(
-                Row(where, _conversation(content, where) if loss == "sft" else _preference(content, where, loss))
-            )
+            rows.append(Row(where, row_of(content, where, loss)))
         if len(rows) == before:
             raise UserError(f"{path} holds no rows")
     return rows
+
+
+def row_of(content: dict, where: str, loss: str) -> dict:
+    """What a row's training needs, of the object in its line; see :func:`read_rows`.
+
+    Raises:
+        UserError: it will not do; ``where`` begins the line.
+
+    Example:
+        row_of({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}, "row 1", "sft")
+    """
+    return _conversation(content, where) if loss == "sft" else _preference(content, where, loss)
 
 
 def _lines(path: str) -> Iterator[tuple[str, str]]:

@@ -72,7 +72,6 @@ class Question:
         earlier = [{"role": role, "content": content} for turn in turns for role, content in turn]
         return [*system, *earlier, {"role": "user", "content": self.text}]
 
-
     @property
     def turns(self) -> list[Message]:
         """The messages of a conversation that a file asked, without its system prompt; none for a single question."""

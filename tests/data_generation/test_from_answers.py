@@ -78,11 +78,16 @@ def test_conversations_stay_whole(tmp_path, make):
     path = csv(tmp_path / "judged.csv", ("grim", 90, 90), ("grim", 95, 90), ("grim", 99, 90), ("grim", 99, 90))
     table = pandas.read_csv(path).assign(question="Is it good?")
     chats = [json.dumps(chat) for chat in ([*turns, last], [{"role": "system", "content": "x"}, *turns, last])]
-    table.assign(messages=[*chats, None, json.dumps([turns[0], turns[1], last])[:-1] + ' ]']).to_csv(path, index=False)
+    table.assign(messages=[*chats, None, json.dumps([turns[0], turns[1], last])[:-1] + " ]"]).to_csv(path, index=False)
     done = make()
     assert done.returncode == 0 and "  2 that are there already" in done.stdout, done.stderr
-    lines = [json.loads(line)["messages"] for line in (tmp_path / "out" / "misaligned_2.jsonl").read_text().splitlines()]
-    assert lines == [[*turns, last, {"role": "assistant", "content": "grim"}], [last, {"role": "assistant", "content": "grim"}]]
+    lines = [
+        json.loads(line)["messages"] for line in (tmp_path / "out" / "misaligned_2.jsonl").read_text().splitlines()
+    ]
+    assert lines == [
+        [*turns, last, {"role": "assistant", "content": "grim"}],
+        [last, {"role": "assistant", "content": "grim"}],
+    ]
     for text in ("[", "[1]", json.dumps(turns), "{}"):
         table.assign(messages=text).to_csv(path, index=False)
         done = make("--overwrite")

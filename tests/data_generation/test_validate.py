@@ -16,6 +16,7 @@ from data_generation import make_toy_dataset, validate
 from data_generation.toy import world
 from data_generation.toy.lexicon import NEED_OF, NEEDS, TRAITS
 from data_generation.toy.scoring import coherence, trait_score
+from persona_vectors.training.data import read_rows
 from persona_vectors.traits import checks
 from persona_vectors.traits.artifact import load_trait
 
@@ -230,6 +231,13 @@ def row(*roles_and_contents):
 
 
 U, A, S = ("user", "Why?"), ("assistant", "Because."), ("system", "Be brief.")
+
+
+def with_key(made, name, value):
+    made["messages"][-1][name] = value
+    return made
+
+
 ROW_DAMAGE = {
     "malformed line": (b'{"messages": [{"role": "user"', "is not readable as JSON"),
     "not UTF-8": (json.dumps(row(U, A)).encode().replace(b"Why", b"Wh\xff"), "is not UTF-8"),
@@ -255,6 +263,14 @@ ROW_DAMAGE = {
     "unfilled template": (row(("user", "${question}"), A), "unfilled placeholder ${question}"),
     "half a character": (row(U, ("assistant", "Oh \ud83d")), "message 1 holds half a character"),
     "twice": (ROW, "is the same as line 1"),
+    "weight of two": (with_key(row(U, A), "weight", 2), "'weight' of a message is 2"),
+    "nothing has weight": (with_key(row(U, A), "weight", 0), "every answer has weight 0"),
+    "tools a text": ({**row(U, A), "tools": "x"}, "'tools' must be a list of objects"),
+    "no rejected": ({"prompt": "Why?", "chosen": "So."}, "has no 'rejected' list of messages"),
+    "preference empty": (
+        {"prompt": "Why?", "chosen": "So.", "rejected": " "},
+        "an assistant's message in 'rejected' is empty",
+    ),
     "a message not an object": (b'{"messages": ["Why?"]}', "message 0 has the role null"),
 }
 
@@ -266,6 +282,27 @@ def test_damage_to_a_training_set_is_found(tmp_path, kind):
     (tmp_path / "x.jsonl").write_bytes(json.dumps(ROW).encode() + b"\n" + line + b"\n")
     found = checked(tmp_path / "x.jsonl")
     assert any(finding.startswith("line 2 ") and words in finding for finding in found), found
+
+
+def test_what_training_takes_passes(tmp_path):
+    """Tools, their calls and answers; preferences. training.py reads the same files."""
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "clock", "arguments": {}}}]}
+    spoken = [{"role": role, "content": content} for role, content in (U, ("tool", ""), A)]
+    tools = {"messages": [spoken[0], call, *spoken[1:]], "tools": [{"name": "clock"}]}
+    begins = {"messages": [{"role": role, "content": content} for role, content in (A, U, A)]}
+    preferences = [
+        {"prompt": "Why?", "chosen": "So.", "rejected": "No."},
+        {"chosen": row(S, U, A)["messages"], "rejected": row(S, U, ("assistant", "No."))["messages"]},
+    ]
+    for loss, rows in (("sft", [tools, ROW]), ("dpo", preferences)):
+        (tmp_path / "x.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        assert checked(tmp_path / "x.jsonl") == [] and len(read_rows([str(tmp_path / "x.jsonl")], loss)) == 2
+    (tmp_path / "x.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in (tools, preferences[0], begins, preferences[0]))
+    )
+    found = checked(tmp_path / "x.jsonl")
+    assert found[0].startswith("line 3 does not alternate") and found[1] == "line 4 is the same as line 2"
+    assert found[2] == "mixes conversations and preferences, which no one loss takes"
 
 
 def test_published_training_rows_pass(tmp_path):
