@@ -123,22 +123,31 @@ def selection_section(traits: list[str], folder: Path) -> Section:
         "From a set in which some rows show the trait more than others, the rows with the highest and the lowest projection "
         "difference and as many drawn at random; each is trained on. The paper finds high > random > low.",
     )
+    from persona_vectors.analysis.steerability import difference
+    from persona_vectors.files.tables import read_answers
+
+    def step(found: dict | None) -> str:
+        ends = interval(found, "{:+.1f}".format) if found else ""
+        return f"{found['value']:+.1f}{ends and f' ({ends})'}" if found else ""
+
     rows = []
     for trait in traits:
         files = [folder / trait / f"{end}.csv" for end in ("high", "random", "low")]
         if not all(file.is_file() for file in files):
             section.missing.append(f"{trait}: not made")
             continue
-        high, middle, low = (selected_score(file, trait) for file in files)
-        rows.append([trait, high, middle, low, "yes" if high > middle > low else "no"])
+        high, middle, low = (read_answers(file, (trait,)) for file in files)
+        means = [float(answers[trait].mean()) for answers in (high, middle, low)]
+        steps = [difference(*pair, trait) for pair in ((middle, high), (low, middle))]
+        rows.append([trait, *means, *map(step, steps)])
         section.files += files
-    columns = ["trait", "score: high", "score: random", "score: low", "high > random > low"]
+    columns = [
+        "trait",
+        "score: high",
+        "score: random",
+        "score: low",
+        "high less random (95 %)",
+        "random less low (95 %)",
+    ]
     section.tables += [("Trait score after training", columns, rows)] if rows else []
     return section
-
-
-def selected_score(path: Path, trait: str) -> float:
-    """The mean trait score in an answers file."""
-    from persona_vectors.files.tables import read_answers
-
-    return float(read_answers(path, (trait,))[trait].mean())

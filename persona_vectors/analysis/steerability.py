@@ -78,7 +78,7 @@ def steerability(
                 "gain": difference(unsteered, steered, trait, seed),
                 "wrong_way": share_of(moved * sign < 0),
                 "over_controls": difference(controls, steered, trait, seed) if len(controls) else None,
-                "over_strongest": min(filter(None, each), key=lambda found, s=sign: s * found["value"], default=None),
+                "over_strongest": _nearest(each, sign),
             }
             cell["works"] = _works(cell, min_coherence)
             if unit and is_coherent(cell, min_coherence):
@@ -135,6 +135,12 @@ def share_of(truths: Any) -> Interval | None:
     share = float(truths.mean())
     low, high = of_share(share, len(truths)) if len(truths) > 2 else (None, None)
     return {"value": share, "low": low, "high": high}
+
+
+def _nearest(differences: Sequence[Interval | None], sign: float) -> Interval | None:
+    """The smallest of some differences in the direction of a sign; None where there is none."""
+    known = [found for found in differences if found is not None and found["value"] is not None]
+    return min(known, key=lambda found: sign * (found["value"] or 0), default=None)
 
 
 def _works(cell: dict, min_coherence: float) -> bool:

@@ -6,6 +6,7 @@ import re
 import pandas
 import pytest
 
+from persona_vectors.analysis.finetuning_sections import selection_section
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_json
@@ -263,3 +264,17 @@ def test_no_row_of_panels_is_wider_than_the_page(tmp_path, count):
     pictures = list(tmp_path.glob("*.png"))
     widths = [int.from_bytes(picture.read_bytes()[16:20]) for picture in pictures]
     assert len(widths) == 3 and max(widths) <= PAGE * DPI
+
+
+def test_selected_rows_are_compared_with_intervals(tmp_path):
+    """The order of three means is no finding of its own: how far the steps are known stands beside them."""
+    for end, shift in (("high", 30.0), ("random", 29.0), ("low", 0.0)):
+        rows = [{"question": f"q{k}", "evil": 20 + shift + 5 * ((k * 7 + len(end)) % 5)} for k in range(20)]
+        (tmp_path / "evil").mkdir(exist_ok=True)
+        pandas.DataFrame(rows).to_csv(tmp_path / "evil" / f"{end}.csv", index=False)
+    section = selection_section(["evil", "kind"], tmp_path)
+    (_, columns, ((trait, *means, unclear, clear),)), *_ = section.tables
+    assert trait == "evil" and means == pytest.approx([60, 59, 30]) and len(columns) == 6
+    assert re.fullmatch(r"\+1\.0 \(-\d\.\d to \+\d\.\d\)", unclear)
+    assert re.fullmatch(r"\+29\.0 \(\+2\d\.\d to \+3\d\.\d\)", clear)
+    assert section.missing == ["kind: not made"]
