@@ -81,27 +81,18 @@ def main(
         try:
             for seed in seeds:
                 asked = ["--model", model, "--trait", trait, "--vector_path", vector_path, "--backend", "hf"]
-                asked += ["--n_per_question", 2, "--seed", seed, *flags]
+                asked += ["--n_per_question", 2, *flags]
                 searched, grid = folder / f"search{seed}", folder / f"grid{seed}"
                 ends = [f"{min(values)},{max(values)}" for values in (layers, doses)]
                 seconds = {}
                 begin = time.perf_counter()
-                stage(
-                    "eval.search",
-                    *asked,
-                    "--layer",
-                    ends[0],
-                    "--dose",
-                    ends[1],
-                    "--trials",
-                    trials,
-                    "--output_path",
-                    f"{searched}.csv",
-                )
+                where = ["--layer", ends[0], "--dose", ends[1], "--trials", trials, "--output_path", f"{searched}.csv"]
+                stage("eval.search", *asked, "--seed", seed, *where)
                 seconds["search"] = time.perf_counter() - begin
                 begin = time.perf_counter()
                 cells = ["--layer", ",".join(map(str, layers)), "--dose", ",".join(map(str, (0, *doses)))]
-                stage("eval.eval_persona", *asked, *cells, "--version", "eval", "--output_path", f"{grid}.csv")
+                cells += ["--version", "eval", "--output_path", f"{grid}.csv"]
+                stage("eval.eval_persona", *asked, "--seed", seed, *cells)
                 stage("eval.select_layer", "--file_path", f"{grid}.csv", "--trait", trait)
                 seconds["grid"] = time.perf_counter() - begin
                 for name, prefix in (("search", searched), ("grid", grid)):
