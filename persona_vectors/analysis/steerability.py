@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy
 
-from persona_vectors.analysis.comparison import compare
+from persona_vectors.analysis.comparison import Interval, compare, difference
 from persona_vectors.analysis.recommendation import broken_doses
 from persona_vectors.analysis.sweeps import NAMES, layer_name, layer_number
 from persona_vectors.analysis.trade_off import PER_NAT, of_controls
 from persona_vectors.capability.values import of_share
 from persona_vectors.errors import UserError
-
-Interval = dict[str, float | None]  # value, low, high
 
 
 def steerability(
@@ -98,18 +96,6 @@ def steerability(
         "control_vectors": controlled["control"].nunique(),
         "controls": sorted(controlled["control"].str.replace(r" \d+$", "", regex=True).unique()),
     }
-
-
-def difference(a: Any, b: Any, trait: str, seed: int = 0) -> Interval | None:
-    """The mean score of ``b`` less that of ``a``, with its interval; None where a set has no scores.
-
-    Example:
-        difference(unsteered, steered, "evil")  # {"value": 41.2, "low": 33.0, "high": 49.5}
-    """
-    if not (a[trait].notna().any() and b[trait].notna().any()):
-        return None
-    found = compare(a[trait], a["question"], b[trait], b["question"], seed)
-    return {"value": found.difference, "low": found.low, "high": found.high}
 
 
 def mean_of(values: Any, seed: int = 0) -> Interval | None:

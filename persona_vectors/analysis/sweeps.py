@@ -5,10 +5,12 @@ name, as the published scripts write it (``evil_steer_response_layer20_coef2.0.c
 """
 
 import glob
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 
+from persona_vectors.capability.values import ratio
 from persona_vectors.errors import UserError
 from persona_vectors.files.tables import read_scored
 
@@ -170,8 +172,11 @@ def _by_file_name(name: str, file: str) -> str | None:
 def cell_means(answers, trait: str, by: Sequence[str] = ("layer", "coef")):
     """Mean, and half the 95 % interval, of both scores per (layer, coef) or whatever ``by`` names: one row a cell.
 
+    Answers to one question are alike: the questions are the sample (:func:`persona_vectors.capability.values.ratio`), and one
+    alone has no interval (NaN). Where questions are not told, each answer counts as one of its own.
+
     Args:
-        answers: DataFrame with these columns and the scores <trait> and coherence.
+        answers: DataFrame with these columns, the scores <trait> and coherence, and perhaps question.
 
     Returns:
         DataFrame with these columns, n (answers), trait_mean, trait_error, coherence_mean and coherence_error; and dose
@@ -183,11 +188,20 @@ def cell_means(answers, trait: str, by: Sequence[str] = ("layer", "coef")):
     import pandas
 
     groups = answers.groupby(list(by))
+    asked = answers["question"] if "question" in answers else answers.index.to_series()
     cells = pandas.DataFrame({"n": groups.size()})
     for name, column in (("trait", trait), ("coherence", "coherence")):
         scores = groups[column]
         cells[f"{name}_mean"] = scores.mean()
-        cells[f"{name}_error"] = 1.96 * scores.std() / scores.count() ** 0.5
+        cells[f"{name}_error"] = scores.apply(lambda own: _error(own, asked))
     if "dose" in answers:
         cells["dose"] = groups["dose"].first()
     return cells.reset_index()
+
+
+def _error(scores, questions) -> float:
+    """Half the 95 % interval of the mean of one cell's scores; ``questions`` by the same index."""
+    scores = scores.dropna()
+    by_question = scores.groupby(questions[scores.index])
+    error = ratio(by_question.sum().tolist(), by_question.count().tolist())[1]
+    return math.nan if error is None else 1.96 * error
