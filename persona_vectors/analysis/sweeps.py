@@ -5,6 +5,7 @@ name, as the published scripts write it (``evil_steer_response_layer20_coef2.0.c
 """
 
 import glob
+import logging
 import math
 import os
 import re
@@ -14,9 +15,12 @@ from persona_vectors.capability.values import ratio
 from persona_vectors.errors import UserError
 from persona_vectors.files.tables import read_scored
 
+logger = logging.getLogger(__name__)
+
 MIN_COHERENCE = 75.0  # least mean of a cell that is recommended
 EVERY = 10**6  # stands for the layer "all"; sorts after all real layers
 LISTED = EVERY + 1  # stands for "list": the layers of a steering list (eval_persona --steering)
+SAME_DOSE = 0.01  # doses have four digits
 NAMES = {EVERY: "all", LISTED: "list"}
 _VALUE = {"layer": r"\d+|all", "coef": r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"}
 # A minus sign belongs to the coefficient: coef-1.5 is -1.5. A list of values (layer16,20) does not match.
@@ -86,7 +90,33 @@ def read_sweep(paths: Sequence[str], trait: str, min_coherence: float = MIN_COHE
                 )
             owners[own] = file
         tables.append(table)
-    return pandas.concat(tables, ignore_index=True)
+    whole = pandas.concat(tables, ignore_index=True)
+    warn_of_doses(whole)
+    return whole
+
+
+def warn_of_doses(table) -> None:
+    """Log a warning where one layer's doses are told by different norms: not in proportion to the coefficients.
+
+    Args:
+        table: DataFrame with layer, coef and file, and perhaps dose.
+
+    Example:
+        warn_of_doses(pandas.concat([answers, costs.assign(file="capability.csv")]))
+    """
+    if "dose" not in table:
+        return
+    told = table[table["coef"].astype(float) != 0].dropna(subset=["dose"]).reset_index(drop=True)
+    units = told["dose"] / told["coef"].astype(float)
+    for layer, of_layer in units.groupby(told["layer"]):
+        ends = of_layer.idxmin(), of_layer.idxmax()
+        low, high = units[list(ends)]
+        if high > low * (1 + SAME_DOSE):
+            told_by = " and ".join(dict.fromkeys(told["file"][list(ends)]))
+            logger.warning(
+                f"{told_by} tell doses by different mean norms: coefficient 1 at layer {layer_name(layer)} is dose {low:.4g} "
+                f"here and {high:.4g} there; compare coefficients, not doses"
+            )
 
 
 def _files(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:

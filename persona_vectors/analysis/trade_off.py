@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona_vectors.analysis.comparison import Interval, difference
-from persona_vectors.analysis.sweeps import cell_means, layer_name, layer_number
+from persona_vectors.analysis.sweeps import cell_means, layer_name, layer_number, warn_of_doses
 from persona_vectors.capability import sheet
 from persona_vectors.capability.figure import draw, kind_of, with_intervals
 from persona_vectors.errors import UserError
@@ -259,12 +259,15 @@ class TradeOff:
         Example:
             TradeOff.of(read_sweep(["sweep.csv"], "evil"), "capability.csv", "evil").write("sweep", {})
         """
+        import pandas
+
         files = list(answers["file"].unique())
         costs = read_costs(path, {file: provenance.result_of(file, trait) for file in files})
         alone = unmatched(answers, costs)
         if not _cells(answers) & _cells(costs):
             told = "; ".join(f"the {name} has {_some(cells)}" for name, cells in alone.items())
             raise UserError(f"{files[0]} and {path} have no steered cell in common: {told}")
+        warn_of_doses(pandas.concat([answers, costs.assign(file=path)], ignore_index=True))
         return cls(trait, path, trade_off(answers, costs, trait), alone, provenance.result_of(path) is not None)
 
     def price(self, best: Mapping) -> dict | None:
