@@ -76,7 +76,7 @@ def steerability(
                 "gain": difference(unsteered, steered, trait, seed),
                 "wrong_way": share_of(moved * sign < 0),
                 "over_controls": difference(controls, steered, trait, seed) if len(controls) else None,
-                "over_strongest": min(filter(None, each), key=lambda found, s=sign: s * found["value"], default=None),
+                "over_strongest": _least(each, sign),
             }
             cell["works"] = _works(cell, min_coherence)
             if unit and is_coherent(cell, min_coherence):
@@ -121,6 +121,15 @@ def share_of(truths: Any) -> Interval | None:
     share = float(truths.mean())
     low, high = of_share(share, len(truths)) if len(truths) > 2 else (None, None)
     return {"value": share, "low": low, "high": high}
+
+
+def _least(advantages: Sequence[Interval | None], sign: float) -> Interval | None:
+    """The smallest of the advantages that are known, in a direction."""
+
+    def much(advantage: Any) -> float:
+        return sign * advantage["value"]
+
+    return min(filter(None, advantages), key=much, default=None)
 
 
 def _works(cell: dict, min_coherence: float) -> bool:

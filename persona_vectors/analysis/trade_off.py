@@ -115,7 +115,8 @@ def _per_nat(answers: "pandas.DataFrame", table: "pandas.DataFrame", trait: str)
 
     rows = _steered(table[table["what"] == "kl"]).reset_index(drop=True)
     rows = rows[rows["value"] > 0]
-    gains = [_gain(answers, *cell, trait) or {} for cell in rows[CELL].itertuples(index=False, name=None)]
+    cells = rows[CELL].itertuples(index=False, name=None)
+    gains = [_gain(answers, layer, coef, control, trait) or {} for layer, coef, control in cells]
     gain = pandas.DataFrame(gains, rows.index, ["value", "low", "high"]).astype(float)
     kl, off = rows["value"], (rows["high"] - rows["value"]).fillna(math.inf)  # the other end may be cut at 0
     value = gain["value"] / kl

@@ -241,11 +241,10 @@ def _code_files(value: object) -> Iterator[str]:
         for inner in value:
             yield from _code_files(inner)
     elif callable(value):
-        value = inspect.unwrap(getattr(value, "func", value))
+        called: Any = inspect.unwrap(getattr(value, "func", value))
         try:
-            file = inspect.getsourcefile(
-                value if hasattr(value, "__code__") or isinstance(value, type) else type(value)
-            )
+            is_code = hasattr(called, "__code__") or isinstance(called, type)
+            file = inspect.getsourcefile(called if is_code else type(called))
         except TypeError:  # built in
             return
         if file and not Path(file).is_relative_to(Path(lm_eval.__file__).parent):
