@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from persona_vectors.asking.subject import Subject
 
 
+SMALLEST = 0.001  # doses that are searched have three decimals
 KL_TOKENS = 64  # longest of the unsteered model's answers over which KL is measured, as in eval.capability
 
 
@@ -122,8 +123,10 @@ def check(dose: tuple[float, ...], judge: JudgeOptions, min_coherence: float) ->
     """Refuse flags that fit no search."""
     from persona_vectors.asking.sheet import UNJUDGED
 
-    if len(dose) != 2 or not min(dose) * max(dose) > 0:
-        raise UserError("--dose takes the smallest and the largest dose, both of one sign and neither 0, as 0.1,1.2")
+    if len(dose) != 2 or not min(dose) * max(dose) > 0 or min(map(abs, dose)) < SMALLEST:
+        raise UserError(
+            "--dose takes the smallest and the largest dose, both of one sign and neither 0 (0.001 at least), as 0.1,1.2"
+        )
     if judge.judge_model == UNJUDGED:
         raise UserError(f"--judge_model {UNJUDGED} leaves nothing to search by")
     if judge.coherence_prompt == "none" and min_coherence:
@@ -243,6 +246,15 @@ class Rounds:
         if tables is None:
             return {}
         means = tables[1].groupby(["layer", "dose"])[[self.trait.name, "coherence"]].mean()
+        for layer, dose, coef in (
+            tables[1][["layer", "dose", "coef"]].drop_duplicates().itertuples(index=False, name=None)
+        ):
+            now = self.grid.with_dose(self.trait.name, Cell(int(layer), float(dose))).coef
+            if abs(now - float(coef)) > 1e-4 * abs(now):
+                raise UserError(
+                    f"{self.folder} has dose {dose} at layer {layer} as coefficient {coef}, which is {now:g} now: the mean norms "
+                    f"beside {self.grid.path_for(self.trait.name)} were written anew; {provenance.REMEDY}"
+                )
         return {(int(layer), float(dose)): (score, coherent) for (layer, dose), score, coherent in means.itertuples()}
 
 

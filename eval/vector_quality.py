@@ -11,6 +11,7 @@ and the prompt baseline, with 95 % intervals; with --capability, gain per nat of
 them beside it; what was read from the model is not read again for the same pairs and vector.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,9 +98,10 @@ def main(
     made_from = provenance.record(**made_of, pairs=pairing.fingerprint(pairs), dtype=reading.dtype, seed=seed)
     read = taken_up(f"{prefix}.json", made_from) or read_pairs(path, shape, reading, pairs, vectors[first], seed, trait)
     card = {"trait": trait, "vector": first, "model": model, "pairs_of": len(table), READ: read}
-    norms = formats.read_norms(first) or read["mean_norms"]
+    norms = (None if record_norms else formats.read_norms(first)) or read["mean_norms"]
     card |= of_vectors({file: vectors[file] for file in seeds}, {file: vectors[file] for file in others}, norms)
     if answers is not None:
+        warn_of_other_norms(answers, card["dose_of_1"], f"the norms of {first}")
         card |= of_sweep(answers, prompted, costs, trait, card["dose_of_1"], min_coherence, seed)
     card["verdict"] = verdict(card, min_coherence)
     inputs = [
@@ -206,6 +208,17 @@ def of_vectors(seeds: dict, others: dict, norms: list[float]) -> dict:
     }
 
 
+def warn_of_other_norms(answers, dose_of_1: list[float], told_by: str) -> None:
+    """Log a warning where the sweep tells doses by other norms than the card."""
+    import pandas
+
+    from persona_vectors.analysis.sweeps import warn_of_doses
+
+    own = [{"layer": layer, "coef": 1.0, "dose": unit, "file": told_by} for layer, unit in enumerate(dose_of_1)]
+    if "dose" in answers:
+        warn_of_doses(pandas.concat([answers, pandas.DataFrame(own)], ignore_index=True))
+
+
 def of_sweep(answers, prompted, costs, trait: str, dose_of_1: list[float], min_coherence: float, seed: int) -> dict:
     """What the sweep, the prompt baseline and the price of its cells say."""
     from persona_vectors.analysis.steerability import against_prompt, best_cell, steerability
@@ -310,7 +323,8 @@ def draw_sweep(card: dict, score, wrong, min_coherence: float) -> None:
         line, colour = [cell for cell in cells if cell["layer"] == layer], COLOURS[k % len(COLOURS)]
         doses = [cell["dose"] for cell in line]
         score.plot(doses, [cell["score"] for cell in line], color=colour, label=f"layer {layer}")
-        wrong.plot(doses, [100 * cell["wrong_way"]["value"] for cell in line], ".-", color=colour)
+        shares = [100 * cell["wrong_way"]["value"] if cell["wrong_way"] else math.nan for cell in line]
+        wrong.plot(doses, shares, ".-", color=colour)
         for cell in line:
             fill = colour if is_coherent(cell, min_coherence) else "white"
             score.plot(cell["dose"], cell["score"], "o", color=colour, markerfacecolor=fill, markersize=4)

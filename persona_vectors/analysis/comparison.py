@@ -6,10 +6,12 @@ be too narrow. Knows tables of scores; knows nothing of how they were made.
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy
 
 DRAWS = 4000
+Interval = dict[str, float | None]  # value, low, high
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,18 @@ def compare(scores_a, questions_a, scores_b, questions_b, seed: int = 0) -> Diff
     low, high = _interval(a, b, paired, seed) if count > 2 else (None, None)
     effect = difference / float(pooled) if pooled > 0 else None
     return Difference(float(all_a.mean()), float(all_b.mean()), difference, low, high, effect, count, paired)
+
+
+def difference(a: Any, b: Any, trait: str, seed: int = 0) -> Interval | None:
+    """The mean score of ``b`` less that of ``a``, tables with a column question, with its interval; None where one has no scores.
+
+    Example:
+        difference(unsteered, steered, "evil")  # {"value": 41.2, "low": 33.0, "high": 49.5}
+    """
+    if not (a[trait].notna().any() and b[trait].notna().any()):
+        return None
+    found = compare(a[trait], a["question"], b[trait], b["question"], seed)
+    return {"value": found.difference, "low": found.low, "high": found.high}
 
 
 def _interval(a: dict, b: dict, paired: bool, seed: int) -> tuple[float, float]:

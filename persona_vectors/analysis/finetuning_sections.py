@@ -123,7 +123,7 @@ def selection_section(traits: list[str], folder: Path) -> Section:
         "From a set in which some rows show the trait more than others, the rows with the highest and the lowest projection "
         "difference and as many drawn at random; each is trained on. The paper finds high > random > low.",
     )
-    from persona_vectors.analysis.steerability import difference
+    from persona_vectors.analysis.comparison import difference
     from persona_vectors.files.tables import read_answers
 
     def step(found: dict | None) -> str:

@@ -12,14 +12,15 @@ from persona_vectors.analysis.sweeps import layer_name
 def recommend(cells, min_coherence: float, lowest: bool = False, max_kl: float | None = None) -> dict:
     """The coherent cell with the highest trait score (or the ``lowest``), and the coefficients of its layer that stay coherent.
 
-    ``layer`` is None where no steered cell is coherent. ``coef_range`` is [lowest, highest] around 0. Where doses are known:
+    ``layer`` is None where no steered cell is coherent and has a score. ``coef_range`` is [lowest, highest] of the steered cells
+    around the best one up to the first that is not coherent, across 0 as well. Where doses are known:
     ``dose`` and ``dose_range`` the same, and where coherence broke (:func:`broken_doses`). With ``max_kl`` the cells have a column kl, those above it are taken for
     incoherent ones, and ``max_kl`` and the best cell's ``kl`` are told.
 
     Example:
         recommend(cells, min_coherence=75)["layer"]  # 20
     """
-    unsteered = cells.loc[cells["coef"] == 0, "trait_mean"]
+    unsteered = cells.loc[cells["coef"] == 0, "trait_mean"].dropna()
     result: dict = {
         "unsteered": float(unsteered.mean()) if len(unsteered) else None,
         "min_coherence": min_coherence,
@@ -33,12 +34,14 @@ def recommend(cells, min_coherence: float, lowest: bool = False, max_kl: float |
     if max_kl is not None:
         result["max_kl"] = max_kl
         is_coherent &= cells["kl"] <= max_kl
-    usable = cells[is_coherent & (cells["coef"] != 0)]
+    usable = cells[is_coherent & (cells["coef"] != 0) & cells["trait_mean"].notna()]
     if usable.empty:
         return {"layer": None, "coef": None, **result}
     scores = usable["trait_mean"]
     best = usable.loc[scores.idxmin() if lowest else scores.idxmax()]
-    of_layer = usable[usable["layer"] == best["layer"]]
+    steered = cells[(cells["layer"] == best["layer"]) & (cells["coef"] != 0)].sort_values("coef")
+    breaks = (~is_coherent[steered.index]).cumsum()
+    of_layer = steered[is_coherent[steered.index] & (breaks == breaks[best.name])]
     if max_kl is not None:
         result["kl"] = float(best["kl"])
     if dosed and best["dose"] == best["dose"]:

@@ -13,14 +13,12 @@ from typing import Any
 
 import numpy
 
-from persona_vectors.analysis.comparison import compare
+from persona_vectors.analysis.comparison import Interval, compare, difference
 from persona_vectors.analysis.recommendation import broken_doses
 from persona_vectors.analysis.sweeps import NAMES, layer_name, layer_number
 from persona_vectors.analysis.trade_off import PER_NAT, of_controls
 from persona_vectors.capability.values import of_share
 from persona_vectors.errors import UserError
-
-Interval = dict[str, float | None]  # value, low, high
 
 
 def steerability(
@@ -78,7 +76,7 @@ def steerability(
                 "gain": difference(unsteered, steered, trait, seed),
                 "wrong_way": share_of(moved * sign < 0),
                 "over_controls": difference(controls, steered, trait, seed) if len(controls) else None,
-                "over_strongest": _nearest(each, sign),
+                "over_strongest": _least(each, sign),
             }
             cell["works"] = _works(cell, min_coherence)
             if unit and is_coherent(cell, min_coherence):
@@ -98,18 +96,6 @@ def steerability(
         "control_vectors": controlled["control"].nunique(),
         "controls": sorted(controlled["control"].str.replace(r" \d+$", "", regex=True).unique()),
     }
-
-
-def difference(a: Any, b: Any, trait: str, seed: int = 0) -> Interval | None:
-    """The mean score of ``b`` less that of ``a``, with its interval; None where a set has no scores.
-
-    Example:
-        difference(unsteered, steered, "evil")  # {"value": 41.2, "low": 33.0, "high": 49.5}
-    """
-    if not (a[trait].notna().any() and b[trait].notna().any()):
-        return None
-    found = compare(a[trait], a["question"], b[trait], b["question"], seed)
-    return {"value": found.difference, "low": found.low, "high": found.high}
 
 
 def mean_of(values: Any, seed: int = 0) -> Interval | None:
@@ -137,10 +123,13 @@ def share_of(truths: Any) -> Interval | None:
     return {"value": share, "low": low, "high": high}
 
 
-def _nearest(differences: Sequence[Interval | None], sign: float) -> Interval | None:
-    """The smallest of some differences in the direction of a sign; None where there is none."""
-    known = [found for found in differences if found is not None and found["value"] is not None]
-    return min(known, key=lambda found: sign * (found["value"] or 0), default=None)
+def _least(advantages: Sequence[Interval | None], sign: float) -> Interval | None:
+    """The smallest of the advantages that are known, in a direction."""
+
+    def much(advantage: Any) -> float:
+        return sign * advantage["value"]
+
+    return min(filter(None, advantages), key=much, default=None)
 
 
 def _works(cell: dict, min_coherence: float) -> bool:

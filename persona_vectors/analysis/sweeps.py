@@ -5,16 +5,22 @@ name, as the published scripts write it (``evil_steer_response_layer20_coef2.0.c
 """
 
 import glob
+import logging
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 
+from persona_vectors.capability.values import ratio
 from persona_vectors.errors import UserError
 from persona_vectors.files.tables import read_scored
+
+logger = logging.getLogger(__name__)
 
 MIN_COHERENCE = 75.0  # least mean of a cell that is recommended
 EVERY = 10**6  # stands for the layer "all"; sorts after all real layers
 LISTED = EVERY + 1  # stands for "list": the layers of a steering list (eval_persona --steering)
+SAME_DOSE = 0.01  # doses have four digits
 NAMES = {EVERY: "all", LISTED: "list"}
 _VALUE = {"layer": r"\d+|all", "coef": r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"}
 # A minus sign belongs to the coefficient: coef-1.5 is -1.5. A list of values (layer16,20) does not match.
@@ -84,7 +90,33 @@ def read_sweep(paths: Sequence[str], trait: str, min_coherence: float = MIN_COHE
                 )
             owners[own] = file
         tables.append(table)
-    return pandas.concat(tables, ignore_index=True)
+    whole = pandas.concat(tables, ignore_index=True)
+    warn_of_doses(whole)
+    return whole
+
+
+def warn_of_doses(table) -> None:
+    """Log a warning where one layer's doses are told by different norms: not in proportion to the coefficients.
+
+    Args:
+        table: DataFrame with layer, coef and file, and perhaps dose.
+
+    Example:
+        warn_of_doses(pandas.concat([answers, costs.assign(file="capability.csv")]))
+    """
+    if "dose" not in table:
+        return
+    told = table[table["coef"].astype(float) != 0].dropna(subset=["dose"]).reset_index(drop=True)
+    units = told["dose"] / told["coef"].astype(float)
+    for layer, of_layer in units.groupby(told["layer"]):
+        ends = of_layer.idxmin(), of_layer.idxmax()
+        low, high = units[list(ends)]
+        if high > low * (1 + SAME_DOSE):
+            told_by = " and ".join(dict.fromkeys(told["file"][list(ends)]))
+            logger.warning(
+                f"{told_by} tell doses by different mean norms: coefficient 1 at layer {layer_name(layer)} is dose {low:.4g} "
+                f"here and {high:.4g} there; compare coefficients, not doses"
+            )
 
 
 def _files(paths: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -170,8 +202,11 @@ def _by_file_name(name: str, file: str) -> str | None:
 def cell_means(answers, trait: str, by: Sequence[str] = ("layer", "coef")):
     """Mean, and half the 95 % interval, of both scores per (layer, coef) or whatever ``by`` names: one row a cell.
 
+    Answers to one question are alike: the questions are the sample (:func:`persona_vectors.capability.values.ratio`), and one
+    alone has no interval (NaN). Where questions are not told, each answer counts as one of its own.
+
     Args:
-        answers: DataFrame with these columns and the scores <trait> and coherence.
+        answers: DataFrame with these columns, the scores <trait> and coherence, and perhaps question.
 
     Returns:
         DataFrame with these columns, n (answers), trait_mean, trait_error, coherence_mean and coherence_error; and dose
@@ -183,11 +218,20 @@ def cell_means(answers, trait: str, by: Sequence[str] = ("layer", "coef")):
     import pandas
 
     groups = answers.groupby(list(by))
+    asked = answers["question"] if "question" in answers else answers.index.to_series()
     cells = pandas.DataFrame({"n": groups.size()})
     for name, column in (("trait", trait), ("coherence", "coherence")):
         scores = groups[column]
         cells[f"{name}_mean"] = scores.mean()
-        cells[f"{name}_error"] = 1.96 * scores.std() / scores.count() ** 0.5
+        cells[f"{name}_error"] = scores.apply(lambda own: _error(own, asked))
     if "dose" in answers:
         cells["dose"] = groups["dose"].first()
     return cells.reset_index()
+
+
+def _error(scores, questions) -> float:
+    """Half the 95 % interval of the mean of one cell's scores; ``questions`` by the same index."""
+    scores = scores.dropna()
+    by_question = scores.groupby(questions[scores.index])
+    error = ratio(by_question.sum().tolist(), by_question.count().tolist())[1]
+    return math.nan if error is None else 1.96 * error

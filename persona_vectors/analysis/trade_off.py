@@ -4,12 +4,14 @@ A cell is a layer, a coefficient and a control; both tables must be of the same 
 and measurements are the same at every layer. Knows tables; knows nothing of models.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona_vectors.analysis.sweeps import cell_means, layer_name, layer_number
+from persona_vectors.analysis.comparison import Interval, difference
+from persona_vectors.analysis.sweeps import cell_means, layer_name, layer_number, warn_of_doses
 from persona_vectors.capability import sheet
 from persona_vectors.capability.figure import draw, kind_of, with_intervals
 from persona_vectors.errors import UserError
@@ -88,8 +90,9 @@ def trade_off(answers: "pandas.DataFrame", costs: "pandas.DataFrame", trait: str
             found.append(own)
     table = pandas.concat(found)
     table = table[table["value"].notna().groupby(table["what"]).transform("any")]  # no coherence, for instance
-    table["coef"] = table["coef"].map(lambda coef: float(f"{coef:.6g}"))
-    table = pandas.concat([table, *(_per_nat(own, trait) for _, own in table.groupby("layer"))])
+    table["coef"] = table["coef"].map(_rounded)
+    told = answers if "question" in answers else answers.assign(question=range(len(answers)))
+    table = pandas.concat([table, _per_nat(told, table, trait)])
     if table["dose"].notna().any():
         doses = table.groupby(["layer", "coef"])["dose"].transform("first")
         table["dose"] = doses.where(table["coef"] != 0, 0.0)
@@ -102,24 +105,38 @@ def trade_off(answers: "pandas.DataFrame", costs: "pandas.DataFrame", trait: str
     return table.assign(layer=table["layer"].map(layer_name)).reset_index(drop=True)
 
 
-def _per_nat(table: "pandas.DataFrame", trait: str) -> "pandas.DataFrame":
-    """Rows of :data:`PER_NAT` of one layer's steered cells that have a score and a KL above 0.
+def _per_nat(answers: "pandas.DataFrame", table: "pandas.DataFrame", trait: str) -> "pandas.DataFrame":
+    """Rows of :data:`PER_NAT` of the steered cells that have a score, beside unsteered ones, and a KL above 0.
 
-    Their intervals are a quotient's by the delta method, the three means taken as independent; none where the KL's own reaches 0.
+    Their intervals are a quotient's by the delta method, the gain's own interval (:func:`~persona_vectors.analysis.comparison.difference`, of answers to the
+    same questions where they are) and the KL's taken as independent; none where the KL's own reaches 0.
     """
-    longer = (table["high"] - table["value"]).combine(
-        table["value"] - table["low"], max
-    )  # the other end may be cut at 0 or 100
-    named = table.assign(error=longer)
-    scores = named[named["what"] == f"{trait} score"]
-    unsteered = scores.loc[scores["coef"] == 0, ["value", "error"]].mean()
-    kl = named.loc[named["what"] == "kl", ["coef", "control", "value", "error"]]
-    rows = _steered(scores).merge(kl, on=["coef", "control"], suffixes=("", "_kl"))
-    rows = rows[rows["value_kl"] > 0]
-    gained = (rows["value"] - unsteered["value"]) / rows["value_kl"]
-    error = (rows["error"] ** 2 + unsteered["error"] ** 2 + (gained * rows["error_kl"]) ** 2) ** 0.5 / rows["value_kl"]
-    error = error.where(rows["error_kl"] < rows["value_kl"])
-    return rows[table.columns].assign(what=PER_NAT, value=gained, low=gained - error, high=gained + error)
+    import pandas
+
+    rows = _steered(table[table["what"] == "kl"]).reset_index(drop=True)
+    rows = rows[rows["value"] > 0]
+    cells = rows[CELL].itertuples(index=False, name=None)
+    gains = [_gain(answers, layer, coef, control, trait) or {} for layer, coef, control in cells]
+    gain = pandas.DataFrame(gains, rows.index, ["value", "low", "high"]).astype(float)
+    kl, off = rows["value"], (rows["high"] - rows["value"]).fillna(math.inf)  # the other end may be cut at 0
+    value = gain["value"] / kl
+    error = (((gain["high"] - gain["low"]) / 2) ** 2 + (value * off) ** 2) ** 0.5 / kl
+    error = error.where(off < kl)
+    found = rows.assign(what=PER_NAT, value=value, low=value - error, high=value + error)
+    return found.dropna(subset=["value"])
+
+
+def _gain(answers: "pandas.DataFrame", layer: int, coef: float, control: str, trait: str) -> Interval | None:
+    """What a cell's scores are more than the unsteered ones, those of its layer where it has some."""
+    of_layer, own = answers["layer"] == layer, answers["control"] == control
+    unsteered = answers[(answers["coef"] == 0) & (of_layer if (of_layer & (answers["coef"] == 0)).any() else True)]
+    at = answers["coef"].map(_rounded) == coef
+    return difference(unsteered, answers[of_layer & own & at], trait)
+
+
+def _rounded(coef: float) -> float:
+    """A coefficient as tables tell it."""
+    return float(f"{coef:.6g}")
 
 
 def _steered(table: "pandas.DataFrame") -> "pandas.DataFrame":
@@ -146,7 +163,7 @@ def unmatched(answers: "pandas.DataFrame", costs: "pandas.DataFrame") -> dict[st
 def _cells(table: "pandas.DataFrame") -> set[tuple[int, float, str]]:
     """The steered cells of a table."""
     cells = _steered(table)[CELL].itertuples(index=False, name=None)
-    return {(int(layer), float(f"{coef:.6g}"), control) for layer, coef, control in cells}
+    return {(int(layer), _rounded(coef), control) for layer, coef, control in cells}
 
 
 def _in_words(layer: int, coef: float, control: str) -> str:
@@ -177,7 +194,7 @@ def numbers_at(table: "pandas.DataFrame", layer: int | str | None, coef: float |
     if layer is None or coef is None:
         return {}
     table = table[table["layer"].astype(str) == str(layer)]
-    at = table[table["coef"] == float(f"{coef:.6g}")]
+    at = table[table["coef"] == _rounded(coef)]
     own, controls = (at[at["control"].eq("") == is_own] for is_own in (True, False))
     unsteered = table[table["coef"] == 0].set_index("what")["value"]
     found = {}
@@ -243,12 +260,15 @@ class TradeOff:
         Example:
             TradeOff.of(read_sweep(["sweep.csv"], "evil"), "capability.csv", "evil").write("sweep", {})
         """
+        import pandas
+
         files = list(answers["file"].unique())
         costs = read_costs(path, {file: provenance.result_of(file, trait) for file in files})
         alone = unmatched(answers, costs)
         if not _cells(answers) & _cells(costs):
             told = "; ".join(f"the {name} has {_some(cells)}" for name, cells in alone.items())
             raise UserError(f"{files[0]} and {path} have no steered cell in common: {told}")
+        warn_of_doses(pandas.concat([answers, costs.assign(file=path)], ignore_index=True))
         return cls(trait, path, trade_off(answers, costs, trait), alone, provenance.result_of(path) is not None)
 
     def price(self, best: Mapping) -> dict | None:

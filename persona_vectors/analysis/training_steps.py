@@ -16,7 +16,7 @@ def write_steps(files: Mapping[int, str], trait: str, path: str | Path, title: s
     """Write how score and coherence go over the steps, as CSV and, beside it, as a figure; returns both paths.
 
     The table has a row per step (and layer, coefficient and control of a sweep): step, n (answers), trait_mean,
-    trait_error, coherence_mean, coherence_error; errors are half-widths of the 95 % interval over answers.
+    trait_error, coherence_mean, coherence_error; errors are half-widths of the 95 % interval over questions.
 
     Args:
         files: {step: the answers CSV of that checkpoint}.

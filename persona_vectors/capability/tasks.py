@@ -3,8 +3,10 @@
 lm_eval is an extra, imported when a task is asked for.
 """
 
+import inspect
 import json
 import logging
+import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from persona_vectors.capability.values import Value
 from persona_vectors.errors import UserError, first_line, suggest
-from persona_vectors.files.fingerprints import Fingerprint, sha256_of
+from persona_vectors.files.fingerprints import Fingerprint, file_digests, sha256_of
 
 if TYPE_CHECKING:
     from persona_vectors.capability.harness import SteeredLM, SteeredVLLM
@@ -124,19 +126,33 @@ class Tasks:
         return None
 
     def fingerprint(self, name: str) -> Fingerprint:
-        """A task by what is asked and how it is scored: its settings and its questions, wherever they come from."""
+        """A task by what is asked and how it is scored: its settings and its questions, wherever they come from, the files of
+        its functions, and how a group puts its tasks together.
+        """
         from lm_eval import __version__
 
         def parts() -> Iterator[str]:
             yield __version__
             for leaf in self._leaves(name):
                 settings = {k: v for k, v in leaf.dump_config().items() if not k.startswith("dataset_")}
-                yield _json(settings)
+                yield re.sub(" at 0x[0-9a-f]+", "", _json(settings))  # what Python calls a function without source
                 examples = settings.get("num_fewshot") if self.num_fewshot is None else self.num_fewshot
                 for doc in [*leaf.eval_docs, *(leaf.fewshot_docs() if examples else ())]:
                     yield _json(doc)
 
-        return Fingerprint(name, f"sha256:{sha256_of(parts())}")
+        first, around = f"sha256:{sha256_of(parts())}", list(self._around(name))
+        if not around:
+            return Fingerprint(name, first)
+        return Fingerprint(name, f"sha256:{sha256_of([first, *around])}", older=(first,))
+
+    def _around(self, name: str) -> Iterator[str]:
+        """What a task's settings do not tell: the files, but for lm-eval's own, of all that is called, and the groups."""
+        groups = [group for group in self.loaded[name] if hasattr(group, "get_all_groups")]
+        groups += [inner for group in groups for inner in group.get_all_groups()]
+        told = [group.to_dict() for group in groups]
+        leaves = [[type(leaf), leaf.config.to_dict(keep_callable=True)] for leaf in self._leaves(name)]
+        yield from file_digests(sorted(set(_code_files([leaves, told]))))
+        yield from map(_json, told)
 
     def run(
         self, name: str, scorer: "SteeredLM | SteeredVLLM", limit: float | None = None, chat: bool = False
@@ -213,6 +229,26 @@ def _cuts_into(cut: list[str]) -> Iterator[None]:
         log.removeHandler(handler)
         log.setLevel(before[0])
         log.propagate = before[1]
+
+
+def _code_files(value: object) -> Iterator[str]:
+    """The source files, but for lm-eval's own, of all functions and classes in nested dicts and lists."""
+    import lm_eval
+
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _code_files(inner)
+    elif callable(value):
+        called: Any = inspect.unwrap(getattr(value, "func", value))
+        try:
+            is_code = hasattr(called, "__code__") or isinstance(called, type)
+            file = inspect.getsourcefile(called if is_code else type(called))
+        except TypeError:  # built in
+            return
+        if file and not Path(file).is_relative_to(Path(lm_eval.__file__).parent):
+            yield file
 
 
 def values_of(name: str, details: Mapping) -> list[Value]:

@@ -244,6 +244,8 @@ def same(before: object, now: object) -> bool:
     """Whether a value that was read from a file is the one that it is now."""
     if isinstance(now, Fingerprint) and isinstance(before, str):
         return before in now.older or bool(re.fullmatch("[0-9a-f]{16}", before) and f":{before}" in now.id)
+    if isinstance(now, Fingerprint) and isinstance(before, Mapping) and before.get("id") in now.older:
+        return True
     if isinstance(now, list | tuple) and isinstance(before, list):
         return len(before) == len(now) and all(map(same, before, now))
     return _bare(before) == _bare(plain(now))

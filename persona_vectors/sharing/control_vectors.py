@@ -35,6 +35,8 @@ def save_control_vector(vectors, path: str | Path, about: About, layer: int | No
     last = vectors.shape[0] - 1
     if layer is not None and not 2 <= layer <= last:
         raise UserError(f"--layer {layer}: llama.cpp steers layers 2..{last} of this model, not the first block")
+    if layer is not None and not vectors[layer].any():
+        raise UserError(f"row {layer} of the vector is zero: {path} would steer nothing")
     if not about.architecture:
         raise UserError(f"{path} needs the name of an architecture, which the vector file does not know: --model_name")
     layers = range(2, last + 1) if layer is None else (layer,)
@@ -88,7 +90,7 @@ def read_control_vector(path: str | Path, rows: int | None = None):
     for tensor in reader.tensors:
         word, _, number = tensor.name.partition(".")
         flat = tensor.tensor_type == GGMLQuantizationType.F32 and len(tensor.data.shape) == 1
-        if word != "direction" or not number.isdigit() or number == "0" or not flat:
+        if word != "direction" or not number.isdecimal() or number == "0" or not flat:
             raise UserError(f"{path}: tensor {tensor.name} is not a float32 direction.<1..>")
         directions[int(number) + 1] = torch.from_numpy(tensor.data.copy())
     if not directions or len({len(vector) for vector in directions.values()}) != 1:

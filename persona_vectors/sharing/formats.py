@@ -14,6 +14,7 @@ from pathlib import Path
 from persona_vectors import __version__
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing
+from persona_vectors.models import basename
 from persona_vectors.sharing.quality import parse
 from persona_vectors.traits.artifact import check_name
 from persona_vectors.vectors.storage import (
@@ -256,6 +257,10 @@ def record_norms(path: str | Path, norms, told: dict[str, str]) -> Path:
     if about is None:
         trait, kind = name_of(path)
         about = About(trait=trait, kind=kind, method="", **told)
+    elif about.model and basename(about.model) != basename(told["model"]):
+        logger.warning(
+            f"{beside} says that its vector is of {about.model}; the norms written into it are of {told['model']}"
+        )
     save_shared(vectors, beside, replace(about, mean_norms=norms_text(norms)))
     return beside
 

@@ -63,6 +63,8 @@ def save_harness_vector(vectors: "Tensor", path: str | Path, about: About, layer
     last = len(vectors) - 1
     if not 1 <= layer <= last:
         raise UserError(f"--layer {layer} does not exist: this model has layers 1..{last}")
+    if not vectors[layer].any():
+        raise UserError(f"row {layer} of the vector is zero: {path} would steer nothing")
     if not about.architecture:
         raise UserError(f"{path} needs the name of an architecture, which the vector file does not know: --model_name")
     place = {
@@ -113,7 +115,7 @@ def read_harness_vector(
     coefs: dict[int, float] = {}
     told: Any = {}
     for name, place in content.items():
-        block = re.fullmatch(r"(?:\w+\.)*(\d+)", str(name))
+        block = re.fullmatch(r"(?:[^\W\d]\w*\.)*(\d+)", str(name))  # one number: experts of a block have two
         if block is None:
             raise UserError(f"{path}: '{name}' is no decoder block, as layers.3 is; blocks alone can be steered here")
         if place.get("action") != "add" or place.get("bias") is not None or place.get("head_index") is not None:
@@ -123,12 +125,14 @@ def read_harness_vector(
         if not flat or not vector.isfinite().all() or not isinstance(coef, int | float):
             raise UserError(f"{path}: {name} must hold a float tensor [hidden] of finite numbers and a coefficient")
         layer = int(block[1]) + 1
+        if layer in found:
+            raise UserError(f"{path} has two vectors for block {layer - 1}: {name} is the second")
         found[layer], coefs[layer] = vector.detach().float().flatten(), float(coef)
         told = place.get(ABOUT_KEY) or told
     if len({len(vector) for vector in found.values()}) != 1:
         raise UserError(f"{path} must hold vectors of one width")
     about = {str(key): str(text) for key, text in told.items()} if isinstance(told, dict) else {}
-    said = int(about.pop("rows", "0")) or None if about.get("rows", "0").isdigit() else None
+    said = int(about.pop("rows", "0")) or None if about.get("rows", "0").isdecimal() else None
     if said and rows and said != rows:
         raise UserError(f"{path} is of a model of {said - 1} layers, not {rows - 1}: wrong model?")
     rows = rows or said

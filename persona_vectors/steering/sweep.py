@@ -109,7 +109,8 @@ class Grid:
         many as those of any other.
 
         Raises:
-            UserError: a file that cannot be read; doses, and a file that does not tell how long activations are.
+            UserError: a file that cannot be read; doses, and a file that does not tell how long activations are; doses that are
+                one coefficient.
         """
         if self.vector_path is None:
             return
@@ -119,6 +120,19 @@ class Grid:
         for trait in self.vectors:
             for cell in self.cells_of(trait) if self.by_dose else self.cells:
                 self.rows_for(trait, cell)
+            if self.by_dose:
+                self._check_different(trait)
+
+    def _check_different(self, trait: str) -> None:
+        """Refuse doses that are one coefficient: its answers would count twice."""
+        doses: dict[str, float | None] = {}
+        for cell in self.cells_of(trait):
+            key, dose = str(cell.key), cell.dose
+            if key in doses:
+                raise UserError(
+                    f"--dose {doses[key]:.9g} and {dose:.9g} are both coefficient {cell.coef:g} at layer {cell.layer}"
+                )
+            doses[key] = dose
 
     def cells_of(self, trait: str) -> list[Cell]:
         """The trait's cells, with coefficient and, where it is known, dose; after :meth:`load`."""

@@ -207,6 +207,12 @@ def test_a_search_from_the_command_line(run_stage, monkeypatch, folder, qwen2_fo
         assert drawn.returncode == 0 and "(dose " in drawn.stdout, drawn.stderr
         changed = run_stage(*command(qwen2_folder, "--trials", 5, "--seed", 1))
         assert changed.returncode == 2 and "seed was 0, now 1" in changed.stderr
+        told, calls = (folder / "found_best.json").read_bytes(), len(server.bodies)
+        about = About(trait="vile", kind="response_avg_diff", mean_norms=norms_text([3.0, 8.0, 10.0, 12.0, 14.0]))
+        save_both(vectors, folder, about)  # as --record_norms does
+        renewed = run_stage(*command(qwen2_folder, "--trials", 6))
+        assert renewed.returncode == 2 and "mean norms" in renewed.stderr and renewed.stderr.count("\n") == 1
+        assert (folder / "found_best.json").read_bytes() == told and len(server.bodies) == calls
     assert not (folder / "found.csv.lock").exists()
 
 
@@ -288,6 +294,8 @@ def test_a_search_by_several_judges_and_without_coherence(run_stage, monkeypatch
         (["--dose", "0.5"], None, "--dose takes the smallest and the largest dose"),
         (["--dose", "-0.5,0.5"], None, "both of one sign"),
         (["--dose", "0,0.5"], None, "neither 0"),
+        (["--dose", "0.0001,0.0009"], None, "0.001 at least"),
+        (["--dose", "-0.5,-0.0004"], None, "0.001 at least"),
         (["--layer", "0,3"], None, "--layer takes the lowest and the highest layer, within 1..4"),
         (["--layer", "2,9"], None, "within 1..4"),
         ([], "plain.pt", "plain.pt does not tell how long the model's activations are"),

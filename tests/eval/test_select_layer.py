@@ -15,7 +15,8 @@ LAYERS, COEFS = (16, 20), (-1.0, 0.0, 1.5)
 def scores(layer: int, coef: float) -> pandas.DataFrame:
     """Four answers of one cell; layer 20 at 1.5 is best (mean 61.5 + 20 = 81.5), everything is coherent."""
     values = [50 + 10 * coef - 5 + layer * (coef > 0) + k for k in range(4)]
-    return pandas.DataFrame({"question": "q", "prompt": "p", "answer": "a", "evil": values, "coherence": 90.0})
+    questions = [f"q{k}" for k in range(4)]
+    return pandas.DataFrame({"question": questions, "prompt": "p", "answer": "a", "evil": values, "coherence": 90.0})
 
 
 @pytest.fixture

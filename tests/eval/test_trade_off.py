@@ -25,13 +25,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def sweep(path="sweep.csv", cells=CELLS, made=MADE, doses=False, coherent=True, trait="evil"):
-    """Two answers of each cell: layer 20 at 2 is best (20 + 2 * 20 = 60), the controls do nothing."""
+    """Three answers of each cell, one a question: layer 20 at 2 is best (20 + 2 * 20 = 60), the controls do nothing."""
     rows = []
     for layer, coef, control in cells:
         score = 20 + (0 if control else coef * layer)
-        row = {"question": "q", "prompt": "p", "answer": "a", "coef": coef, "layer": layer, "control": control}
+        row = {"prompt": "p", "answer": "a", "coef": coef, "layer": layer, "control": control}
         row |= {"dose": coef * layer / 100} if doses else {}
-        rows += [row | {trait: score + d} | ({"coherence": 90 + d} if coherent else {}) for d in (-1, 1)]
+        for d in (-1, 0, 1):
+            rows.append(row | {"question": f"q{d}", trait: score + d} | ({"coherence": 90 + d} if coherent else {}))
     with provenance.writing(path, provenance.record(**made) if made is not None else None):
         pandas.DataFrame(rows).to_csv(path, index=False)
     return path
@@ -73,7 +74,7 @@ def test_figure_table_and_price(folder, run_stage, doses):
     price = best.pop("price")
     assert best == plain, "what was there before is as it was"
     assert list(price) == ["kl", "perplexity", "refusals: harmless refused", "mmlu: acc", PER_NAT]
-    error = 1.96 * (1 + 1 + (20 * 0.2) ** 2) ** 0.5 / 2  # of the score, the unsteered score, and the KL
+    error = 1.96 * 20 * 0.2 / 2  # of the KL alone: every question gains 40
     ends = {"low": pytest.approx(20 - error), "high": pytest.approx(20 + error)}
     assert price[PER_NAT] == {"value": 20.0, **ends, "unsteered": None, "random": 0.0}, "(60 - 20) / 2 nats"
     assert price["kl"] == {"value": 2.0, "low": 2 - 1.96 * 0.2, "high": 2 + 1.96 * 0.2, "unsteered": 0.0, "random": 0.2}
@@ -83,7 +84,7 @@ def test_figure_table_and_price(folder, run_stage, doses):
         11,
     )
     assert "it costs: kl 2 [1.61, 2.39] (random 0.2), perplexity 10 -> 20 [18.1, 22.1] (random 11)" in done.stdout
-    assert "points per nat of KL 20 [15.8, 24.2] (random 0)" in done.stdout
+    assert "points per nat of KL 20 [16.1, 23.9] (random 0)" in done.stdout
     assert "not in" not in done.stdout and "no record" not in done.stdout
 
     table = pandas.read_csv(folder / "sweep_tradeoff.csv", keep_default_na=False)
@@ -95,7 +96,7 @@ def test_figure_table_and_price(folder, run_stage, doses):
         at.loc[("evil score", 20, 2.0, ""), "value"].item() == 60
         and at.loc[("kl", 16, 1.0, "random 2"), "value"].item() == 0.1
     )
-    assert float(at.loc[("evil score", 20, 2.0, ""), "high"]) == pytest.approx(60 + 1.96 * 2**0.5 / 2**0.5)
+    assert float(at.loc[("evil score", 20, 2.0, ""), "high"]) == pytest.approx(60 + 1.96 / 3**0.5)
     record = provenance.result_of(folder / "sweep_best.json")
     assert record["capability"]["name"] == "cap.csv" and provenance.result_of(folder / "sweep_tradeoff.csv") == record
     assert (folder / "sweep_tradeoff.png").stat().st_size > 15_000

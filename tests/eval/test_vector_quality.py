@@ -16,7 +16,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_json
 from persona_vectors.plots import DPI
-from persona_vectors.sharing.formats import read_norms
+from persona_vectors.sharing.formats import About, norms_text, read_norms, save_both
 from persona_vectors.sharing.quality import find
 from persona_vectors.vectors.norms import mean_norms
 from persona_vectors.vectors.separation import auc, d_prime, held_out
@@ -331,6 +331,24 @@ def costs(path="cap.csv", layer=2, **made):
     with provenance.writing(path, provenance.record(**made) if made else None):
         table.assign(task="kl", measure="kl", standard_error=0.05).to_csv(path, index=False)
     return path
+
+
+def test_norms_that_are_written_anew(made, run_stage, qwen2_folder, tmp_path):
+    """The card tells doses by the norms that it writes, not by those that were there; whose they were is said."""
+    told = About(trait="vile", kind="response_avg_diff", model="lab/another", mean_norms=norms_text([9.0] * 5))
+    save_both(made[2], tmp_path, told)
+    sweep = pandas.read_csv("sweep.csv").assign(question="q")
+    sweep.loc[sweep["coef"] != 0, "question"] = "other"  # no question in common: nothing moves the wrong way
+    sweep.assign(dose=sweep["coef"] * float(made[2][2].norm()) / 9).to_csv("sweep.csv", index=False)
+    done = card(run_stage, qwen2_folder, "--sweep", "sweep.csv", "--record_norms")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "vile_response_avg_diff_quality.json").read_text())
+    norms = read_norms("vile_response_avg_diff.pt")
+    assert norms[2] != 9 and found["mean_norm"] == pytest.approx(norms, rel=1e-4)
+    assert found["dose_of_1"][2] == pytest.approx(float(made[2][2].norm()) / norms[2], rel=1e-4)
+    assert "is of lab/another; the norms written into it are of" in done.stderr
+    assert "tell doses by different mean norms: coefficient 1 at layer 2 is dose" in done.stderr
+    assert found["sweep"]["cells"][0]["wrong_way"] is None
 
 
 def test_points_per_nat(made, run_stage, qwen2_folder, tmp_path):

@@ -95,6 +95,9 @@ REFUSED = {
     "a head": ({"layers.1": GOOD | {"head_index": 0}}, "does something else than to add"),
     "a bias": ({"layers.1": GOOD | {"bias": ROWS[1]}}, "does something else than to add"),
     "no block": ({"layers.1.mlp": GOOD}, "'layers.1.mlp' is no decoder block"),
+    "an expert": ({"layers.1.experts.0": GOOD}, "'layers.1.experts.0' is no decoder block"),
+    "a head of a block": ({"layers.1.heads.3.0": GOOD}, "is no decoder block"),
+    "one block twice": ({"layers.1": GOOD, "model.layers.1": GOOD}, "has two vectors for block 1: model.layers.1 is"),
     "a matrix": ({"layers.1": GOOD | {"steering_vector": ROWS}}, "must hold a float tensor"),
     "NaN": ({"layers.1": GOOD | {"steering_vector": ROWS[2] * torch.nan}}, "must hold a float tensor"),
     "words": ({"layers.1": GOOD | {"steering_coefficient": "2"}}, "and a coefficient"),
@@ -109,6 +112,22 @@ def test_what_is_no_addition_to_a_block_is_refused(name, tmp_path):
     torch.save(content, tmp_path / "v.pt")
     with pytest.raises(UserError, match=words):
         read_harness_vector(read_harness_content(tmp_path / "v.pt"), tmp_path / "v.pt", 5)
+
+
+def test_rows_that_are_no_number_are_not_read(tmp_path):
+    torch.save({"layers.1": GOOD | {"persona_vectors": {"rows": "\u00b2"}}}, tmp_path / "v.pt")
+    vectors, _, _ = read_harness_vector(read_harness_content(tmp_path / "v.pt"), tmp_path / "v.pt", 5)
+    assert torch.equal(vectors[2], ROWS[2])
+
+
+@pytest.mark.parametrize("format", ["lm_eval", "gguf"])
+def test_a_row_of_zeros_is_not_exported(tmp_path, format):
+    zero = ROWS.clone()
+    zero[3] = 0
+    formats.save_both(zero, tmp_path, about("qwen2"))
+    with pytest.raises(UserError, match="row 3 of the vector is zero"):
+        share_vectors.export(vectors=str(tmp_path), output_dir=str(tmp_path / "out"), format=format, layer=3)
+    share_vectors.export(vectors=str(tmp_path), output_dir=str(tmp_path / "out"), format=format, layer=2)
 
 
 def test_flags_that_do_not_go_together(tmp_path):

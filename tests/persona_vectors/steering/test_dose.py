@@ -160,6 +160,8 @@ def test_coefficients_are_told_as_doses_where_they_are_known(folder):
         (([0.0], [2], None, [0.5]), "--dose 0.5 needs --vector_path"),
         (([0.0], [], "evil", [0.5]), "--dose 0.5 needs --layer"),
         (([0.0], [2], "kind", [0.5]), "kind_response_avg_diff.pt does not tell how long the model's activations are"),
+        (([0.0], [2], "evil", [0.5, 0.50000001]), "--dose 0.5 and 0.50000001 are both coefficient .* at layer 2"),
+        (([0.0], [1, 2], "evil", [0.0, -0.3, -0.30000001]), "--dose -0.3 and -0.30000001 are both coefficient -"),
         (([0.0], [9], "evil", [0.5]), "--layer 9 does not exist"),
         (([0.0], [0], "zero", [0.5]), "row 0 of .* is zero"),
     ],
