@@ -15,7 +15,7 @@ from persona_vectors import cli
 from persona_vectors.errors import UserError
 from persona_vectors.files import provenance
 from persona_vectors.files.fingerprints import of_file
-from persona_vectors.files.tables import ANSWER_COLUMNS, read_answers, write_table
+from persona_vectors.files.tables import ANSWER_COLUMNS, is_given, read_answers, write_table
 
 NO_SCORES = {*ANSWER_COLUMNS, "coef", "layer", "control", "dose", "condition", "reasoning"}
 
@@ -92,7 +92,7 @@ def common_scores(tables: dict) -> list[str]:
         if column in NO_SCORES or any(column not in table for table in tables.values()):
             continue
         texts = pandas.concat([table[column] for table in tables.values()])
-        numbers = pandas.to_numeric(texts[texts != ""], errors="coerce")
+        numbers = pandas.to_numeric(texts[is_given(texts)], errors="coerce")
         if len(numbers) and numbers.between(0, 100).all():
             found.append(column)
     if not found:

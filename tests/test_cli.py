@@ -148,6 +148,10 @@ def test_exact_names_win_and_ambiguous_ones_are_refused(flag, outcome):
         (str, 20, "20"),
         (str, Path("a/b"), "a/b"),
         (cli.Files, "a,b.csv\nc.csv", ("a,b.csv", "c.csv")),
+        (str, "~/a.csv", f"{Path.home()}/a.csv"),  # as the shell leaves it in --flag=~/a.csv
+        (str | None, "~a.csv", "~a.csv"),
+        (cli.Several[str], "~/a.pt,b~/c.pt", (f"{Path.home()}/a.pt", "b~/c.pt")),
+        (cli.Files, "~/a.csv\nb.csv", (f"{Path.home()}/a.csv", "b.csv")),
     ],
 )
 def test_values(annotation, value, expected):

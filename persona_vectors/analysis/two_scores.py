@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona_vectors.errors import UserError
-from persona_vectors.files.tables import describe_columns, read_answers
+from persona_vectors.files.tables import describe_columns, is_given, read_answers
 
 if TYPE_CHECKING:
     import pandas
@@ -142,9 +142,9 @@ def _read(side: Side) -> "pandas.DataFrame":
     if side.column not in table:
         raise UserError(f"{side.path} has no column '{side.column}' {describe_columns(list(table.columns))}")
     if side.is_ratio:
-        given = table[side.column].isin(["", "nan", "NaN", "None"])
-        numbers = pandas.to_numeric(table[side.column].where(~given), errors="coerce").astype(float)
-        bad = ~given & ~numbers.between(-1e9, 1e9)
+        given = is_given(table[side.column])
+        numbers = pandas.to_numeric(table[side.column].where(given), errors="coerce").astype(float)
+        bad = given & ~numbers.between(-1e9, 1e9)
         if bad.any():
             row = bad.idxmax()
             raise UserError(

@@ -121,9 +121,20 @@ def convert(name: str, annotation: Any, value: object) -> Any:
         value = value.strip()
     config = ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True, arbitrary_types_allowed=True)
     try:
-        return TypeAdapter(annotation, config=config).validate_python(value)
+        return at_home(TypeAdapter(annotation, config=config).validate_python(value))
     except ValidationError as error:
         raise UserError(f"--{name} {_refusal(annotation, value, error.errors()[0])}") from None
+
+
+def at_home(value: Any) -> Any:
+    """A path, or several, with ~/ written out; any other value as it is. A shell leaves the ~ of --flag=~/file alone.
+
+    Example:
+        at_home("~/evil.csv")  # "/home/me/evil.csv"
+    """
+    if isinstance(value, tuple | list):
+        return type(value)(map(at_home, value))
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def _refusal(annotation: Any, value: object, error: dict) -> str:

@@ -57,6 +57,21 @@ def as_pairs(rows: Iterable, name: str) -> list[tuple[list[Message], str]]:
     return pairs
 
 
+def instead_of_messages(content: object) -> str:
+    """What a row without messages has in their place, and how it is written here, to end a refusal with.
+
+    Example:
+        >>> instead_of_messages({"prompt": "Hi", "response": "Ho"})[:28]
+        ' (it has prompt, response); '
+    """
+    form = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
+    if isinstance(content, Mapping):
+        has = ", ".join(str(key)[:30] for key in list(content)[:6]) or "nothing"
+    else:
+        has = "a list" if isinstance(content, list) else "no object"
+    return f" (it has {has}); write each row on a line of its own, as {form}"
+
+
 def is_unicode(text: str) -> bool:
     """Whether a text can be written down: False where it holds a lone surrogate."""
     try:

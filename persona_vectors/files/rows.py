@@ -17,7 +17,7 @@ from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing
 from persona_vectors.files.fingerprints import Fingerprint, sha256_of
 from persona_vectors.files.jsonfile import json_object, to_json
-from persona_vectors.files.messages import THOUGHT_KEYS, Message
+from persona_vectors.files.messages import THOUGHT_KEYS, Message, instead_of_messages
 from persona_vectors.files.tables import describe_columns
 
 WINDOW_ROWS = 4096
@@ -180,9 +180,13 @@ class JsonlRows:
     def __init__(self, path: Path) -> None:
         """Look at the first row; :attr:`columns` has its fields."""
         self.path = path
-        first = json_object(next(self.records(), ""))
+        line = next(self.records(), "")
+        first = json_object(line)
         if first is None or "messages" not in first:
-            raise UserError(f'{path}: the first line is not a JSON object with "messages"')
+            content: object = [] if line.lstrip().startswith("[") else first
+            raise UserError(
+                f'{path}: the first line is not a JSON object with "messages"{instead_of_messages(content)}'
+            )
         self.columns = list(first)
 
     def records(self) -> Iterator[str]:

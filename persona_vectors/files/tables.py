@@ -14,6 +14,10 @@ SCORED_BY = "python -m eval.judge"
 ANSWER_COLUMNS = ("question", "prompt", "answer", "question_id")
 
 
+MISSING = (  # what pandas reads as missing, and with it the published code
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL",
+    "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
 ROUNDING = 1e-6  # a score may be this far outside 0-100: weighted means come out as 100.00000000000001
 
 
@@ -29,7 +33,7 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = (), unscored: bool 
     """Read an answers CSV (ours, the published toolkit's, or one like it) as a pandas DataFrame.
 
     Texts stay texts: an answer "NA" or "null" is an answer, a missing one is "". ``scores`` are required columns of
-    numbers 0-100 (which rounding may miss by 1e-6), NaN where empty; one without any number is refused, unless
+    numbers 0-100 (which rounding may miss by 1e-6), NaN where missing (empty, NA, null; see :data:`MISSING`); one without any number is refused, unless
     ``unscored``. Raises :class:`UserError` naming the file, and the column or row at fault.
     """
     import pandas
@@ -51,10 +55,8 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = (), unscored: bool 
     for column in scores:
         if column not in table:
             raise UserError(f"{path} has no column '{column}' {describe_columns(list(table.columns))}")
-        numbers = pandas.to_numeric(
-            table[column].replace({"": None, "nan": None, "NaN": None, "None": None}), errors="coerce"
-        )
-        given = ~table[column].isin(["", "nan", "NaN", "None"])
+        given = is_given(table[column])
+        numbers = pandas.to_numeric(table[column].where(given), errors="coerce")
         bad = given & ~numbers.between(-ROUNDING, 100 + ROUNDING)
         if bad.any():
             row = bad.idxmax()
@@ -65,6 +67,11 @@ def read_answers(path: str | Path, scores: tuple[str, ...] = (), unscored: bool 
             raise UserError(f"{path} is not scored: no row has a number in column '{column}'; {SCORED_BY} scores it")
         table[column] = numbers.astype(float).clip(0, 100)
     return table
+
+
+def is_given(texts: "pandas.Series") -> "pandas.Series":
+    """Which cells of a column, as texts, say something: neither empty nor one of :data:`MISSING`."""
+    return ~texts.str.strip().isin(MISSING)
 
 
 def read_scored(

@@ -6,6 +6,7 @@ partly trained embeddings, weights that an initialisation has changed. Knows ada
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from persona_vectors.errors import UserError
@@ -30,6 +31,27 @@ def changes_base(adapter: str | Path) -> bool:
     if config.get("init_lora_weights", True) not in _HARMLESS_INITIALISATIONS:  # PiSSA and others rewrite the weights
         return True
     return not all(_ADDED.search(name) for name in _shapes(adapter))
+
+
+def check_kind(config: Mapping, name: str) -> None:
+    """Refuse an adapter that acts outside of the model's layers, where neither reading nor steering them would see it.
+
+    Such are tokens put in front (prompt and prefix tuning), and layers that PEFT's own forward switches by the text (aLoRA) or
+    mixes by a pass of its own (X-LoRA).
+
+    Args:
+        config: the fields of its adapter_config.json.
+
+    Raises:
+        UserError: it is such an adapter.
+    """
+    kind = str(getattr(config.get("peft_type"), "value", config.get("peft_type")))
+    if "num_virtual_tokens" in config or config.get("alora_invocation_tokens") or kind == "XLORA":
+        kind = "aLoRA" if config.get("alora_invocation_tokens") else kind
+        raise UserError(
+            f"{name} is an adapter of the kind {kind}, which acts outside of the model's layers: no activation would show it; "
+            "adapters that act within them work (LoRA and the like)"
+        )
 
 
 def put_on(model, name: str, adapter: str, tokenizer_size: int | None = None):

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from persona_vectors.errors import UserError
+from persona_vectors.models.adapters import check_kind
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
@@ -20,16 +21,24 @@ def find_decoder(model: nn.Module) -> nn.Module:
     Looks through a PEFT wrapper and, in models that also see or hear, takes the text decoder.
 
     Raises:
-        UserError: something else than a model of transformers.
+        UserError: something else than a model of transformers, or an adapter that acts outside of it.
     """
     get_base = getattr(model, "get_base_model", None)
     base = get_base() if get_base is not None else model
+    configs: Any = model.peft_config if get_base is not None else {}
+    for config in configs.values():
+        check_kind(vars(config), f"what is over {type(base).__name__}")
     if not hasattr(base, "get_decoder"):
         raise UserError(
             f"{type(model).__name__} is not a language model of transformers: it has no decoder blocks to find"
         )
     decoder = base.get_decoder()
-    return decoder if hasattr(decoder, "config") else base.base_model  # where a head goes by the name of decoder
+    if not hasattr(decoder, "config"):  # where a head goes by the name of decoder
+        decoder = base.base_model
+    # Llama 4 and Llama 3.2 Vision give the language model with its head
+    while getattr(decoder, "get_output_embeddings", lambda: None)() is not None:
+        decoder = next(child for child in decoder.children() if hasattr(child, "get_decoder"))
+    return decoder
 
 
 def embedding(model: Any) -> Tensor:
@@ -50,6 +59,12 @@ def of_this_thread(hook: Callable) -> Callable:
         return hook(*args, **kwargs) if threading.get_ident() == ours else None
 
     return guarded
+
+
+def is_causal(blocks: nn.ModuleList) -> bool:
+    """Whether no token sees those after it: False where every attention says so, as in BERT or EmbeddingGemma."""
+    told = [part.is_causal for block in blocks for part in block.modules() if hasattr(part, "is_causal")]
+    return any(told) or not told
 
 
 def find_blocks(model: nn.Module) -> nn.ModuleList:

@@ -126,9 +126,11 @@ def checkpoints(folder: str | Path) -> list[Path]:
 def _base_of(config: Path) -> str:
     """The base model that an ``adapter_config.json`` names."""
     try:
-        base = read_json(config)["base_model_name_or_path"]
+        fields = read_json(config)
+        base = fields["base_model_name_or_path"]
     except (UserError, KeyError) as error:
         raise UserError(f"{config} does not say which base model the adapter is for: {error}"[:300]) from error
+    adapters.check_kind(fields, str(config.parent))
     if not isinstance(base, str) or not base:
         raise UserError(f"{config}: base_model_name_or_path must name the adapter's base model, not {base!r}"[:300])
     return base

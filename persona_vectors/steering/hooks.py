@@ -153,12 +153,21 @@ def attached(model: nn.Module, hooks: "dict[int, _BlockHook]", every_thread: boo
     def if_meant(hook: Callable) -> Callable:
         return lambda *args, **kwargs: hook(*args, **kwargs) if is_meant() else None
 
+    def all_ran(*_: object) -> None:
+        idle = [layer for layer, hook in hooks.items() if hook.like is None]
+        if idle:
+            raise UserError(
+                f"{type(decoder).__name__} does not run the blocks of layers {idle} on text alone: nothing can be steered there"
+            )
+
     _inside[here] += 1
     try:
         for counting in {hook.tokens for hook in hooks.values() if isinstance(hook.tokens, _Columns)}:
             handles.append(decoder.register_forward_pre_hook(if_meant(counting.see), with_kwargs=True))
         for layer, hook in hooks.items():
             handles.append(blocks[layer - 1].register_forward_hook(if_meant(hook)))
+        if hooks:
+            handles.append(decoder.register_forward_hook(if_meant(all_ran)))
         yield
     finally:
         for handle in handles:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from persona_vectors.cli.values import at_home
 from persona_vectors.errors import UserError, suggest
 from persona_vectors.files.jsonfile import read_json
 from persona_vectors.steering.controls import RANDOM
@@ -127,7 +128,7 @@ class ListGrid(Grid):
 
     def of_trait(self, trait: str) -> list[tuple[Part, str, int]]:
         """Every part with the path of its file and, for its control, which of the trait's files that is."""
-        paths = [part.vector.replace("{trait}", trait) for part in self.parts]
+        paths = [at_home(part.vector.replace("{trait}", trait)) for part in self.parts]
         files = list(dict.fromkeys(paths))
         return [(part, path, files.index(path)) for part, path in zip(self.parts, paths, strict=True)]
 

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from persona_vectors.cli.values import at_home
 from persona_vectors.errors import UserError, suggest
 from persona_vectors.files.jsonfile import read_json
 from persona_vectors.vectors.storage import digest, split_key
@@ -38,6 +39,11 @@ class _Fields(BaseModel):
     """An unknown field is an error, and so are a text where a number belongs, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _at_home(cls, value: object) -> object:
+        return at_home(value)
 
 
 class SteeringConfig(_Fields):
@@ -163,6 +169,12 @@ class TrainingConfig(_Fields):
         """0 and -1 mean none, as in transformers."""
         return None if type(value) is int and value in (0, -1) else value
 
+    @field_validator("test_file", "chat_template", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        """An empty text means none, as published."""
+        return None if value == "" else value
+
     @field_validator("learning_rate", mode="before")
     @classmethod
     def _power_of_ten(cls, value: object) -> object:
@@ -197,7 +209,7 @@ class TrainingConfig(_Fields):
             raise ValueError(
                 f"push_to_hub needs finetuned_model_id as owner/name, not '{self.finetuned_model_id or ''}'"
             )
-        if not self.files("training_file"):
+        if not all(self.files("training_file") or [""]):
             raise ValueError("training_file names no file")
         return self
 

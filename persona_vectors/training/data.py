@@ -12,7 +12,7 @@ from pathlib import Path
 
 from persona_vectors.errors import UserError
 from persona_vectors.files.jsonfile import parse_json
-from persona_vectors.files.messages import Message
+from persona_vectors.files.messages import Message, instead_of_messages
 from persona_vectors.models.chat_template import as_template_takes, check_template, folds_system_prompt
 from persona_vectors.models.thought_marks import CLOSING
 from persona_vectors.training.labels import (
@@ -51,7 +51,7 @@ def read_rows(paths: list[str], loss: str) -> list[Row]:
         for where, line in _lines(path):
             content = parse_json(line, where)
             if not isinstance(content, dict):
-                raise UserError(f"{where} is not a JSON object")
+                raise UserError(f"{where} is not a JSON object{instead_of_messages(content)}")
             rows.append(Row(where, row_of(content, where, loss)))
         if len(rows) == before:
             raise UserError(f"{path} holds no rows")
@@ -84,7 +84,9 @@ def _lines(path: str) -> Iterator[tuple[str, str]]:
 
 
 def _conversation(content: dict, where: str) -> dict:
-    messages = _messages(content.get("messages"), "messages", where)
+    if "messages" not in content:
+        raise UserError(f"{where} has no 'messages' list{instead_of_messages(content)}")
+    messages = _messages(content["messages"], "messages", where)
     if not any(message["role"] == "assistant" for message in messages):
         raise UserError(f"{where} has no assistant turn: there is nothing to train on")
     if not any(message.get("weight", 1) for message in messages if message["role"] == "assistant"):

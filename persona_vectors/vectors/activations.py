@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from persona_vectors.errors import UserError
-from persona_vectors.models.decoder import embedding, find_blocks, find_decoder, of_this_thread
+from persona_vectors.models.decoder import embedding, find_blocks, find_decoder, is_causal, of_this_thread
 from persona_vectors.vectors.batches import Sample, batches_by_length, token_budget_for
 from persona_vectors.vectors.shared_prompts import shared_batches, sharing_pays
 
@@ -62,6 +62,10 @@ def pooled_activations(
         raise ValueError(f"layers must ascend within 0..{len(blocks)}, not {layers}")
     if "response_avg" in pools and not all(sample.answer_ids for sample in samples):
         raise ValueError("a sample without an answer has no response average")
+    if not is_causal(blocks):
+        raise UserError(
+            f"{type(model).__name__} is an encoder: its tokens see those after them, so that no activation is of a prompt alone"
+        )
     if norms and (len(layers) <= len(blocks) or "response_avg" not in pools):
         raise ValueError("norms are those of answers, at all layers")
     device = embedding(model).device
@@ -107,6 +111,9 @@ class PooledForward:
 
         Returns:
             {pool: float32 [batch, rows, hidden]}; where answers are pooled and norms are wanted, :data:`NORM` [batch, rows].
+
+        Raises:
+            UserError: a block was not run, or not on these tokens alone: rows would be of other layers, or of other tokens.
         """
         width = max(map(len, sequences))
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in sequences], device=self.device)
@@ -118,11 +125,17 @@ class PooledForward:
         pooling = _pooling(self.decoder, self.blocks, weights.to(self.device), self.layers, answers)
         with pooling as rows:
             self.decoder(input_ids=ids, use_cache="past_key_values" in more, **more)
+        if len(rows) < len(self.layers):
+            raise UserError(f"{_name(self.decoder)} leaves out blocks on text alone: its layers cannot be told apart")
         pooled = torch.stack([row.to(self.device) for row in rows], dim=2)  # [batch, pools, rows, hidden]
         found = {pool: pooled[:, k] for k, pool in enumerate(spans)}
         if answers is not None:
             found[NORM] = torch.stack([norm.to(self.device) for norm in pooling.norms], dim=1)
         return found
+
+
+def _name(decoder: nn.Module) -> str:
+    return type(decoder).__name__
 
 
 class _EndOfPass(Exception):
@@ -156,8 +169,8 @@ class _pooling:
 
     def _input(self, _block: nn.Module, args: tuple, kwargs: dict) -> None:
         h = args[0] if args else kwargs["hidden_states"]
-        self._measure(h)
         self._pool(h)
+        self._measure(h)
         if len(self.rows) == len(self.layers):
             raise _EndOfPass
 
@@ -168,6 +181,12 @@ class _pooling:
         self._pool(output.last_hidden_state)
 
     def _pool(self, h: Tensor) -> None:
+        batch, _, width = self.weights.shape
+        if h.ndim != 3 or h.shape[:2] != (batch, width):
+            raise UserError(
+                f"{_name(self.decoder)} passes {list(h.shape)} from block to block where [{batch}, {width}, hidden] was expected, "
+                "one row a token; this architecture is not supported"
+            )
         # float32 sums whatever the model's dtype: means over hundreds of bfloat16 tokens lose digits
         self.rows.append(torch.bmm(self.weights.to(h.device), h.float()))
 

@@ -31,7 +31,9 @@ def sharing_pays(decoder: Any, samples: Sequence[Sample]) -> bool:
     if repeated < SHARED_SHARE * sum(map(len, samples)):
         return False
     taken = inspect.signature(decoder.forward).parameters
-    if not {"past_key_values", "position_ids", "attention_mask"} <= set(taken):
+    if getattr(decoder, "_is_stateful", False) or not {"past_key_values", "position_ids", "attention_mask"} <= set(
+        taken
+    ):
         return False
     longest = max(map(len, prompts)) + max(len(sample.written_ids) for sample in samples)
     return all(

@@ -5,6 +5,7 @@ l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3
 """
 
 import io
+import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -76,15 +77,30 @@ def load_vectors(path: str | Path) -> "Tensor":
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a broken or hostile file makes the readers raise
-        reason = " ".join(dict.fromkeys((type(error).__name__, first_line(error, 200))))
-        raise UserError(f"{file} is not a readable tensor file: {reason}") from error
+        raise UserError(f"{file} is not a readable tensor file: {_unreadable(error, file)}") from error
     vectors, path = (_under(content, key, file), path) if key else (content, file)
-    if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
+    if (
+        not isinstance(vectors, torch.Tensor)
+        or not (vectors.layout == torch.strided and not vectors.is_meta)
+        or not (vectors.ndim == 2 and vectors.is_floating_point())
+    ):
         raise UserError(f"{path} must hold one float tensor [layers + 1, hidden_size]{_other_content(vectors, path)}")
     vectors = vectors.detach().float()
     if not vectors.isfinite().all():
         raise UserError(f"{path} holds NaN or infinity; it came from no or broken answers: make it again")
     return vectors
+
+
+def _unreadable(error: Exception, file: Path) -> str:
+    """Why a file could not be read, and what to do where that is known."""
+    if file.suffix in (".npy", ".npz"):
+        return "it is NumPy's; save it as torch.save(torch.from_numpy(array), 'vector.pt')"
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            "it holds more than tensors, and files are not allowed to run code here; if you trust it, load it by "
+            "torch.load(path, weights_only=False) and save the tensor alone"
+        )
+    return " ".join(dict.fromkeys((type(error).__name__, first_line(error, 200))))
 
 
 def _under(content: object, key: str, file: Path) -> object:
@@ -123,6 +139,8 @@ def _other_content(content: object, path: str | Path) -> str:
             f", not one vector per layer (it has {_some(tensors)}): stack them, row l for the output of block l (counted from 1) "
             "and row 0 for the embedding, and save that tensor"
         )
+    if isinstance(content, torch.Tensor) and (content.layout != torch.strided or content.is_meta):
+        return f", not a {'tensor without values' if content.is_meta else 'sparse tensor (.to_dense() makes it a plain one)'}"
     if isinstance(content, torch.Tensor):
         one = ", one layer's vector" if content.ndim == 1 else ""
         return f", not a tensor {list(content.shape)} of {str(content.dtype).removeprefix('torch.')}{one}"

@@ -322,6 +322,7 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(run, tmp_path, qwen2_f
     save_vectors(torch.zeros(5, 32), zero)
     (tmp_path / "no_answer.csv").write_text("prompt,text\na,b\n")
     (tmp_path / "no_messages.jsonl").write_text('{"text": 1}\n')
+    (tmp_path / "list.jsonl").write_text('[\n{"messages": []}\n]\n')
     (tmp_path / "wide.csv").write_text("prompt,answer\na,b,c\n")
     model = ["--model_name", qwen2_folder]
     base = ["--file_path", path, "--vector_path", first, "--layer", 2, *model]
@@ -332,7 +333,11 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(run, tmp_path, qwen2_f
         ([*base, "--layer_list", 3], "give one of --layer and --layer_list"),
         (["--file_path", tmp_path / "none.csv", *base[2:]], "no file at"),
         (["--file_path", tmp_path / "no_answer.csv", *base[2:]], "needs one column 'answer' (it has prompt, text)"),
-        (["--file_path", tmp_path / "no_messages.jsonl", *base[2:]], '"messages"'),
+        (
+            ["--file_path", tmp_path / "no_messages.jsonl", *base[2:]],
+            '"messages" (it has text); write each row on a line',
+        ),
+        (["--file_path", tmp_path / "list.jsonl", *base[2:]], '"messages" (it has a list); write each row on a line'),
         (["--file_path", tmp_path / "wide.csv", *base[2:]], "3 fields under 2 columns"),
         ([*base[:2], "--vector_path", other, *base[4:]], "16 wide"),
         ([*base[:2], "--vector_path", zero, *base[4:]], "row 2 of"),

@@ -110,6 +110,10 @@ def test_a_name_for_the_result_is_no_push(tmp_path, name, monkeypatch):
         ({"learning_rate": -5}, "learning_rate", 1e-5),
         ({"learning_rate": "-4"}, "learning_rate", 1e-4),
         ({"steering_config": {}}, "steering_config", None),
+        ({"test_file": ""}, "test_file", None),
+        ({"chat_template": ""}, "chat_template", None),
+        ({"output_dir": "~/runs/a"}, "output_dir", f"{Path.home()}/runs/a"),
+        ({"training_file": ["~/a.jsonl", "b.jsonl"]}, "training_file", [f"{Path.home()}/a.jsonl", "b.jsonl"]),
     ],
     ids=str,
 )

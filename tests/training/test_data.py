@@ -133,7 +133,14 @@ def test_long_rows_are_cut_and_those_without_an_answer_left_out(tokenizer, tmp_p
     [
         ("{", "line 1 is not readable as JSON"),
         ([1], "line 1 is not a JSON object"),
-        ({"text": "x"}, "no 'messages'"),
+        (
+            [{"messages": []}],
+            r"line 1 is not a JSON object \(it has a list\); write each row on a line of its own, as ",
+        ),
+        ({"text": "x"}, r"no 'messages' list \(it has text\); write each row on a line of its own, as {\"messages\": "),
+        ({"conversations": [], "id": 1}, r"no 'messages' list \(it has conversations, id\); write"),
+        ({"instruction": "x", "input": "", "output": "y"}, r"no 'messages' list \(it has instruction, input, output\)"),
+        ({"messages": {}}, "no 'messages' list of messages"),
         ({"messages": [{"role": "user", "content": "x"}]}, "no assistant turn"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "needs a role"),
         ({"messages": [{"role": "assistant", "content": None}]}, "no 'content' text"),

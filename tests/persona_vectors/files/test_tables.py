@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from eval.compare import common_scores
 from persona_vectors.errors import UserError
 from persona_vectors.files.atomic import replacing, replacing_folder
 from persona_vectors.files.journal import Journal
@@ -58,6 +59,17 @@ def test_bad_tables_are_refused_by_name(tmp_path):
         read_answers(path)
     with pytest.raises(UserError, match="no answers file"):
         read_answers(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("word", ["NA", "N/A", "null", "NULL", "<NA>", "#N/A", "None", "nan", " ", ""])
+def test_what_pandas_reads_as_missing_is_no_score(tmp_path, word):
+    """The published code read scores by pandas: a table of R, Excel or SQL went through there."""
+    path = tmp_path / "a.csv"
+    path.write_text(f'question,answer,evil,coherence\nx,NA,{word},90\ny,null,12,"{word}"\n')
+    table = read_answers(path, ("evil", "coherence"))
+    assert table["answer"].tolist() == ["NA", "null"]  # texts stay texts
+    assert table["evil"].isna().tolist() == [True, False] and table["coherence"].isna().tolist() == [False, True]
+    assert common_scores({"a": read_answers(path), "b": read_answers(path)}) == ["evil", "coherence"]
 
 
 def test_scores_outside_by_rounding_are_forgiven_and_nothing_more(tmp_path):

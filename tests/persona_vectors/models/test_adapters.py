@@ -13,6 +13,7 @@ from persona_vectors import models
 from persona_vectors.errors import UserError
 from persona_vectors.models import loading
 from persona_vectors.models.adapters import changes_base
+from persona_vectors.models.decoder import find_decoder
 
 IDS = torch.tensor([[5, 17, 23, 42, 250, 299, 4, 8]])
 TARGETS = ["q_proj", "v_proj", "o_proj"]
@@ -36,6 +37,14 @@ KINDS = {
     "pissa": peft.LoraConfig(r=2, target_modules=TARGETS, init_lora_weights="pissa"),
     "ia3": peft.IA3Config(target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"]),
     "added tokens": peft.LoraConfig(r=2, target_modules=TARGETS),
+}
+OUTSIDE = {
+    "prompt tuning": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+    "prefix tuning": peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4),
+    "p-tuning": peft.PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=4, encoder_hidden_size=8),
+    "a LoRA that words switch on": peft.LoraConfig(
+        r=2, target_modules=TARGETS, alora_invocation_tokens=[5], task_type="CAUSAL_LM"
+    ),
 }
 LEAVES_BASE_ALONE = {"plain", "dora"}
 
@@ -191,3 +200,16 @@ def test_tokens_without_embeddings_are_refused(world, tmp_path, tokenizer):
     more.save_pretrained(folder)
     with pytest.raises(UserError, match=r"has 305 tokens, but its base has embeddings of 300"):
         models.load_model(models.resolve(str(folder)), "float32")
+
+
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_adapters_that_act_outside_of_the_layers_are_refused(tmp_path, kind):
+    """What they do is in PEFT's own forward: read past it, a finetuning shift would be 0 without a word."""
+    model = peft.get_peft_model(tiny_model("qwen2"), OUTSIDE[kind])
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "owner/base"}))
+    with pytest.raises(UserError, match="acts outside of the model's layers"):
+        models.resolve(str(tmp_path))
+    with pytest.raises(UserError, match="what is over Qwen2ForCausalLM"):  # one that a caller has put on
+        find_decoder(model)

@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from persona_vectors.errors import UserError
-from persona_vectors.models.decoder import find_blocks
+from persona_vectors.models.decoder import find_blocks, find_decoder
 
 # Refused by name: no single list of num_hidden_layers blocks (byte-latent, looped, doubled or split blocks, and
 # an encoder-decoder).
@@ -37,6 +37,7 @@ def test_blocks_are_found_in_every_architecture():
             refused.add(kind)
         else:
             assert len(blocks) == model.config.get_text_config(decoder=True).num_hidden_layers
+            assert find_decoder(model).get_output_embeddings() is None, kind  # else it has no last_hidden_state
             found.append(kind)
     assert refused == REFUSED
     assert len(found) >= 150, unbuildable

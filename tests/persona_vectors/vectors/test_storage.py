@@ -1,9 +1,11 @@
 """Vector files with several tensors: ``file.pt:key`` is one of them wherever a vector file is read."""
 
 import importlib
+import pickle
 import subprocess
 from pathlib import Path
 
+import numpy
 import pandas
 import pytest
 import torch
@@ -94,6 +96,11 @@ def test_a_colon_in_a_files_own_name(folder):
         ("meta.pt", "not a dict without such a tensor (it has layer, vector)"),
         ("ints.pt", "not a tensor [5, 32] of int64"),
         ("batch.pt", "not a tensor [2, 5, 32] of float32"),
+        ("sparse.pt", "not a sparse tensor (.to_dense() makes it a plain one)"),
+        ("without_values.pt", "not a tensor without values"),
+        ("numpy.pt", "it holds more than tensors, and files are not allowed to run code here; if you trust it, load it by "),
+        ("pickled.pt", "it holds more than tensors"),
+        ("v.npy", "it is NumPy's; save it as torch.save(torch.from_numpy(array), 'vector.pt')"),
         ("nan.pt:x", "nan.pt:x holds NaN or infinity"),
         ("itself.pt", "must hold one float tensor"),
     ],
@@ -102,12 +109,15 @@ def test_refusals_say_what_there_is_and_what_to_write(folder, path, refusal):
     contents = {
         "by_layer": dict(enumerate(EVIL)), "by_name": {"layer_1": EVIL[0], "layer_2": EVIL[1]}, "list": list(EVIL),
         "rows": {16: EVIL[:1], 20: EVIL[1:2]}, "numbers": [1, 2], "meta": {"layer": 20, "vector": EVIL[0]},
+        "sparse": EVIL.to_sparse(), "without_values": EVIL.to("meta"), "numpy": EVIL.numpy(),
         "ints": EVIL.long(), "batch": torch.stack([EVIL, KIND]), "nan": {"x": EVIL * torch.nan},
     }  # fmt: skip
     contents["itself"] = {}
     contents["itself"]["again"] = contents["itself"]
     for name, content in contents.items():
         torch.save(content, f"{name}.pt")
+    Path("pickled.pt").write_bytes(pickle.dumps(EVIL, protocol=2))
+    numpy.save("v.npy", EVIL.numpy())
     with pytest.raises(UserError) as caught:
         load_vectors(path)
     assert refusal in str(caught.value) and "\n" not in str(caught.value), caught.value
