@@ -37,6 +37,7 @@ ARITHMETIC = {
     "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
     "shortconv.l_cache": ("conv_L_cache",),
 }
+EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 ELSEWHERE = ("vocab_size", "tensor_data_layout", "rope.dimension_count", "rope.freq_base")
 
 # tokenizer.ggml.pre: how byte-level vocabularies split text. transformers knows some, and takes GPT-2's way for all others.
@@ -206,6 +207,10 @@ def _complete(config, header: Header, file: Path) -> None:
                 setattr(config, place, value)
         elif value:  # zero and false ask for nothing
             raise UserError(f"{file}: transformers has no place for {header.architecture}.{name} = {str(value)[:40]}")
+    # llama.cpp does not guess these either; transformers would take the default of some other model
+    needed = [["context_length"], EPSILONS, *([["expert_used_count"]] if said.get("expert_count") else [])]
+    if lacking := [names[0] for names in needed if not said.keys() & {*names}]:
+        raise UserError(f"{file} does not say its model's {header.architecture}.{lacking[0]}; convert it anew")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if hasattr(config, "query_pre_attn_scalar"):  # Gemma: the file does not say; so llama.cpp has it
         largest = config.num_hidden_layers in (46, 62)
@@ -214,10 +219,10 @@ def _complete(config, header: Header, file: Path) -> None:
     if rope is None:
         return
     whole = rope.get("full_attention", rope)  # Gemma 3 has one for each kind of its layers
-    if "rope.freq_base" in said:
-        whole["rope_theta"] = said["rope.freq_base"]
-    if "rope.dimension_count" in said and said["rope.dimension_count"] != head_dim:
-        config.partial_rotary_factor = whole["partial_rotary_factor"] = said["rope.dimension_count"] / head_dim
+    whole["rope_theta"] = said.get("rope.freq_base", 10000.0)  # what these two are by default is llama.cpp's
+    part = said.get("rope.dimension_count", head_dim) / head_dim
+    if part != (whole.get("partial_rotary_factor") or 1):
+        config.partial_rotary_factor = whole["partial_rotary_factor"] = part
     if header.rope_freqs is not None:
         whole.update(_llama3_scaling(config, header, file))
 
