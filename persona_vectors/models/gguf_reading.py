@@ -7,6 +7,7 @@ starcoder, refact, command-r).
 """
 
 import json
+import re
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ ARITHMETIC = {
     "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
     "shortconv.l_cache": ("conv_L_cache",),
 }
+MARK = re.compile(r"<[^\s<>'\"]{1,40}>|\[[^\s\[\]'\"]{1,40}\]")  # <|im_start|>, [INST] in a chat template
 EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 ELSEWHERE = ("vocab_size", "tensor_data_layout", "rope.dimension_count", "rope.freq_base")
 
@@ -278,7 +280,7 @@ def read_tokenizer(file: Path, header: Header):
 
 def _as_in_file(backend, header: Header, kind: str, split: str):
     """The tokenizer without tokens that its class adds to those of the file, and with text prepared as llama.cpp does."""
-    from tokenizers import Tokenizer, normalizers, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_SENTENCEPIECE_BUILDERS
 
     state = json.loads(backend.to_str())
@@ -296,6 +298,10 @@ def _as_in_file(backend, header: Header, kind: str, split: str):
         if header.values.get("tokenizer.ggml.add_space_prefix", True):
             steps.insert(0, normalizers.Prepend("\u2581"))
         backend.normalizer, backend.pre_tokenizer = normalizers.Sequence(steps), None
+    # A token that the chat template writes, and that no text becomes: its type is not in the file, or is wrong there.
+    for mark in MARK.findall(header.values.get("tokenizer.chat_template") or ""):
+        if backend.token_to_id(mark) not in {None, *backend.encode(mark, add_special_tokens=False).ids}:
+            backend.add_tokens([AddedToken(mark, normalized=False)])
     return backend
 
 

@@ -92,12 +92,22 @@ def test_a_template_that_is_given(tmp_path):
     check(model_that_runs_on(), tokenizer)
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_a_gguf_file_that_names_the_end_of_text_alone(kind, tmp_path, monkeypatch):
-    """Training goes on to teach an end at which every tool stops."""
+TYPES = {  # of <s>, <|im_end|>, <pad>, <|im_start|>: 3 is a control token, 4 one that a user defined, 1 a piece of text
+    "as they should be": {},
+    "defined by a user": {"tokenizer__ggml__token_type": [3, 4, 3, 4, *[1] * 296]},
+    "pieces of text": {"tokenizer__ggml__token_type": [3, 1, 3, 1, *[1] * 296]},
+    "not said": {"leave_out": ["tokenizer.ggml.token_type"]},
+}
+
+
+@pytest.mark.parametrize("types", TYPES)
+def test_a_gguf_file_that_names_the_end_of_text_alone(types, tmp_path, monkeypatch):
+    """Whatever it says of the tokens that the template writes. Training goes on to teach an end at which every tool stops."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     gguf_conversion._folder_of.cache_clear()
-    path = models.resolve(str(write_gguf(tmp_path / "phi.gguf", model_that_runs_on(kind), without_an_end())))
+    model = model_that_runs_on("llama")
+    path = models.resolve(str(write_gguf(tmp_path / "phi.gguf", model, without_an_end(), **TYPES[types])))
     tokenizer = models.load_tokenizer(path)
+    assert token_ids(tokenizer, render(tokenizer, ASK)) == token_ids(tiny_tokenizer(), render(tiny_tokenizer(), ASK))
     check(models.load_model(path, "float32"), tokenizer)
     assert models.ends_of(path) == [0] == stop_tokens(path, tokenizer)
