@@ -67,16 +67,15 @@ def main(
     reason = available() or (quantises() if path.load_in_4bit else None)
     if reason:
         raise UserError(f"the server needs vLLM: {reason}")
+    from persona_vectors.engines.base import stop_ids
     from persona_vectors.engines.vllm import server
 
     arguments = serve_arguments(path, loading.dtype, slots, ablations, loading.trust_remote_code)
-    stops = []
-    if path.chat_template:
-        tokenizer = models.load_tokenizer(path, loading.trust_remote_code)
-        arguments += ["--chat-template", tokenizer.chat_template]
-        stops = list(stop_texts(tokenizer))
+    tokenizer = models.load_tokenizer(path, loading.trust_remote_code)
+    arguments += ["--chat-template", tokenizer.chat_template] if path.chat_template else []
+    ends = stop_ids(models.ends_of(path, loading.trust_remote_code), tokenizer)
     os.environ |= {
-        server.STOP_VARIABLE: json.dumps(stops),
+        server.STOP_VARIABLE: json.dumps([*stop_texts(tokenizer), *ends]),
         server.FOLDER_VARIABLE: str(Path(vectors).resolve()),
         server.KIND_VARIABLE: kind,
         server.SLOTS_VARIABLE: str(slots),

@@ -74,8 +74,8 @@ def metadata(config, arch: str) -> dict:
         rope = config.rope_parameters
         said["attention.head_count_kv"] = config.num_key_value_heads
         said["rope.freq_base"] = float(rope.get("full_attention", rope)["rope_theta"])
-    if arch in ("llama", "phi3"):
-        said["rope.dimension_count"] = head_dim
+    if arch in ("llama", "phi3", "stablelm"):
+        said["rope.dimension_count"] = int(head_dim * (config.rope_parameters.get("partial_rotary_factor") or 1))
     if arch in ("llama", "qwen3", "qwen3moe", "gemma2", "gemma3"):
         said |= {"attention.key_length": head_dim, "attention.value_length": head_dim}
     if arch in ("gemma2", "gemma3", "phi3") and config.sliding_window:

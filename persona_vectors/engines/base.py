@@ -97,7 +97,11 @@ class Answer:
         """
         number = tokens_to_stop(tokenizer, request.prompt_ids, token_ids)
         if number is None:
-            reasoning, text = declared_by(tokenizer).split(request.prompt_ids, token_ids)
+            last = tokenizer.added_tokens_decoder.get(token_ids[-1]) if finish_reason == "stop" and token_ids else None
+            said = (
+                token_ids if last is None or last.special else token_ids[:-1]
+            )  # decoding would leave the end in the text
+            reasoning, text = declared_by(tokenizer).split(request.prompt_ids, said)
             return cls(request.key, text, token_ids, finish_reason, reasoning)
         token_ids = token_ids[:number]
         reasoning, text = declared_by(tokenizer).split(request.prompt_ids, token_ids)
@@ -134,8 +138,22 @@ def request_seed(seed: int, key: str) -> int:
     return int(sha256(f"{seed}|{key}")[:16], 16) >> 1
 
 
+def named_stop_ids(own: int | list[int] | None, tokenizer) -> list[int]:
+    """Ids of the tokens that a model's files call ends, sorted: the model's and the tokenizer's.
+
+    Args:
+        own: ``eos_token_id`` of the model's generation config: an id, several, or None.
+    """
+    own = own if isinstance(own, list) else [own]
+    return sorted({token for token in [*own, tokenizer.eos_token_id] if token is not None})
+
+
 def stop_ids(own: int | list[int] | None, tokenizer) -> list[int]:
-    """Ids of the tokens that end an answer, sorted: the model's and the tokenizer's.
+    """Ids of the tokens that end an answer, sorted: those of :func:`named_stop_ids`, and the end of a turn.
+
+    Files may name the end of a text alone (Phi 3 and early Llama 3, base models under a chat template): the model would
+    go on with turns of its own making. So where the chat template writes none of their ends between an answer and the
+    next question, the first special token that it writes there is one, unless it may stand between thoughts and answer.
 
     Args:
         own: ``eos_token_id`` of the model's generation config: an id, several, or None.
@@ -143,8 +161,11 @@ def stop_ids(own: int | list[int] | None, tokenizer) -> list[int]:
     Example:
         stop_ids(model.generation_config.eos_token_id, tokenizer)
     """
-    own = own if isinstance(own, list) else [own]
-    return sorted({token for token in [*own, tokenizer.eos_token_id] if token is not None})
+    named = named_stop_ids(own, tokenizer)
+    following = chat_template.special_after_an_answer(tokenizer)
+    if not following or set(following) & set(named) or declared_by(tokenizer).marks.code_of(following[0]) is not None:
+        return named
+    return sorted([*named, following[0]])
 
 
 def tokens_to_stop(tokenizer, prompt_ids: Sequence[int], ids: Sequence[int]) -> int | None:

@@ -16,6 +16,12 @@ from persona_vectors.files.messages import Message
 from persona_vectors.models.thought_marks import CLOSING, OPENING
 
 PLAIN = "plain"
+QUESTION, ANSWER = "QUESTION PROBE", "ANSWER PROBE"
+TURNS = [
+    {"role": "user", "content": QUESTION},
+    {"role": "assistant", "content": ANSWER},
+    {"role": "user", "content": QUESTION},
+]
 # An answer begins on a line of its own: no tokenizer joins a line break to the word after it, so that prompt and answer
 # have the same tokens together as apart.
 _PLAIN = (
@@ -80,14 +86,11 @@ class Given:
         """
         begins = (tokenizer("x")["input_ids"] or [None])[0] == tokenizer.bos_token_id is not None
         tokenizer.chat_template = ("{{ bos_token }}" if self.name == PLAIN and begins else "") + self.text
-        asked = [{"role": "user", "content": "QUESTION PROBE"}]
-        turns = [*asked, {"role": "assistant", "content": "ANSWER PROBE"}, *asked]
-        if "QUESTION PROBE" not in self._rendered(asked, tokenizer):
+        if QUESTION not in self._rendered([{"role": "user", "content": QUESTION}], tokenizer):
             raise UserError(f"the chat template {self.name} leaves out the user's message")
-        between = self._rendered(turns, tokenizer).partition("ANSWER PROBE")[2].partition("QUESTION PROBE")[0]
-        special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        between = _between(self._rendered(TURNS, tokenizer))
         mark = re.sub(r"^\s*\n", "\n", between).rstrip()
-        by_text = mark.strip() and not special & set(token_ids(tokenizer, between))
+        by_text = mark.strip() and not special_ids(tokenizer, between)
         tokenizer.stop_texts = (mark,) if by_text else ()
 
     def _rendered(self, messages: list[Message], tokenizer) -> str:
@@ -115,6 +118,36 @@ def stop_texts(tokenizer) -> tuple[str, ...]:
         ('\\nUser:',)
     """
     return getattr(tokenizer, "stop_texts", ())
+
+
+def special_after_an_answer(tokenizer) -> tuple[int, ...]:
+    """Ids of the special tokens that the chat template writes between an answer and the next question, in their order.
+
+    The first ends the turn, or begins the next. () where there is none, no template, or one that will not have two questions.
+
+    Example:
+        special_after_an_answer(tokenizer)[:1]  # of Llama 3: the id of <|eot_id|>, whatever its files say of its end
+    """
+    return _special_after_an_answer(tokenizer, str(tokenizer.chat_template), len(tokenizer))
+
+
+@lru_cache(8)
+def _special_after_an_answer(tokenizer, _template: str, _tokens: int) -> tuple[int, ...]:
+    try:
+        return special_ids(tokenizer, _between(apply_template(tokenizer, TURNS, False)))
+    except Exception:  # no template, or one that cannot write this: they run any expression
+        return ()
+
+
+def _between(rendered: str) -> str:
+    """What stands between answer and next question in rendered :data:`TURNS`."""
+    return rendered.partition(ANSWER)[2].partition(QUESTION)[0]
+
+
+def special_ids(tokenizer, text: str) -> tuple[int, ...]:
+    """Ids of the special and added tokens in a text, in their order."""
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return tuple(token for token in token_ids(tokenizer, text) if token in special)
 
 
 def render(tokenizer, messages: list[Message], enable_thinking: bool = False) -> str:

@@ -25,7 +25,7 @@ from persona_vectors.models.hub import load_hub_settings, sorting_errors
 
 logger = logging.getLogger(__name__)
 
-METHOD = 1  # raised when the same file gives another folder than before
+METHOD = 2  # raised when the same file gives another folder than before
 RECORD = "gguf.provenance.json"
 LIBRARIES = ("transformers", "gguf")
 LARGE = 1_000_000_000  # weights from which bfloat16 is written: a model of 7 billion takes 14 GB instead of 28

@@ -7,6 +7,7 @@ starcoder, refact, command-r).
 """
 
 import json
+import re
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ ARITHMETIC = {
     "expert_shared_feed_forward_length": ("shared_expert_intermediate_size",),
     "shortconv.l_cache": ("conv_L_cache",),
 }
+MARK = re.compile(r"<[^\s<>'\"]{1,40}>|\[[^\s\[\]'\"]{1,40}\]")  # <|im_start|>, [INST] in a chat template
+EPSILONS = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
 ELSEWHERE = ("vocab_size", "tensor_data_layout", "rope.dimension_count", "rope.freq_base")
 
 # tokenizer.ggml.pre: how byte-level vocabularies split text. transformers knows some, and takes GPT-2's way for all others.
@@ -206,6 +209,10 @@ def _complete(config, header: Header, file: Path) -> None:
                 setattr(config, place, value)
         elif value:  # zero and false ask for nothing
             raise UserError(f"{file}: transformers has no place for {header.architecture}.{name} = {str(value)[:40]}")
+    # llama.cpp does not guess these either; transformers would take the default of some other model
+    needed = [["context_length"], EPSILONS, *([["expert_used_count"]] if said.get("expert_count") else [])]
+    if lacking := [names[0] for names in needed if not said.keys() & {*names}]:
+        raise UserError(f"{file} does not say its model's {header.architecture}.{lacking[0]}; convert it anew")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if hasattr(config, "query_pre_attn_scalar"):  # Gemma: the file does not say; so llama.cpp has it
         largest = config.num_hidden_layers in (46, 62)
@@ -214,10 +221,10 @@ def _complete(config, header: Header, file: Path) -> None:
     if rope is None:
         return
     whole = rope.get("full_attention", rope)  # Gemma 3 has one for each kind of its layers
-    if "rope.freq_base" in said:
-        whole["rope_theta"] = said["rope.freq_base"]
-    if "rope.dimension_count" in said and said["rope.dimension_count"] != head_dim:
-        config.partial_rotary_factor = whole["partial_rotary_factor"] = said["rope.dimension_count"] / head_dim
+    whole["rope_theta"] = said.get("rope.freq_base", 10000.0)  # what these two are by default is llama.cpp's
+    part = said.get("rope.dimension_count", head_dim) / head_dim
+    if part != (whole.get("partial_rotary_factor") or 1):
+        config.partial_rotary_factor = whole["partial_rotary_factor"] = part
     if header.rope_freqs is not None:
         whole.update(_llama3_scaling(config, header, file))
 
@@ -273,7 +280,7 @@ def read_tokenizer(file: Path, header: Header):
 
 def _as_in_file(backend, header: Header, kind: str, split: str):
     """The tokenizer without tokens that its class adds to those of the file, and with text prepared as llama.cpp does."""
-    from tokenizers import Tokenizer, normalizers, pre_tokenizers
+    from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_SENTENCEPIECE_BUILDERS
 
     state = json.loads(backend.to_str())
@@ -291,6 +298,10 @@ def _as_in_file(backend, header: Header, kind: str, split: str):
         if header.values.get("tokenizer.ggml.add_space_prefix", True):
             steps.insert(0, normalizers.Prepend("\u2581"))
         backend.normalizer, backend.pre_tokenizer = normalizers.Sequence(steps), None
+    # A token that the chat template writes, and that no text becomes: its type is not in the file, or is wrong there.
+    for mark in MARK.findall(header.values.get("tokenizer.chat_template") or ""):
+        if backend.token_to_id(mark) not in {None, *backend.encode(mark, add_special_tokens=False).ids}:
+            backend.add_tokens([AddedToken(mark, normalized=False)])
     return backend
 
 

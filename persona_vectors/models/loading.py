@@ -160,6 +160,19 @@ def shape_of(config) -> Shape:
     return Shape(text.num_hidden_layers, text.hidden_size, getattr(text, "max_position_embeddings", None))
 
 
+def ends_of(path: ModelPath, trust_remote_code: bool = False) -> int | list[int] | None:
+    """``eos_token_id`` of the generation config of a model that is not loaded; of its config where it has none."""
+    from transformers import AutoConfig, GenerationConfig
+
+    with loading_errors(path):
+        config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code)
+    try:
+        generation = GenerationConfig.from_pretrained(path.base)
+    except OSError:  # there is none: transformers makes one out of the model's config
+        generation = GenerationConfig.from_model_config(config)
+    return generation.eos_token_id
+
+
 def made_of(path: ModelPath, role: str = "model", adapter: str = "adapter") -> dict:
     """``{role: the base's fingerprint, adapter: the adapter's or None}``, as records of results name them.
 
@@ -240,9 +253,22 @@ def load_model(path: ModelPath, dtype: str = "auto", trust_remote_code: bool = F
             dtype=getattr(torch, dtype),
             device_map=placement(device),
             trust_remote_code=trust_remote_code,
+            **attention_of(path, trust_remote_code),
             **quantised,
         )
     return with_adapter(model, path, trust_remote_code).eval()
+
+
+def attention_of(path: ModelPath, trust_remote_code: bool = False) -> dict[str, str]:
+    """Options of ``from_pretrained`` for a model whose attention transformers' usual choice would compute otherwise; else {}.
+
+    That choice is PyTorch's ``scaled_dot_product_attention``, which cannot bound the attention's logits
+    (``attn_logit_softcapping``: Gemma 2, VaultGemma), and does without and without a word.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path.base, trust_remote_code=trust_remote_code).get_text_config(decoder=True)
+    return {"attn_implementation": "eager"} if getattr(config, "attn_logit_softcapping", None) else {}
 
 
 def placement(device: int | None = None) -> "str | dict | None":

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from persona_vectors.errors import UserError, first_line
 from persona_vectors.models.adapters import quiet_bitsandbytes
 from persona_vectors.models.decoder import find_blocks
-from persona_vectors.models.loading import ModelPath, in_4bit, loading_errors
+from persona_vectors.models.loading import ModelPath, attention_of, ends_of, in_4bit, loading_errors
 from persona_vectors.processes import accelerator, gpu_count, has_bfloat16
 from persona_vectors.training.config import TrainingConfig
 
@@ -81,18 +81,10 @@ def check_architecture(path: ModelPath, config: TrainingConfig) -> None:
 
 
 def stop_tokens(path: ModelPath, tokenizer) -> list[int]:
-    """The ids that generation from this model stops at, which an answer has to end with."""
-    from transformers import AutoConfig, GenerationConfig
+    """The ids that the model's files call ends: where any tool stops, and so what an answer has to end with."""
+    from persona_vectors.engines.base import named_stop_ids
 
-    from persona_vectors.engines.base import stop_ids
-
-    with loading_errors(path):
-        config = AutoConfig.from_pretrained(path.base)
-    try:
-        generation = GenerationConfig.from_pretrained(path.base)
-    except OSError:  # there is none: transformers makes one out of the model's config
-        generation = GenerationConfig.from_model_config(config)
-    return stop_ids(generation.eos_token_id, tokenizer)
+    return named_stop_ids(ends_of(path), tokenizer)
 
 
 def precision(config: TrainingConfig) -> str:
@@ -129,7 +121,7 @@ def load_base(path: ModelPath, config: TrainingConfig):
         options["device_map"] = options.get("device_map", {"": PartialState().local_process_index})
         options["quantization_config"] = in_4bit(options["dtype"])
     with loading_errors(path):
-        return AutoModelForCausalLM.from_pretrained(path.base, **options)
+        return AutoModelForCausalLM.from_pretrained(path.base, **attention_of(path), **options)
 
 
 def make_trainer(config: TrainingConfig, model, tokenizer, train: list[dict], test: list[dict] | None, callback):

@@ -255,8 +255,8 @@ def test_bad_commands_end_before_a_model_is_loaded(folder):
 
 
 @pytest.mark.parametrize("given", [None, "so", ["so", "no"]])
-def test_a_given_template_ends_answers_to_chats_alone(given):
-    """Its stop texts are added to a chat's own; a completion, which knows no template, goes on as it came."""
+def test_a_template_ends_answers_to_chats_alone(given):
+    """Its stop texts and tokens are added to a chat's own; a completion, which knows no template, goes on as it came."""
     import httpx
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
@@ -277,3 +277,6 @@ def test_a_given_template_ends_answers_to_chats_alone(given):
     own = [given] if isinstance(given, str) else given or []
     assert asyncio.run(ask("/v1/chat/completions")) == {"length": True, "model": "m", "stop": [*own, "\nUser:"]}
     assert asyncio.run(ask("/v1/completions")).get("stop") == given
+    middleware.stops = [7, 9]
+    told = {} if given is None else {"stop": given}
+    assert asyncio.run(ask("/v1/chat/completions")) == {"length": True, "model": "m", **told, "stop_token_ids": [7, 9]}

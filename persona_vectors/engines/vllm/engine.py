@@ -136,7 +136,6 @@ class VLLMEngine:
         self._window = 2 * config.scheduler_config.max_num_seqs  # most requests that each copy holds at a time
         generation = self._copies[0].model_config.try_get_generation_config()
         self._own_stop_ids = generation.get("eos_token_id")
-        self.stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
         self._path = path
         self._trust_remote_code = trust_remote_code
         self._adapter = AdapterInPlace(self._copies)
@@ -256,6 +255,11 @@ class VLLMEngine:
             load[copy] += 1
 
     @property
+    def stop_ids(self) -> list[int]:
+        """The tokens that end an answer; see :func:`persona_vectors.engines.base.stop_ids`."""
+        return stop_ids(self._own_stop_ids, self.tokenizer)
+
+    @property
     def longest(self) -> int:
         """Tokens that the longest sequence takes."""
         return self.max_model_len
@@ -293,7 +297,6 @@ class VLLMEngine:
             return False
         self._path = path
         self.tokenizer = models.load_tokenizer(path, self._trust_remote_code)
-        self.stop_ids = stop_ids(self._own_stop_ids, self.tokenizer)
         self._put_on(path)
         return True
 

@@ -37,6 +37,7 @@ FOLDER_VARIABLE, KIND_VARIABLE, SLOTS_VARIABLE, ABLATIONS_VARIABLE, STOP_VARIABL
 CHAT = "/v1/chat/completions"
 STEERED = (CHAT, "/v1/completions")
 LIST = "/v1/persona_vectors"
+STOPS = {"stop": str, "stop_token_ids": int}  # what a request calls its stop texts, and the ids of its stop tokens
 AFTER_DISCONNECT = 5.0  # seconds to keep a slot after its client disconnects: vLLM may still be generating
 
 
@@ -75,7 +76,7 @@ class SteeringMiddleware:
         except UserError as error:
             return await _refusal(400, str(error))(scope, receive, send)
         if self.stops and data and path == CHAT:
-            data |= {"stop": [*_as_list(data.get("stop")), *self.stops]}
+            data |= _with_stops(data, self.stops)
             scope, body = _with_body(scope, data)
         if not interventions:
             return await self.app(scope, _replay(body, receive), send)
@@ -263,8 +264,14 @@ def _with_body(scope: dict, data: dict) -> tuple[dict, bytes]:
     return scope | {"headers": [*headers, (b"content-length", str(len(body)).encode())]}, body
 
 
+def _with_stops(data: dict, stops: list[str | int]) -> dict[str, list]:
+    """A request's stop texts and stop tokens with those of the server; what the server has none of stays as it is."""
+    ours = {name: [stop for stop in stops if isinstance(stop, kind)] for name, kind in STOPS.items()}
+    return {name: [*_as_list(data.get(name)), *more] for name, more in ours.items() if more}
+
+
 def _as_list(stop: object) -> list:
-    """A request's stop texts: one, several or none."""
+    """A request's stops of a kind: one, several or none."""
     return stop if isinstance(stop, list) else [] if stop is None else [stop]
 
 

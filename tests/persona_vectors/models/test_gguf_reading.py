@@ -183,12 +183,35 @@ REFUSED = {
     "a weight too many": (
         {"tensors": {"blk.1.attn_q.bias": numpy.ones(32)}}, "weights; the others would be lost",
     ),
+    "no epsilon": (
+        {"leave_out": ["llama.attention.layer_norm_rms_epsilon"]}, "does not say", "llama.attention.layer_norm_rms_epsilon",
+    ),
+    "no longest context": ({"leave_out": ["llama.context_length"]}, "does not say its model's llama.context_length"),
     "factors of long contexts": ({"tensors": {"rope_factors_long.weight": numpy.ones(4)}}, "rope_factors_long.weight"),
     "another width": ({"arch__feed_forward_length": 96}, "another shape than its metadata say", "mlp"),
     "more tokens than embeddings": (written({}, OURS, 310), "another shape than its metadata say", "embed_tokens"),
     "not a number": ({"tensors": {"blk.0.ffn_up.weight": numpy.full((64, 32), numpy.nan)}}, "holds NaN or infinity"),
     "ternary": ({"kind": GGMLQuantizationType.I8}, "cannot read the quantisation I8"),
 }  # fmt: skip
+
+
+def test_experts_of_an_unknown_number_are_refused(tmp_path, tokenizer):
+    model = tiny_model("qwen3_moe", **MODELS["qwen3_moe"])
+    file = write_gguf(tmp_path / "m.gguf", model, tokenizer, leave_out=["qwen3moe.expert_used_count"])
+    refused(file, "does not say", "qwen3moe.expert_used_count")
+
+
+@pytest.mark.parametrize("kind", ["llama", "stablelm", "gemma3_text"])
+def test_a_rotary_embedding_of_which_a_file_says_nothing_is_llama_cpps_default(kind, tmp_path, tokenizer):
+    """All of each head, at 10000; transformers' default of Gemma 3 is 1000000, and of StableLM a quarter of each head."""
+    theta = {"rope_theta": 10000.0, "rope_type": "default"}
+    rope = {"sliding_attention": theta, "full_attention": theta} if kind == "gemma3_text" else theta
+    rope = rope | {"partial_rotary_factor": 1.0} if kind == "stablelm" else rope
+    model = tiny_model(kind, rope_parameters=rope, **MODELS[kind])
+    arch = "gemma3" if kind == "gemma3_text" else kind
+    silent = [f"{arch}.rope.freq_base", f"{arch}.rope.dimension_count"]
+    file = write_gguf(tmp_path / "m.gguf", model, tokenizer, leave_out=silent)
+    assert (logits(read(file)) - logits(model)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("name", REFUSED)
