@@ -98,9 +98,8 @@ class Answer:
         number = tokens_to_stop(tokenizer, request.prompt_ids, token_ids)
         if number is None:
             last = tokenizer.added_tokens_decoder.get(token_ids[-1]) if finish_reason == "stop" and token_ids else None
-            said = (
-                token_ids if last is None or last.special else token_ids[:-1]
-            )  # decoding would leave the end in the text
+            # decoding leaves an end that is not marked special in the text
+            said = token_ids if last is None or last.special else token_ids[:-1]
             reasoning, text = declared_by(tokenizer).split(request.prompt_ids, said)
             return cls(request.key, text, token_ids, finish_reason, reasoning)
         token_ids = token_ids[:number]
