@@ -97,8 +97,8 @@ def _unreadable(error: Exception, file: Path) -> str:
         return "it is NumPy's; save it as torch.save(torch.from_numpy(array), 'vector.pt')"
     if isinstance(error, pickle.UnpicklingError):
         return (
-            "it holds more than tensors, and files are not allowed to run code here; if you trust it, load it by "
-            "torch.load(path, weights_only=False) and save the tensor alone"
+            "it holds more than tensors, and files are not allowed to run code here; where you trust it, open it by its own "
+            "program and save the tensor alone (torch.save)"
         )
     return " ".join(dict.fromkeys((type(error).__name__, first_line(error, 200))))
 
