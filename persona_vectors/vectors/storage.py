@@ -5,7 +5,6 @@ l-1, row 0 at the embedding. The maths is the paper's, written once (section 3.3
 """
 
 import io
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -95,7 +94,7 @@ def _unreadable(error: Exception, file: Path) -> str:
     """Why a file could not be read, and what to do where that is known."""
     if file.suffix in (".npy", ".npz"):
         return "it is NumPy's; save it as torch.save(torch.from_numpy(array), 'vector.pt')"
-    if isinstance(error, pickle.UnpicklingError):
+    if type(error).__name__ == "UnpicklingError":  # of pickle, which nothing here imports
         return (
             "it holds more than tensors, and files are not allowed to run code here; where you trust it, open it by its own "
             "program and save the tensor alone (torch.save)"

@@ -98,7 +98,7 @@ def test_a_colon_in_a_files_own_name(folder):
         ("batch.pt", "not a tensor [2, 5, 32] of float32"),
         ("sparse.pt", "not a sparse tensor (.to_dense() makes it a plain one)"),
         ("without_values.pt", "not a tensor without values"),
-        ("numpy.pt", "it holds more than tensors, and files are not allowed to run code here; if you trust it, load it by "),
+        ("numpy.pt", "it holds more than tensors, and files are not allowed to run code here; where you trust it, open it by its own program"),
         ("pickled.pt", "it holds more than tensors"),
         ("v.npy", "it is NumPy's; save it as torch.save(torch.from_numpy(array), 'vector.pt')"),
         ("nan.pt:x", "nan.pt:x holds NaN or infinity"),
