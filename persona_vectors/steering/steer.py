@@ -41,7 +41,8 @@ def steer(
     Blocks nest: all act. Threads that enter blocks of their own on one model steer each their own way. A thread that
     enters none is steered by the one that does, as where ``generate`` runs in a thread beside a streamer;
     ``steer(model, [])`` steers nothing and keeps a thread as it is.
-    Gradients flow through the model, not into the vector.
+    Gradients flow through the model, not into the vector. ``output_hidden_states`` shows row ``layer`` as it was before the
+    steering on most architectures, for transformers takes it first; later rows and logits are steered.
 
     Args:
         model: a decoder-only language model of transformers, wrapped by PEFT or not.
