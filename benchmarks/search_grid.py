@@ -53,6 +53,48 @@ def toy_judge(folder: Path) -> subprocess.Popen:
     return judge
 
 
+def one_seed(
+    folder: Path,
+    model: str,
+    trait: str,
+    vector_path: str,
+    layers: tuple,
+    doses: tuple,
+    trials: int,
+    seed: int,
+    flags: list,
+) -> list[tuple]:
+    """Both sides with one seed: rows of the table, without the names of its columns."""
+    import pandas
+
+    asked = ["--model", model, "--trait", trait, "--vector_path", vector_path, "--backend", "hf"]
+    asked += ["--n_per_question", 2, *flags]
+    searched, grid = folder / f"search{seed}", folder / f"grid{seed}"
+    ends = [f"{min(values)},{max(values)}" for values in (layers, doses)]
+    rows, seconds = [], {}
+    begin = time.perf_counter()
+    where = ["--layer", ends[0], "--dose", ends[1], "--trials", trials, "--output_path", f"{searched}.csv"]
+    stage("eval.search", *asked, "--seed", seed, *where)
+    seconds["search"] = time.perf_counter() - begin
+    begin = time.perf_counter()
+    cells = ["--layer", ",".join(map(str, layers)), "--dose", ",".join(map(str, (0, *doses)))]
+    cells += ["--version", "eval", "--output_path", f"{grid}.csv"]
+    stage("eval.eval_persona", *asked, "--seed", seed, *cells)
+    stage("eval.select_layer", "--file_path", f"{grid}.csv", "--trait", trait)
+    seconds["grid"] = time.perf_counter() - begin
+    for name, prefix in (("search", searched), ("grid", grid)):
+        best = json.loads(Path(f"{prefix}_best.json").read_text())
+        fresh = f"{prefix}_fresh.csv"
+        again = [*asked, "--seed", seed + FRESH, "--layer", best["layer"], "--coef", best["coef"]]
+        stage("eval.eval_persona", *again, "--version", "eval", "--output_path", fresh)
+        means = pandas.read_csv(fresh)[[trait, "coherence"]].mean()
+        cell = f"layer {best['layer']}, dose {best['dose']:.2f}"
+        count = trials if name == "search" else len(layers) * len(doses)
+        rows.append((seed, name, count, seconds[name], cell, best["trait_score"], means[trait], means["coherence"]))
+        print(*rows[-1], flush=True)
+    return rows
+
+
 def main(
     model: str = "models/toy",
     trait: str = "evil",
@@ -71,7 +113,6 @@ def main(
         trials: cells that the search asks.
         more: flags for all stages.
     """
-    import pandas
     from report import report
 
     rows, flags = [], shlex.split(more or (TOY if "toy" in model else ""))
@@ -80,33 +121,7 @@ def main(
         judge = toy_judge(folder) if "toy" in model else None
         try:
             for seed in seeds:
-                asked = ["--model", model, "--trait", trait, "--vector_path", vector_path, "--backend", "hf"]
-                asked += ["--n_per_question", 2, *flags]
-                searched, grid = folder / f"search{seed}", folder / f"grid{seed}"
-                ends = [f"{min(values)},{max(values)}" for values in (layers, doses)]
-                seconds = {}
-                begin = time.perf_counter()
-                where = ["--layer", ends[0], "--dose", ends[1], "--trials", trials, "--output_path", f"{searched}.csv"]
-                stage("eval.search", *asked, "--seed", seed, *where)
-                seconds["search"] = time.perf_counter() - begin
-                begin = time.perf_counter()
-                cells = ["--layer", ",".join(map(str, layers)), "--dose", ",".join(map(str, (0, *doses)))]
-                cells += ["--version", "eval", "--output_path", f"{grid}.csv"]
-                stage("eval.eval_persona", *asked, "--seed", seed, *cells)
-                stage("eval.select_layer", "--file_path", f"{grid}.csv", "--trait", trait)
-                seconds["grid"] = time.perf_counter() - begin
-                for name, prefix in (("search", searched), ("grid", grid)):
-                    best = json.loads(Path(f"{prefix}_best.json").read_text())
-                    fresh = f"{prefix}_fresh.csv"
-                    again = [*asked, "--seed", seed + FRESH, "--layer", best["layer"], "--coef", best["coef"]]
-                    stage("eval.eval_persona", *again, "--version", "eval", "--output_path", fresh)
-                    means = pandas.read_csv(fresh)[[trait, "coherence"]].mean()
-                    cell = f"layer {best['layer']}, dose {best['dose']:.2f}"
-                    count = trials if name == "search" else len(layers) * len(doses)
-                    rows.append(
-                        (seed, name, count, seconds[name], cell, best["trait_score"], means[trait], means["coherence"])
-                    )
-                    print(*rows[-1], flush=True)
+                rows += one_seed(folder, model, trait, vector_path, layers, doses, trials, seed, flags)
         finally:
             if judge:
                 judge.terminate()

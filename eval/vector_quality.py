@@ -71,10 +71,9 @@ def main(
         output: beginning of the files to write; by default the vector's name and _quality, beside it.
         record_norms: write the activations' mean norms into the metadata beside the vector, where --dose reads them.
     """
-    if prompt_path and not sweep:
-        raise UserError("--prompt_path is the baseline of a sweep, and there is no --sweep")
-    if capability and not sweep:
-        raise UserError("--capability is the price of a sweep, and there is no --sweep")
+    for flag, file, what in (("prompt_path", prompt_path, "baseline"), ("capability", capability, "price")):
+        if file and not sweep:
+            raise UserError(f"--{flag} is the {what} of a sweep, and there is no --sweep")
     first, seeds, others = vector_path[0], vector_path, against or ()
     vectors = read_vectors([*seeds, *others])
     if record_norms:
@@ -89,9 +88,7 @@ def main(
     made_of = models.made_of(path) | {"vector": plain(fingerprint(first, vectors[first]))}
     answers = read_answers_of(sweep, trait, made_of, first, min_coherence, shape.layers)
     costs = read_costs_of(capability, answers, trait, made_of, first)
-    prompted = read_scored(prompt_path, trait, min_coherence) if prompt_path else None
-    if prompted is not None and "question" not in prompted:
-        raise UserError(f"{prompt_path} has no column 'question'")
+    prompted = read_prompted(prompt_path, trait, min_coherence)
 
     prefix = output or str(path_beside(first, ""))
     made_from = provenance.record(**made_of, pairs=pairing.fingerprint(pairs), dtype=reading.dtype, seed=seed)
@@ -103,13 +100,8 @@ def main(
         warn_of_other_norms(answers, card["dose_of_1"], f"the norms of {first}")
         card |= of_sweep(answers, prompted, costs, trait, card["dose_of_1"], min_coherence, seed)
     card["verdict"] = verdict(card, min_coherence)
-    inputs = [
-        pos_path,
-        neg_path,
-        *(answers["file"].unique() if sweep else ()),
-        *filter(None, [prompt_path, capability]),
-    ]
-    whole = made_from | {"answers": [of_file(file) for file in inputs], "threshold": threshold}
+    inputs = [pos_path, neg_path, *(answers["file"].unique() if sweep else ()), prompt_path, capability]
+    whole = made_from | {"answers": [of_file(file) for file in inputs if file], "threshold": threshold}
     with provenance.writing(f"{prefix}.json", whole, {READ: made_from}):
         write_json(f"{prefix}.json", card)
     from persona_vectors.analysis.quality_figure import draw
@@ -148,6 +140,16 @@ def read_answers_of(sweep, trait: str, made_of: dict, vector: str, min_coherence
             )
     provenance.refuse_mixture({vector: plain(made_of), **records}, ("model", "adapter", "vector"))
     return answers
+
+
+def read_prompted(path: str | None, trait: str, min_coherence: float):
+    """The answers of the prompt baseline, or None."""
+    if not path:
+        return None
+    prompted = read_scored(path, trait, min_coherence)
+    if "question" not in prompted:
+        raise UserError(f"{path} has no column 'question'")
+    return prompted
 
 
 def read_costs_of(capability, answers, trait: str, made_of: dict, vector: str):

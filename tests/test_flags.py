@@ -120,7 +120,8 @@ TABLE = """
     data_generation.toy.judge_server:
         port=0 port_file= latency=0
     eval.vector_quality:
-        model vector_path pos_path neg_path trait against= sweep= prompt_path= min_coherence=75 threshold=50
+        model vector_path pos_path neg_path trait against= sweep= prompt_path= capability= min_coherence=75
+        threshold=50
         dtype=auto trust_remote_code=false chat_template= load_in_4bit=false token_budget= pair_by=question_id
         seed=0 output= record_norms=false
     eval.judge_agreement:
