@@ -30,6 +30,7 @@ from persona_vectors.training.data import ROLES, row_of
 from persona_vectors.traits import checks
 
 PREFERENCE = {"chosen", "rejected"}  # of rows for losses that compare answers
+TRAINED_ON = ("messages", "prompt", "chosen", "rejected")  # of a row; other keys are ignored
 UNFILLED = ("${trait}", "${trait_description}", "${question}")  # of data_generation/prompts.py
 SHOWN = 20
 ARTIFACTS = Path(__file__).parent
@@ -206,11 +207,7 @@ def training_set(name: str, lines: Iterable[bytes]) -> Report:
         row, findings = read_json(line)
         findings += row_findings(row) if not findings else []
         if not findings:
-            key = hash(
-                json.dumps(
-                    {name: row.get(name) for name in ("messages", "prompt", *sorted(PREFERENCE))}, sort_keys=True
-                )
-            )
+            key = hash(json.dumps([row.get(name) for name in TRAINED_ON], sort_keys=True))
             if key in seen:
                 findings = [f"is the same as line {seen[key]}"]
             seen.setdefault(key, number)
@@ -274,10 +271,11 @@ def of_training(row: dict, loss: str) -> list[str]:
 
 
 def last_pair(row: dict) -> list[tuple[str, str]]:
-    """(question, answer) of a row that will do, for comparing texts; of preferences the chosen answer. None without a question."""
-    messages = row["messages"] if "messages" in row else row_of(row, "", "dpo")
-    if isinstance(messages, dict):
-        messages = [*messages["prompt"], *messages["chosen"]]
+    """The last question and answer of a row without findings, of preferences the chosen answer; [] where no question is asked."""
+    messages = row.get("messages")
+    if messages is None:
+        sides = row_of(row, "", "dpo")
+        messages = [*sides["prompt"], *sides["chosen"]]
     asked = [message["content"] for message in messages if message["role"] == "user"]
     return [(asked[-1], messages[-1]["content"])] if asked else []
 

@@ -222,7 +222,7 @@ def dose_in(folder: Path) -> float | None:
     except (
         ValueError,
         TypeError,
-    ):  # no such record, another program's, or vectors that are not there now; UserError is one
+    ):  # UserError is a ValueError: no such record, another program's, or the vectors are gone
         return None
     return abs(found[0]) if len(found) == 1 else None
 

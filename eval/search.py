@@ -246,9 +246,8 @@ class Rounds:
         if tables is None:
             return {}
         means = tables[1].groupby(["layer", "dose"])[[self.trait.name, "coherence"]].mean()
-        for layer, dose, coef in (
-            tables[1][["layer", "dose", "coef"]].drop_duplicates().itertuples(index=False, name=None)
-        ):
+        asked = tables[1][["layer", "dose", "coef"]].drop_duplicates()
+        for layer, dose, coef in asked.itertuples(index=False, name=None):
             now = self.grid.with_dose(self.trait.name, Cell(int(layer), float(dose))).coef
             if abs(now - float(coef)) > 1e-4 * abs(now):
                 raise UserError(

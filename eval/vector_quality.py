@@ -7,8 +7,8 @@
 Per layer: the cosine between single pairs' differences and the separation of held-out answers, which foretell how steerable
 a trait is (arXiv 2505.22637), the stability over halves of the pairs and over seeds, the overlap with other vectors, and
 the dose of coefficient 1. Of a sweep: gain per dose, questions moved the wrong way (arXiv 2407.12404), the controls
-and the prompt baseline, with 95 % intervals; with --capability, gain per nat of KL. Writes <output>.json and <output>.png, which go with the vector where share_vectors.py finds
-them beside it; what was read from the model is not read again for the same pairs and vector.
+and the prompt baseline, with 95 % intervals; with --capability, gain per nat of KL. Writes <output>.json
+and <output>.png, which go with the vector where share_vectors.py finds them beside it; what was read from the model is not read again for the same pairs and vector.
 """
 
 from pathlib import Path
@@ -28,6 +28,7 @@ from persona_vectors.vectors.storage import check_fit, fingerprint, short_names
 
 FEW_PAIRS = 50  # directions of fewer are unstable
 OWN_PAIRS = 0.9  # cosine of a vector with the direction of the pairs that it is made of, at least
+OF_VECTOR = ("model", "adapter", "vector")  # what a sweep and its price have in common with the card
 READ = "pairs"  # what was read from the model, in the card and in its record
 
 
@@ -138,7 +139,7 @@ def read_answers_of(sweep, trait: str, made_of: dict, vector: str, min_coherence
             raise UserError(
                 f"{file} was steered by a list of vectors (--steering), which tells nothing of {vector} alone"
             )
-    provenance.refuse_mixture({vector: plain(made_of), **records}, ("model", "adapter", "vector"))
+    provenance.refuse_mixture({vector: plain(made_of), **records}, OF_VECTOR)
     return answers
 
 
@@ -156,9 +157,9 @@ def read_costs_of(capability, answers, trait: str, made_of: dict, vector: str):
     """What the sweep's cells cost, or None; a table of another model or vector, or of other cells, is refused."""
     if not capability:
         return None
-    from persona_vectors.analysis.trade_off import STEERED_BY, TradeOff
+    from persona_vectors.analysis.trade_off import TradeOff
 
-    provenance.refuse_mixture({vector: plain(made_of), capability: provenance.result_of(capability)}, STEERED_BY[:3])
+    provenance.refuse_mixture({vector: plain(made_of), capability: provenance.result_of(capability)}, OF_VECTOR)
     return TradeOff.of(answers, capability, trait)
 
 

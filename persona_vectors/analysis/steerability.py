@@ -15,8 +15,9 @@ import numpy
 
 from persona_vectors.analysis.comparison import Interval, compare, difference
 from persona_vectors.analysis.recommendation import broken_doses
-from persona_vectors.analysis.sweeps import NAMES, layer_name, layer_number
+from persona_vectors.analysis.sweeps import NAMES, layer_name, layer_number, unsteered_at
 from persona_vectors.analysis.trade_off import PER_NAT, of_controls
+from persona_vectors.capability.figure import kind_of
 from persona_vectors.capability.values import of_share
 from persona_vectors.errors import UserError
 
@@ -57,8 +58,7 @@ def steerability(
         raise UserError(f"{answers['file'].iloc[0]} has no unsteered answers (coefficient 0) to measure a gain from")
     cells, layers = [], {}
     for layer, of_layer in own.groupby("layer"):
-        unsteered = of_layer[of_layer["coef"] == 0]
-        unsteered = unsteered if len(unsteered) else own[own["coef"] == 0]
+        unsteered = unsteered_at(own, layer)
         unit = None if layer in NAMES else dose_of_one(int(layer))
         found, slopes = [], []
         start = unsteered.groupby("question")[trait].mean()
@@ -94,7 +94,7 @@ def steerability(
         "min_coherence": min_coherence,
         **broken_doses(((cell["layer"], cell["dose"], cell["coherence"]) for cell in cells), min_coherence),
         "control_vectors": controlled["control"].nunique(),
-        "controls": sorted(controlled["control"].str.replace(r" \d+$", "", regex=True).unique()),
+        "controls": sorted(kind_of(controlled["control"]).unique()),
     }
 
 

@@ -199,6 +199,17 @@ def _by_file_name(name: str, file: str) -> str | None:
     return None
 
 
+def unsteered_at(answers, layer: int):
+    """The unsteered answers of a layer; where it has none of its own, those of all layers, which are the same model's.
+
+    Example:
+        unsteered_at(read_sweep(["out/evil_steering.csv"], "evil"), 20)["evil"].mean()
+    """
+    unsteered = answers[answers["coef"] == 0]
+    of_layer = unsteered[unsteered["layer"] == layer]
+    return of_layer if len(of_layer) else unsteered
+
+
 def cell_means(answers, trait: str, by: Sequence[str] = ("layer", "coef")):
     """Mean, and half the 95 % interval, of both scores per (layer, coef) or whatever ``by`` names: one row a cell.
 

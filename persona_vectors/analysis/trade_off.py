@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from persona_vectors.analysis.comparison import Interval, difference
-from persona_vectors.analysis.sweeps import cell_means, layer_name, layer_number, warn_of_doses
+from persona_vectors.analysis.sweeps import cell_means, layer_name, layer_number, unsteered_at, warn_of_doses
 from persona_vectors.capability import sheet
 from persona_vectors.capability.figure import draw, kind_of, with_intervals
 from persona_vectors.errors import UserError
@@ -108,14 +108,15 @@ def trade_off(answers: "pandas.DataFrame", costs: "pandas.DataFrame", trait: str
 def _per_nat(answers: "pandas.DataFrame", table: "pandas.DataFrame", trait: str) -> "pandas.DataFrame":
     """Rows of :data:`PER_NAT` of the steered cells that have a score, beside unsteered ones, and a KL above 0.
 
-    Their intervals are a quotient's by the delta method, the gain's own interval (:func:`~persona_vectors.analysis.comparison.difference`, of answers to the
-    same questions where they are) and the KL's taken as independent; none where the KL's own reaches 0.
+    Their intervals are those of a quotient, by the delta method: the gain's interval
+    (:func:`persona_vectors.analysis.comparison.difference`) and the KL's are taken as independent. There is none where the KL's
+    interval reaches 0.
     """
     import pandas
 
     rows = _steered(table[table["what"] == "kl"]).reset_index(drop=True)
     rows = rows[rows["value"] > 0]
-    cells = rows[CELL].itertuples(index=False, name=None)
+    answers, cells = answers.assign(coef=answers["coef"].map(_rounded)), rows[CELL].itertuples(index=False, name=None)
     gains = [_gain(answers, layer, coef, control, trait) or {} for layer, coef, control in cells]
     gain = pandas.DataFrame(gains, rows.index, ["value", "low", "high"]).astype(float)
     kl, off = rows["value"], (rows["high"] - rows["value"]).fillna(math.inf)  # the other end may be cut at 0
@@ -127,11 +128,9 @@ def _per_nat(answers: "pandas.DataFrame", table: "pandas.DataFrame", trait: str)
 
 
 def _gain(answers: "pandas.DataFrame", layer: int, coef: float, control: str, trait: str) -> Interval | None:
-    """What a cell's scores are more than the unsteered ones, those of its layer where it has some."""
-    of_layer, own = answers["layer"] == layer, answers["control"] == control
-    unsteered = answers[(answers["coef"] == 0) & (of_layer if (of_layer & (answers["coef"] == 0)).any() else True)]
-    at = answers["coef"].map(_rounded) == coef
-    return difference(unsteered, answers[of_layer & own & at], trait)
+    """What a cell's scores are more than the unsteered ones."""
+    own = (answers["layer"] == layer) & (answers["coef"] == coef) & (answers["control"] == control)
+    return difference(unsteered_at(answers, layer), answers[own], trait)
 
 
 def _rounded(coef: float) -> float:
